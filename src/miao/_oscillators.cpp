@@ -1,0 +1,369 @@
+// Oscillators and noise, in lanes: LANES partials side by side. Compiled once per processor kind, as VARIANT.
+//
+// Only C headers and functions of internal linkage here: anything shared with the other variants might be taken by
+// the linker from the one compiled for the newest processor.
+#include <math.h>
+#include <stdint.h>
+
+#include "_oscillators.h"
+
+namespace {
+
+using miao::Block;
+using miao::Noise;
+using miao::Partials;
+
+constexpr int W = LANES;
+constexpr int STREAMS = 4;  // stretches of time computed side by side, to hide the latency of the recurrence
+constexpr int STRETCH = 64;  // samples between exact phases: at 64 the rounded rotation is off by < 6e-6
+constexpr int SEGMENT = STREAMS * STRETCH;
+constexpr int BATCH = 128;  // partials at a time, a multiple of W
+
+#if defined(__GNUC__)
+#define MIAO_UNROLL _Pragma("GCC unroll 16")  // so that x, y and a live in registers
+typedef float Floats __attribute__((vector_size(4 * W), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * W), may_alias));
+inline Floats to_floats(Ints i) { return __builtin_convertvector(i, Floats); }
+#else
+#define MIAO_UNROLL
+template <class T>
+struct alignas(4 * W) Lanes {
+    T lane[W];
+    T &operator[](int i) { return lane[i]; }
+};
+#define MIAO_OPERATOR(OP)                                                                        \
+    template <class T>                                                                           \
+    inline Lanes<T> operator OP(Lanes<T> a, Lanes<T> b) {                                        \
+        for (int i = 0; i < W; ++i) a.lane[i] = a.lane[i] OP b.lane[i];                          \
+        return a;                                                                                \
+    }                                                                                            \
+    template <class T>                                                                           \
+    inline Lanes<T> operator OP(Lanes<T> a, T b) {                                               \
+        for (int i = 0; i < W; ++i) a.lane[i] = a.lane[i] OP b;                                  \
+        return a;                                                                                \
+    }                                                                                            \
+    template <class T>                                                                           \
+    inline Lanes<T> operator OP(T a, Lanes<T> b) {                                               \
+        for (int i = 0; i < W; ++i) b.lane[i] = a OP b.lane[i];                                  \
+        return b;                                                                                \
+    }
+MIAO_OPERATOR(+)
+MIAO_OPERATOR(-)
+MIAO_OPERATOR(*)
+typedef Lanes<float> Floats;
+typedef Lanes<int32_t> Ints;
+inline Floats to_floats(Ints i) {
+    Floats f;
+    for (int l = 0; l < W; ++l) f.lane[l] = (float)i.lane[l];
+    return f;
+}
+#endif
+
+// Phases are whole numbers, 2^32 to the cycle: they wrap by themselves.
+constexpr double CYCLE = 4294967296.0;
+constexpr int32_t QUARTER = 1 << 30;
+
+// sin(pi t) for -1 <= t <= 1, error 2e-7: the zeros at 0 and +-1 are factored out, the rest is a polynomial in t^2.
+inline Floats sine(Ints phase) {
+    Floats t = to_floats(phase) * 4.656612873e-10f;  // 2^-31
+    Floats u = t * t;
+    Floats q = u * -0.000385937746f + 0.00686018741f;
+    q = q * u - 0.0751872634f;
+    q = q * u + 0.524036151f;
+    q = q * u - 2.02611946f;
+    q = q * u + 3.14159264f;
+    return q * (t - t * u);
+}
+
+// 2 sin(pi f) for |f| <= 1/4, in double: the rounding of this number is what limits STRETCH.
+inline float rotation(double f) {
+    double z = 3.14159265358979324 * f, u = z * z;
+    double series = 1 - u * (1 / 6.) * (1 - u * (1 / 20.) * (1 - u * (1 / 42.) * (1 - u * (1 / 72.))));
+    return (float)(2 * z * series);
+}
+
+inline int32_t to_phase(double cycles) {
+    double part = cycles - (double)(int32_t)cycles;  // (-1, 1)
+    part -= (double)(int32_t)(2 * part);             // [-1/2, 1/2]
+    part *= CYCLE;
+    return (int32_t)(part < 2147483647.0 ? part : 2147483647.0);
+}
+
+// Samples start <= s < end that lie in the block.
+struct Range {
+    int64_t first, last;
+};
+inline int64_t clamp_sample(double position, int64_t n_samples) {
+    double sample = ceil(position);
+    return sample > 0 ? (sample < (double)n_samples ? (int64_t)sample : n_samples) : 0;
+}
+inline Range samples_between(double start, double end, int64_t n_samples) {
+    return {clamp_sample(start, n_samples), clamp_sample(end, n_samples)};
+}
+
+// Up to BATCH partials that sound between two knots. A magic circle (x -= e y, y += e x: two operations a sample) is
+// only well-conditioned up to a quarter of the sample rate, so a group of higher partials is kept turned down by half
+// the sample rate, and every other of its samples is negated at the end.
+struct alignas(64) Group {
+    double ratio[BATCH], offset[BATCH], frequency[BATCH];
+    float amplitude[BATCH], slope[BATCH], left[BATCH], right[BATCH], level[BATCH];
+    float rotation[BATCH], stretch[BATCH];  // 2 sin(w/2), 1 / cos(w/2) for a partial of w radians per sample
+    int32_t step[BATCH], phase[BATCH];
+    int64_t size, padded;
+    bool is_folded;
+};
+
+inline void append(Group &group, double ratio, double offset, double frequency, float amplitude, float slope) {
+    int64_t i = group.size++;
+    group.ratio[i] = ratio;
+    group.offset[i] = offset;
+    group.frequency[i] = frequency;
+    group.amplitude[i] = amplitude;
+    group.slope[i] = slope;
+}
+
+inline void complete(Group &group) {
+    group.padded = (group.size + W - 1) / W * W;
+    for (int64_t i = group.size; i < group.padded; ++i) {
+        group.ratio[i] = group.offset[i] = group.frequency[i] = 0;
+        group.amplitude[i] = group.slope[i] = group.left[i] = group.right[i] = 0;
+    }
+    for (int64_t i = 0; i < group.padded; ++i) {
+        group.rotation[i] = rotation(group.frequency[i]);
+        group.stretch[i] = 1 / sqrtf(1 - 0.25f * group.rotation[i] * group.rotation[i]);
+        group.step[i] = (int32_t)(group.frequency[i] * CYCLE);
+    }
+}
+
+// Phases and amplitudes of the group at a sample.
+inline void start(Group &group, double base_phase, double since_knot, int64_t sample) {
+    double half = group.is_folded && sample % 2 ? 0.5 : 0.0;
+    for (int64_t i = 0; i < group.padded; ++i) {
+        group.phase[i] = to_phase(group.ratio[i] * base_phase + (group.offset[i] + half));
+        group.level[i] = group.amplitude[i] + group.slope[i] * (float)since_knot;
+    }
+}
+
+// LANES partials for STREAMS * n samples: rows[c][s] is the sum so far of each lane.
+template <bool is_stereo, bool is_first>
+inline void run(const Group &group, int64_t at, int n, Floats *__restrict left, Floats *__restrict right) {
+    const Ints phase = *(const Ints *)(group.phase + at), step = *(const Ints *)(group.step + at);
+    const Floats e = *(const Floats *)(group.rotation + at), slope = *(const Floats *)(group.slope + at);
+    const Floats level = *(const Floats *)(group.level + at);
+    const Floats to_left = *(const Floats *)(group.left + at), to_right = *(const Floats *)(group.right + at);
+    Floats x[STREAMS], y[STREAMS], a[STREAMS];
+    y[0] = sine(phase);
+    x[0] = sine(phase - (step >> 1) + QUARTER);  // half a sample behind, as the recurrence wants it
+    a[0] = level;
+    const Ints turn = step * (int32_t)n;
+    const Floats across = sine(turn) * *(const Floats *)(group.stretch + at), along = sine(turn + QUARTER);
+    const Floats skew = across * (e * 0.5f), to_x = along + skew, to_y = along - skew;  // n rotations at once
+    MIAO_UNROLL
+    for (int v = 1; v < STREAMS; ++v) {
+        x[v] = x[v - 1] * to_x - y[v - 1] * across;
+        y[v] = y[v - 1] * to_y + x[v - 1] * across;
+        a[v] = level + slope * (float)(v * n);
+    }
+    for (int s = 0; s < n; ++s) {
+        MIAO_UNROLL
+        for (int v = 0; v < STREAMS; ++v) {
+            Floats z = a[v] * y[v];
+            Floats &l = left[v * n + s], &r = right[v * n + s];
+            if (is_stereo) {
+                l = is_first ? to_left * z : l + to_left * z;
+                r = is_first ? to_right * z : r + to_right * z;
+            } else {
+                l = is_first ? z : l + z;
+            }
+            a[v] = a[v] + slope;
+            x[v] = x[v] - e * y[v];
+            y[v] = y[v] + e * x[v];
+        }
+    }
+}
+
+inline void run_all(const Group &group, bool is_stereo, bool is_first, int n, Floats *left, Floats *right) {
+    int64_t at = 0;
+    if (is_first) {
+        is_stereo ? run<true, true>(group, 0, n, left, right) : run<false, true>(group, 0, n, left, right);
+        at = W;
+    }
+    for (; at < group.padded; at += W)
+        is_stereo ? run<true, false>(group, at, n, left, right) : run<false, false>(group, at, n, left, right);
+}
+
+#if defined(__GNUC__)
+typedef float Four __attribute__((vector_size(16), may_alias));
+
+inline Four fold(Floats a) {
+#if LANES == 4
+    return a;
+#elif LANES == 8
+    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+#else
+    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7) +
+           (__builtin_shufflevector(a, a, 8, 9, 10, 11) + __builtin_shufflevector(a, a, 12, 13, 14, 15));
+#endif
+}
+
+inline Four add_neighbours(Four a, Four b) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+
+inline void sum_lanes(const Floats *rows, int n, float *__restrict sums) {
+    for (int s = 0; s < n; s += 4)
+        *(Four *)(sums + s) = add_neighbours(add_neighbours(fold(rows[s]), fold(rows[s + 1])),
+                                             add_neighbours(fold(rows[s + 2]), fold(rows[s + 3])));
+}
+#else
+inline void sum_lanes(const Floats *rows, int n, float *__restrict sums) {
+    for (int s = 0; s < n; ++s) {
+        sums[s] = 0;
+        for (int i = 0; i < W; ++i) sums[s] += rows[s].lane[i];
+    }
+}
+#endif
+
+inline void add(float *__restrict out, const float *__restrict sums, int n, float gain) {
+    for (int s = 0; s < n; ++s) out[s] += gain * sums[s];
+}
+
+// Gains of the form weight[p] * (left, right), as they are unless a note is spread over the panorama.
+struct Panorama {
+    bool is_spread;
+    float left, right;            // of all partials
+    float from_left, from_right;  // weight[p] = from_left * gains[p, 0] + from_right * gains[p, 1]
+};
+inline Panorama panorama(const Partials &note) {
+    float left = 0, right = 0;
+    for (int64_t p = 0; p < note.n_partials; ++p) {
+        float l = note.gains[2 * p], r = note.gains[2 * p + 1];
+        if (fabsf(l) + fabsf(r) > fabsf(left) + fabsf(right)) left = l, right = r;
+    }
+    float tolerance = 1e-6f * (left * left + right * right);
+    for (int64_t p = 0; p < note.n_partials; ++p)
+        if (!(fabsf(note.gains[2 * p] * right - note.gains[2 * p + 1] * left) <= tolerance)) return {true, 1, 1, 0, 0};
+    if (fabsf(left) < fabsf(right)) return {false, left, right, 0, 1 / right};
+    return {false, left, right, left != 0 ? 1 / left : 0, 0};
+}
+
+// The partials of both groups in a range that is short enough.
+void add_segment(const Block &block, Group &low, Group &folded, const Panorama &pan, int64_t first, int n,
+                 double base_phase, double since_knot) {
+    alignas(64) Floats left[SEGMENT], right[SEGMENT];
+    alignas(64) float sums[SEGMENT];
+    const int stretch = (n + STREAMS - 1) / STREAMS, n_rows = stretch * STREAMS;
+    if (folded.size) {
+        start(folded, base_phase, since_knot, first);
+        run_all(folded, pan.is_spread, true, stretch, left, right);
+        for (int s = 1 - (int)(first % 2); s < n_rows; s += 2) {
+            left[s] = left[s] * -1.0f;
+            if (pan.is_spread) right[s] = right[s] * -1.0f;
+        }
+    }
+    if (low.size) {
+        start(low, base_phase, since_knot, first);
+        run_all(low, pan.is_spread, folded.size == 0, stretch, left, right);
+    }
+    sum_lanes(left, n_rows, sums);
+    add(block.left + first, sums, n, pan.left);
+    if (pan.is_spread) sum_lanes(right, n_rows, sums);
+    add(block.right + first, sums, n, pan.right);
+}
+
+void add_partials(const Block &block, const Partials &note) {
+    Panorama pan = panorama(note);
+    Group low, folded;
+    low.is_folded = false;
+    folded.is_folded = true;
+    for (int64_t k = 0; k + 1 < note.n_knots; ++k) {
+        Range range = samples_between(note.knots[k], note.knots[k + 1], block.n_samples);
+        if (range.first >= range.last) continue;
+        double length = note.knots[k + 1] - note.knots[k];
+        double turn = (note.phase[k + 1] - note.phase[k]) / (length > 1e-9 ? length : 1e-9);
+        const float per_sample = (float)(1 / length);
+        const float *from = note.amplitudes + k * note.n_partials, *to = from + note.n_partials;
+        for (int64_t p = 0; p < note.n_partials;) {
+            low.size = folded.size = 0;
+            for (int64_t stop = p + BATCH < note.n_partials ? p + BATCH : note.n_partials; p < stop; ++p) {
+                double frequency = note.ratios[p] * turn;
+                if ((from[p] < note.floor && to[p] < note.floor) || !(fabs(frequency) < 0.5)) continue;
+                bool is_high = fabs(frequency) > 0.25;
+                Group &group = is_high ? folded : low;
+                float l = note.gains[2 * p], r = note.gains[2 * p + 1];
+                float gain = pan.is_spread ? 1 : pan.from_left * l + pan.from_right * r;
+                group.left[group.size] = l;
+                group.right[group.size] = r;
+                append(group, note.ratios[p], note.offsets[p],
+                       is_high ? frequency - copysign(0.5, frequency) : frequency, gain * from[p],
+                       gain * (to[p] - from[p]) * per_sample);
+            }
+            if (low.size + folded.size == 0) continue;
+            complete(low);
+            complete(folded);
+            const int64_t n_segments = (range.last - range.first + SEGMENT - 1) / SEGMENT;
+            for (int64_t first = range.first, left = n_segments; left > 0; --left) {
+                const int n = (int)((range.last - first + left - 1) / left);
+                const double since_knot = (double)first - note.knots[k];
+                add_segment(block, low, folded, pan, first, n, note.phase[k] + turn * since_knot, since_knot);
+                first += n;
+            }
+        }
+    }
+}
+
+// out[s] += (gain + slope s) noise[s], both channels at once if `also` is given.
+inline void add_ramp(float *__restrict out, float *__restrict also, const float *__restrict noise, int64_t n,
+                     float gain, float slope, float left, float right) {
+    if (also)
+        for (int32_t s = 0; s < (int32_t)n; ++s) {
+            float sample = (gain + slope * (float)s) * noise[s];
+            out[s] += left * sample;
+            also[s] += right * sample;
+        }
+    else
+        for (int32_t s = 0; s < (int32_t)n; ++s) out[s] += left * (gain + slope * (float)s) * noise[s];
+}
+
+// One band, from the table's position `read` on, round and round.
+void add_band(float *out, float *also, const float *loop, int64_t n_table, int64_t read, int64_t n, float gain,
+              float slope, float left, float right) {
+    for (int64_t done = 0; done < n;) {
+        int64_t at = (read + done) & (n_table - 1);
+        int64_t length = n_table - at < n - done ? n_table - at : n - done;
+        add_ramp(out + done, also ? also + done : nullptr, loop + at, length, gain + slope * (float)done, slope, left,
+                 right);
+        done += length;
+    }
+}
+
+void add_noise(const Block &block, const Noise &note) {
+    if (note.n_knots < 2 || !(fabs(note.knots[0]) < 9e15)) return;
+    const int64_t origin = (int64_t)ceil(note.knots[0]);
+    for (int64_t k = 0; k + 1 < note.n_knots; ++k) {
+        Range range = samples_between(note.knots[k], note.knots[k + 1], block.n_samples);
+        if (range.first >= range.last) continue;
+        const float *from = note.gains + k * note.n_bands, *to = from + note.n_bands;
+        const double length = note.knots[k + 1] - note.knots[k], since = (double)range.first - note.knots[k];
+        const int64_t n = range.last - range.first;
+        for (int64_t b = 0; b < note.n_bands; ++b) {
+            if (from[b] < note.floor && to[b] < note.floor) continue;
+            const float slope = (float)((to[b] - from[b]) / length), gain = (float)(from[b] + slope * since);
+            const float *loop = note.table + b * note.n_table, *balance = note.balance + 2 * b;
+            const int64_t *offset = note.offsets + 2 * b, s = range.first - origin;
+            float *left = block.left + range.first, *right = block.right + range.first;
+            if (offset[0] == offset[1]) {
+                add_band(left, right, loop, note.n_table, offset[0] + s, n, gain, slope, balance[0], balance[1]);
+            } else {
+                add_band(left, nullptr, loop, note.n_table, offset[0] + s, n, gain, slope, balance[0], 0);
+                add_band(right, nullptr, loop, note.n_table, offset[1] + s, n, gain, slope, balance[1], 0);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+#define MIAO_TEXT_(name) #name
+#define MIAO_TEXT(name) MIAO_TEXT_(name)
+const miao::Variant miao::VARIANT = {MIAO_TEXT(VARIANT), add_partials, add_noise};

@@ -1,0 +1,178 @@
+"""Single notes as training data: rendered by a sound bank, measured into audio tokens, kept as one shard a voice.
+
+A shard is ``voice_NNN.npz`` with the notes of one voice and that voice's row of the voice table. Shards are written
+under a temporary name and renamed, so an interrupted run leaves whole shards only and the next run goes on from there.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import tokens as tk
+from miao.analysis import analyse_note, find_modes, fit_harmonics, mode_partials, harmonic_partials, matched_modes
+from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.errors import DataError
+from miao.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, N_PROGRAMS, N_VOICES, DRUM_KEYS, VoiceTable, is_drum_voice, pitch_hz
+
+HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
+HELD_OUT_VELOCITIES = (45, 80, 115)
+PITCHES = range(22, 107)
+DRUM_HOLD_SECONDS = 4.0  # drums ring on, whatever the key does
+
+
+@dataclass(frozen=True)
+class NoteData:
+    """One measured note; ``tokens`` as uint8."""
+
+    voice: int
+    pitch: int
+    velocity: int
+    tokens: tk.NoteTokens
+
+
+def render(font: SoundFont, voice: int, pitch: int, velocity: int, hold_seconds: float) -> NDArray[np.float32]:
+    """One note of a voice from a sound bank, [2, S] at 44.1 kHz. Drums ring until they are silent."""
+    if is_drum_voice(voice):
+        return _trimmed(font.note(0, pitch, velocity, DRUM_HOLD_SECONDS, is_drum=True, tail_seconds=0.0))
+    return font.note(voice, pitch, velocity, hold_seconds)
+
+
+def _trimmed(sound: NDArray) -> NDArray:
+    """A sound without the silence at its end (below -75 dB of its peak)."""
+    level = np.abs(sound).max(axis=0)
+    loud = np.flatnonzero(level > max(level.max(initial=0.0) * 10 ** (-75 / 20), 1e-6))
+    return sound[:, : int(loud[-1]) + 1 if len(loud) else 1]
+
+
+def choose_kind(font: SoundFont, voice: int, error_of) -> int:
+    """Which kind of partial ratios suits a voice, by the round-trip error (dB) of three notes under each.
+
+    Harmonic wins unless another kind is clearly better, as it takes bends, vibrato and unseen pitches best.
+    ``error_of(sound, pitch, hold_seconds, kind)`` gives the error of one round trip.
+    """
+    if is_drum_voice(voice):
+        return MODES
+    errors = np.zeros(3)
+    for pitch in (45, 60, 76):
+        sound = render(font, voice, pitch, 90, 0.8)
+        if np.abs(sound).max() > 1e-5:
+            errors += [error_of(sound, pitch, 0.8, kind) / 3 for kind in (HARMONIC, HALF_HARMONIC, MODES)]
+    if errors[HALF_HARMONIC] < min(errors[HARMONIC] - 0.5, errors[MODES] + 0.3):
+        return HALF_HARMONIC
+    return MODES if errors[MODES] < errors[HARMONIC] - 0.7 else HARMONIC
+
+
+def training_pitches(voice: int, part: int) -> list[int]:
+    """Pitches to render for a voice: part 0 the even ones, part 1 the odd ones, never those held out."""
+    if is_drum_voice(voice):
+        return [DRUM_KEYS[voice - N_PROGRAMS]]
+    return [p for p in PITCHES if p % 2 == part and p not in HELD_OUT_PITCHES]
+
+
+def draw_notes(voice: int, part: int, rng: np.random.Generator) -> list[tuple[int, int, float]]:
+    """(pitch, velocity, hold seconds) of the notes to render; the first of each pitch is long and rather loud."""
+    notes = []
+    for pitch in training_pitches(voice, part):
+        if is_drum_voice(voice):
+            allowed = [v for v in range(8, 128) if min(abs(v - h) for h in HELD_OUT_VELOCITIES) > 2]
+            notes += [(pitch, 110 - part, 1.0)] + [(pitch, int(v), 1.0) for v in rng.choice(allowed, 9, replace=False)]
+            continue
+        notes.append((pitch, int(rng.integers(84, 122)), float(rng.uniform(1.2, 2.8))))
+        notes.append((pitch, int(rng.integers(12, 128)), float(np.exp(rng.uniform(np.log(0.06), np.log(1.5))))))
+        if pitch % 12 == 6 and part == 0:
+            notes.append((pitch, int(rng.integers(50, 120)), 8.0))
+    return notes
+
+
+def prepare_voice(font: SoundFont, voice: int, kind: int, part: int, folder: Path, seed: int = 0) -> Path:
+    """Render and measure one voice's notes of one part into its shard; a shard that is there already is kept."""
+    path = folder / f"voice_{voice:03d}.{part}.npz"
+    if path.exists():
+        return path
+    rng = np.random.default_rng([seed, voice, part])
+    previous: NDArray | None = None
+    rows: dict[int, tuple] = {}
+    kept: list[NoteData] = []
+    for pitch, velocity, hold in draw_notes(voice, part, rng):
+        sound = render(font, voice, pitch, velocity, hold)
+        if np.abs(sound).max(initial=0.0) < 1e-5:
+            continue  # the preset has no sample there
+        hz = float(pitch_hz(pitch))
+        if pitch not in rows:
+            tune, stretch, modes = 0.0, 0.0, np.zeros(tk.N_PARTIALS)
+            if kind == MODES:
+                modes = previous = matched_modes(sound, SAMPLE_RATE, hz, previous)
+            else:
+                tune, stretch = fit_harmonics(sound, SAMPLE_RATE, hz, 1.0 if kind == HARMONIC else 0.5)
+            rows[pitch] = (tune, stretch, modes)
+        tune, stretch, modes = rows[pitch][:3]
+        partials = mode_partials(modes) if kind == MODES else harmonic_partials(1.0 if kind == HARMONIC else 0.5, tune, stretch)
+        if is_drum_voice(voice):
+            hold = sound.shape[1] / SAMPLE_RATE
+        measured = analyse_note(sound, SAMPLE_RATE, hz, hold, partials)
+        if len(rows[pitch]) == 3:
+            rows[pitch] += (measured.balance, measured.is_wide)
+        kept.append(NoteData(voice, pitch, velocity, measured.tokens))
+    pitches = sorted(rows)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez_compressed(
+        temporary,
+        kind=kind,
+        pitch=[n.pitch for n in kept],
+        velocity=[n.velocity for n in kept],
+        hold=[n.tokens.hold_seconds for n in kept],
+        n_held=[len(n.tokens.held) for n in kept],
+        n_release=[len(n.tokens.release) for n in kept],
+        tokens=np.concatenate([np.zeros((0, tk.CHUNK_STEPS, tk.N_CELLS), np.uint8)] + [x for n in kept for x in (n.tokens.held, n.tokens.release)]),
+        row_pitch=pitches,
+        tune=[rows[p][0] for p in pitches],
+        stretch=[rows[p][1] for p in pitches],
+        modes=np.array([rows[p][2] for p in pitches]).reshape(-1, tk.N_PARTIALS),
+        balance=np.array([rows[p][3] for p in pitches]).reshape(-1, tk.N_CELLS - 1),
+        is_wide=np.array([rows[p][4] for p in pitches], np.uint8),
+    )
+    os.replace(temporary, path)
+    return path
+
+
+def load_notes(folder: Path) -> list[NoteData]:
+    """All notes of a folder of shards. Raises: DataError if there are none."""
+    notes = []
+    for path in sorted(folder.glob("voice_*.npz")):
+        if ".tmp." in path.name:
+            continue
+        with np.load(path) as shard:
+            chunks, at, voice = shard["tokens"], 0, int(path.name[6:9])
+            for pitch, velocity, hold, n, m in zip(*(shard[k] for k in ("pitch", "velocity", "hold", "n_held", "n_release"))):
+                tokens = tk.NoteTokens(chunks[at : at + n], chunks[at + n : at + n + m], float(hold))
+                notes.append(NoteData(voice, int(pitch), int(velocity), tokens))
+                at += n + m
+    if not notes:
+        raise DataError(f"{folder}: holds no voice_*.npz shards; make them with `miao data soundfont FILE.sf2 -o {folder}`")
+    return notes
+
+
+def load_table(folder: Path) -> VoiceTable:
+    """The voice table of a folder of shards; a pitch that was not measured takes its nearest neighbour's row."""
+    kind = np.zeros(N_VOICES, np.int8)
+    tune, stretch = (np.zeros((N_VOICES, N_PITCHES), np.float32) for _ in range(2))
+    balance = np.full((N_VOICES, N_PITCHES, tk.N_CELLS - 1), 0.5, np.float16)
+    is_wide = np.zeros((N_VOICES, N_PITCHES), np.uint8)
+    mode_row, modes = np.full(N_VOICES, -1, np.int16), []
+    for voice in range(N_VOICES):
+        shards = [np.load(p) for p in sorted(folder.glob(f"voice_{voice:03d}.?.npz"))]
+        pitches = np.concatenate([s["row_pitch"] for s in shards] or [[]])
+        if not len(pitches):
+            continue
+        kind[voice] = shards[0]["kind"]
+        nearest = np.abs(np.arange(N_PITCHES)[:, None] - pitches[None, :]).argmin(axis=1)
+        tune[voice], stretch[voice], balance[voice], is_wide[voice] = (
+            np.concatenate([s[name] for s in shards])[nearest] for name in ("tune", "stretch", "balance", "is_wide")
+        )
+        if kind[voice] == MODES:
+            mode_row[voice] = len(modes)
+            modes.append(np.concatenate([s["modes"] for s in shards])[nearest])
+    return VoiceTable(kind, tune, stretch, mode_row, np.array(modes, np.float32).reshape(-1, N_PITCHES, tk.N_PARTIALS), balance, is_wide)

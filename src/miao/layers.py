@@ -1,0 +1,90 @@
+"""Blocks that the paper's equations are made of. Images are [B, channels, rows, columns]."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.Module):
+    """LN: layer norm over the channels of an image, at each position alone (so it looks neither back nor ahead)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=1, keepdim=True)
+        return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-5) * self.weight + self.bias
+
+
+class DepthwiseConv(nn.Module):
+    """dw|G and dw|L (3x3) or dw|U (1x1): each channel on its own; ``causal`` rows see only rows before them.
+
+    With ``multiplier`` m each input channel gives m output channels; stride 2 halves rows and columns (a 3x3 kernel at
+    stride 2 still touches every input, at stride 4 it would skip one in four).
+    """
+
+    def __init__(
+        self, channels: int, size: int = 3, *, stride: int = 1, multiplier: int = 1, causal: bool = False
+    ) -> None:
+        super().__init__()
+        reach = size - 1
+        self.padding = (reach // 2, reach // 2, reach, 0) if causal else (reach // 2,) * 4
+        if causal and stride == 2:  # a row pair is known only with its second row
+            self.padding = (reach // 2, reach // 2, reach - 1, 0)
+        self.conv = nn.Conv2d(channels, channels * multiplier, size, stride=stride, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, self.padding))
+
+
+class ParallelConv(nn.Module):
+    """Eq. 2: x + beta(dw|L(x)) + beta(dw|U(x)), two convolutions with batch norm beside the identity."""
+
+    def __init__(self, channels: int, *, causal: bool = False) -> None:
+        super().__init__()
+        self.local = DepthwiseConv(channels, 3, causal=causal)
+        self.unit = DepthwiseConv(channels, 1, causal=causal)
+        self.local_norm = nn.BatchNorm2d(channels)
+        self.unit_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.local_norm(self.local(x)) + self.unit_norm(self.unit(x))
+
+
+class CausalSelfAttention(nn.Module):
+    """SA (Eq. 4): multi-head attention over tokens, each seeing itself and those before it."""
+
+    def __init__(self, width: int, inner: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.project = nn.Linear(width, 3 * inner)
+        self.merge = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = self.project(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, heads, L, D / heads]
+        return self.merge(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class ChannelAttention(nn.Module):
+    """CSA (Eq. 5): self-attention over channels; the positions of the image are the features.
+
+    Queries and keys are normalised and scaled by a learnt temperature, as dot products over hundreds of positions
+    would saturate the softmax.
+    """
+
+    def __init__(self, channels: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.project = nn.Conv2d(channels, 3 * channels, 1)
+        self.merge = nn.Conv2d(channels, channels, 1)
+        self.scale = nn.Parameter(torch.full((n_heads, 1, 1), 4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, rows, columns = x.shape
+        q, k, v = self.project(x).view(batch, 3, self.n_heads, channels // self.n_heads, rows * columns).unbind(1)
+        weights = torch.softmax(F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.scale, dim=-1)
+        return self.merge((weights @ v).reshape(batch, channels, rows, columns))

@@ -1,0 +1,184 @@
+"""The paper's Figure 1 without what only training needs: MIDI encoder and audio decoder.
+
+B batch   T frames   N pitch columns   L encoder tokens   D width   C cells of an audio token   K levels   a = 32 steps
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from miao import tokens as tk
+from miao.frames import CHANNELS, N_PITCHES, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_TOKENS
+from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, DepthwiseConv, ParallelConv
+from miao.voices import N_VOICES
+
+PITCH_NODES = 43  # a voice has one embedding every three semitones
+_PATCH = 4  # the decoder's image is that much coarser than a chunk, in steps and in cells
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the two nets."""
+
+    encoder_channels: int = 10  # of the image after Eq. 1; a multiple of the channels of x_m
+    width: int = 96  # D, of an encoder token
+    n_heads: int = 3  # h (the paper's best)
+    voice_width: int = 64  # of a voice's embedding at one pitch
+    hidden: int = 320  # of the decoder's conditioning
+    decoder_channels: int = 36  # of the decoder's image
+    decoder: str = "conv"  # "conv" (Eq. 5-6) or "ffn" (the paper's Table 2)
+    n_voices: int = N_VOICES
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the MIDI encoder says of a window."""
+
+    cls: Tensor  # [B, f, D]  each segment in one vector
+    tokens: Tensor  # [B, L, D]  what has been played up to each moment
+
+    def context(self) -> Tensor:
+        """Context of a chunk that starts when a token ends: the token and the CLS of the segment before. [B, L, D]"""
+        before = F.pad(self.cls, (0, 0, 1, 0))[:, :-1]
+        return self.tokens + before.repeat_interleave(SEGMENT_TOKENS, dim=1)
+
+
+class MidiEncoder(nn.Module):
+    """Eq. 1-4, causal in time."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n_in, channels = len(CHANNELS), config.encoder_channels
+        flat = channels * N_PITCHES // 4
+        self.reduce_first = DepthwiseConv(n_in, stride=2, multiplier=channels // n_in, causal=True)
+        self.reduce_second = DepthwiseConv(channels, stride=2, causal=True)
+        self.reduce_norm = ChannelNorm(channels)
+        self.parallel = ParallelConv(channels, causal=True)
+        self.before = DepthwiseConv(channels, causal=True)
+        self.before_norm = ChannelNorm(channels)
+        self.attention = CausalSelfAttention(flat, config.width, config.n_heads)
+        self.after_norm = ChannelNorm(channels)
+        self.after = DepthwiseConv(channels, causal=True)
+        self.to_tokens = nn.Linear(flat, config.width)
+        self.to_cls = nn.Linear(config.width, config.width)
+
+    def forward(self, frames: Tensor) -> Encoding:
+        data_s = F.gelu(self.reduce_norm(self.reduce_second(self.reduce_first(frames))))  # [B, W, T/4, N/4]  Eq. 1
+        data_m = self.parallel(data_s)  # Eq. 2
+        rows = self.before_norm(self.before(data_m)).transpose(1, 2)  # [B, L, W, N/4]
+        attended = self.attention(rows.flatten(2)).view(rows.shape).transpose(1, 2)
+        out = self.after(self.after_norm(attended)) + data_s  # Eq. 3
+        tokens = self.to_tokens(out.transpose(1, 2).flatten(2))  # [B, L, D]
+        segments = tokens.view(-1, N_SEGMENTS, WINDOW_TOKENS // N_SEGMENTS, tokens.shape[-1])
+        return Encoding(cls=self.to_cls(segments.mean(dim=2)), tokens=tokens)
+
+
+@dataclass(frozen=True)
+class ChunkInputs:
+    """What is known when a chunk starts; all chunks of a batch are of one kind."""
+
+    voice: Tensor  # [B] int64
+    pitch: Tensor  # [B] MIDI pitch, fractions allowed
+    velocity: Tensor  # [B] in 0..1
+    index: Tensor  # [B] int64, number of the chunk within its kind
+    age: Tensor  # [B] seconds since the note's start
+    previous: Tensor  # [B, C] last token before the chunk, in levels; ignored by attacks
+    context: Tensor  # [B, D] from Encoding.context, zeros where there is none
+
+
+@dataclass(frozen=True)
+class LevelDistribution:
+    """A distribution over K levels for each cell: a logistic, cut at the borders between levels.
+
+    Its two numbers stand for K probabilities; the tails belong to the lowest and the highest level.
+    """
+
+    mean: Tensor  # [B, a, C] in levels
+    log_scale: Tensor  # [B, a, C] of the spread in levels
+
+    def log_prob(self, levels: Tensor) -> Tensor:
+        """Log probability of integer levels, same shape."""
+        inverse = torch.exp(-self.log_scale)
+        upper = (levels + 0.5 - self.mean) * inverse
+        lower = (levels - 0.5 - self.mean) * inverse
+        upper = torch.where(levels >= tk.N_LEVELS - 1, torch.full_like(upper, 40.0), upper)
+        lower = torch.where(levels <= 0, torch.full_like(lower, -40.0), lower)
+        # log(sigmoid(u) - sigmoid(l)) = log(1 - exp(l - u)) - softplus(-u) - softplus(l)
+        return torch.log(-torch.expm1((lower - upper).clamp(max=-1e-4))) - F.softplus(-upper) - F.softplus(lower)
+
+    def expected(self) -> Tensor:
+        """The expected level, fractions kept, same shape."""
+        return self.mean.clamp(0, tk.N_LEVELS - 1)
+
+
+class AudioDecoder(nn.Module):
+    """Eq. 5-6 over the image (token step, cell) of one chunk, conditioned on all that is known when it starts."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.rows, self.columns = tk.CHUNK_STEPS // _PATCH, tk.N_CELLS // _PATCH
+        channels, hidden = config.decoder_channels, config.hidden
+        self.voices = nn.Parameter(torch.randn(config.n_voices, PITCH_NODES, config.voice_width) * 0.3)
+        self.chunks = nn.Embedding(3 * (tk.MAX_CHUNK_INDEX + 1), hidden)
+        self.condition = nn.Linear(config.voice_width + 12 + tk.N_CELLS + config.width, hidden)
+        self.condition_second = nn.Linear(hidden, hidden)
+        self.expand = nn.Parameter(torch.randn(3, hidden, channels * self.rows * self.columns) * hidden**-0.5)
+        self.expand_bias = nn.Parameter(torch.zeros(3, channels * self.rows * self.columns))
+        self.is_ffn = config.decoder == "ffn"
+        if not self.is_ffn:
+            self.before, self.before_norm = DepthwiseConv(channels), ChannelNorm(channels)
+            self.attention, self.attention_norm = ChannelAttention(channels, config.n_heads), ChannelNorm(channels)
+            self.parallel, self.after = ParallelConv(channels), DepthwiseConv(channels)
+            self.after_norm = ChannelNorm(channels)
+        self.head = nn.Conv2d(channels, 2 * _PATCH**2, 1)
+        self.keep = nn.Parameter(torch.full((3, tk.CHUNK_STEPS, tk.N_CELLS), 2.0))
+
+    def embed(self, voice: Tensor, pitch: Tensor) -> Tensor:
+        """A voice's embedding at a pitch, between the two nearest nodes. [B] -> [B, voice_width]"""
+        position = pitch.clamp(0, 126) / 3
+        low = position.floor().long()
+        share = (position - low).unsqueeze(1)
+        flat = self.voices.flatten(0, 1)
+        return (1 - share) * flat[voice * PITCH_NODES + low] + share * flat[voice * PITCH_NODES + low + 1]
+
+    def start(self, kind: Tensor, inputs: ChunkInputs) -> tuple[Tensor, Tensor]:
+        """e_m [B, channels, rows, columns] and the levels [B, 1, C] that a chunk of a kind (one number) sets out from."""
+        is_attack = (kind == tk.ATTACK).to(inputs.previous.dtype)
+        loudness = 40 * torch.log10(inputs.velocity.clamp(min=1 / 127)) / tk.LEVEL_STEP_DB  # in levels, up to 0
+        struck = (48 + loudness).unsqueeze(1).expand(-1, tk.PITCH_CELL)
+        struck = F.pad(struck, (0, 1), value=float(tk.CENTS_CENTRE))
+        anchor = is_attack * struck + (1 - is_attack) * inputs.previous  # [B, C]
+        known = torch.cat(
+            [self.embed(inputs.voice, inputs.pitch), _scalars(inputs), (anchor - 32) / 16, inputs.context], dim=1
+        )
+        x = F.gelu(self.condition(known) + self.chunks(kind * (tk.MAX_CHUNK_INDEX + 1) + inputs.index))
+        x = x + F.gelu(self.condition_second(x))  # [B, hidden]
+        image = (x @ self.expand[kind] + self.expand_bias[kind]).view(len(x), -1, self.rows, self.columns)
+        return image, torch.sigmoid(self.keep[kind]) * anchor.unsqueeze(1)
+
+    def finish(self, e_m: Tensor, anchor: Tensor) -> LevelDistribution:
+        """The distribution that e_m stands for, around the anchor's levels. [B, a, C]"""
+        image = F.gelu(e_m) if self.is_ffn else self.refine(e_m)
+        levels = F.pixel_shuffle(self.head(image), _PATCH)  # [B, 2, a, C]
+        return LevelDistribution(anchor + 8 * levels[:, 0], levels[:, 1].clamp(-4, 4))
+
+    def forward(self, kind: Tensor, inputs: ChunkInputs) -> LevelDistribution:
+        """Distribution of the levels of a chunk; ``kind`` is one number for the whole batch."""
+        return self.finish(*self.start(kind, inputs))
+
+    def refine(self, e_m: Tensor) -> Tensor:
+        """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""
+        de_m = F.gelu(self.attention_norm(self.attention(F.gelu(self.before_norm(self.before(e_m))))))
+        return e_m + self.after_norm(self.after(self.parallel(de_m)))
+
+
+def _scalars(inputs: ChunkInputs) -> Tensor:
+    """Pitch, velocity and age as smooth features, [B, 12]."""
+    pitch, velocity = (inputs.pitch - 64) / 32, inputs.velocity
+    age = torch.log1p(inputs.age / 0.05) / 4
+    columns = [pitch, pitch**2, torch.sin(3 * pitch), torch.cos(3 * pitch)]
+    columns += [velocity, velocity**2, torch.sin(6 * velocity), torch.cos(6 * velocity), torch.sin(12 * velocity)]
+    columns += [age, age**2, torch.sin(4 * age)]
+    return torch.stack(columns, dim=1)

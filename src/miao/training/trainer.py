@@ -1,0 +1,244 @@
+"""The training loop: AdamW, cosine schedule with a ramp-up, checkpoints that a killed run goes on from.
+
+A checkpoint is a folder: ``config.toml``, ``model.safetensors`` (the moving average, what is released),
+``training.safetensors`` (weights and optimizer state), ``state.json``, ``log.jsonl``. Every step draws from its own
+random generator, seeded by the run's seed and the step's number, so that resuming equals not having stopped.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from miao.config import from_table, to_toml
+from miao.datasets.notes import NoteData
+from miao.errors import CheckpointError
+from miao.model import AudioDecoder, LevelDistribution, MidiEncoder, ModelConfig
+from miao.training.chunks import Batch, ChunkTable, chunk_tables, draw_phrase, gather, rows_by_note
+from miao.training.losses import am_loss, level_error_db
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a bank is trained."""
+
+    steps: int = 20_000
+    chunks: tuple[int, int, int] = (128, 160, 128)  # drawn a step: attack, sustain, release
+    phrases: int = 3  # windows with context a step
+    phrase_chunks: int = 12  # of each kind, from each phrase
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    ramp_up_steps: int = 500
+    label_smoothing: float = 0.13  # α
+    smoothing_form: str = "neighbours"
+    previous_noise_levels: float = 1.5  # disturbance of the tokens that a chunk sets out from
+    average_decay: float = 0.999  # of the moving average of the weights
+    max_grad_norm: float = 1.0
+    checkpoint_every: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run; what a preset file may state."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class Miao(nn.Module):
+    """The two nets that training and synthesis share."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder, self.decoder = MidiEncoder(config), AudioDecoder(config)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear ramp-up, then half a cosine down to a hundredth."""
+    if step < config.ramp_up_steps:
+        return config.learning_rate * (step + 1) / config.ramp_up_steps
+    share = (step - config.ramp_up_steps) / max(config.steps - config.ramp_up_steps, 1)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(share, 1.0))))
+
+
+class Trainer:
+    """A run in a folder: step, save, resume."""
+
+    def __init__(self, config: RunConfig, notes: list[NoteData], folder: Path) -> None:
+        torch.manual_seed(config.train.seed)
+        self.config, self.folder, self.step_number = config, folder, 0
+        self.model = Miao(config.model)
+        self.notes, self.tables = notes, chunk_tables(notes)
+        self.rows_of = rows_by_note(self.tables)
+        voices = np.array([n.voice for n in notes])
+        self.by_voice = [np.flatnonzero(voices == v) for v in np.unique(voices)]
+        self.chances = [self._chances(table) for table in self.tables]
+        decayed = [p for n, p in self.model.named_parameters() if p.ndim > 1 and not n.endswith(("voices", "keep"))]
+        others = [p for n, p in self.model.named_parameters() if p.ndim <= 1 or n.endswith(("voices", "keep"))]
+        groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98))
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    @staticmethod
+    def _chances(table: ChunkTable) -> np.ndarray:
+        """Cumulative chance of each row: voices alike, and within a voice late chunks of long notes less often."""
+        weight = 1.0 / (1 + table.index)
+        total = np.bincount(table.voice, weights=weight, minlength=int(table.voice.max()) + 1)
+        chance = np.cumsum(weight / total[table.voice])
+        return chance / chance[-1]
+
+    def draw(self, rng: np.random.Generator) -> list[Batch]:
+        """One batch a kind: single chunks without context, then chunks of phrases with theirs."""
+        config = self.config.train
+        contexts = torch.zeros(0, 0, self.config.model.width)
+        phrases = []
+        if config.phrases:
+            voices = rng.integers(0, len(self.by_voice), config.phrases)
+            phrases = [draw_phrase(self.notes, self.by_voice[v], self.rows_of, rng) for v in voices]
+            contexts = self.model.encoder(torch.from_numpy(np.stack([p.frames for p in phrases]))).context()
+        batches = []
+        for table, chance, n in zip(self.tables, self.chances, config.chunks, strict=True):
+            rows = [np.searchsorted(chance, rng.random(n))]
+            context = [torch.zeros(n, self.config.model.width)]
+            for window, phrase in enumerate(phrases):
+                some = rng.permutation(len(phrase.rows[table.kind]))[: config.phrase_chunks]
+                rows.append(phrase.rows[table.kind][some])
+                context.append(contexts[window, torch.from_numpy(phrase.tokens[table.kind][some])])
+            batches.append(
+                gather(table, np.concatenate(rows), rng, config.previous_noise_levels, torch.cat(context))
+            )
+        return batches
+
+    def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
+        """Distributions of all batches, the image of all kinds refined at once (so that batch norm sees them alike)."""
+        started = [self.model.decoder.start(torch.tensor(b.kind), b.inputs) for b in batches]
+        sizes = [len(image) for image, _ in started]
+        both = self.model.decoder.finish(torch.cat([i for i, _ in started]), torch.cat([a for _, a in started]))
+        return [LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)]
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step; gives the losses and errors to log."""
+        config = self.config.train
+        rng = np.random.default_rng([config.seed, self.step_number])
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step_number, config)
+        batches = self.draw(rng)
+        outputs = self.predict(batches)
+        losses = [
+            am_loss(o, b.target, b.weight, config.label_smoothing, config.smoothing_form)
+            for o, b in zip(outputs, batches, strict=True)
+        ]
+        loss: Tensor = torch.stack(losses).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self._average()
+        self.step_number += 1
+        names = ("attack", "sustain", "release")
+        with torch.no_grad():
+            errors = {
+                f"error_db/{names[b.kind]}": float(level_error_db(o, b.target, b.weight))
+                for o, b in zip(outputs, batches, strict=True)
+            }
+        return {"loss/am": float(loss.detach()), **errors}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.train.average_decay, (1 + self.step_number) / (10 + self.step_number))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def fit(self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], None]) -> None:
+        """Train to the last step; logs every 50 steps, saves every ``checkpoint_every`` and at the end."""
+        config, sums, started = self.config.train, {}, time.monotonic()
+        first = self.step_number
+        while self.step_number < config.steps:
+            for name, value in self.step().items():
+                sums[name] = sums.get(name, 0.0) + value
+            if self.step_number % 50 == 0:
+                means = {name: round(value / 50, 4) for name, value in sums.items()}
+                seconds = (time.monotonic() - started) / (self.step_number - first)
+                with open(self.folder / "log.jsonl", "a") as log:
+                    log.write(json.dumps({"step": self.step_number, "seconds_a_step": round(seconds, 4), **means}) + "\n")
+                on_log(self.step_number, means, seconds)
+                sums = {}
+            if self.step_number % config.checkpoint_every == 0 or self.step_number == config.steps:
+                self.save()
+                on_checkpoint(self.folder)
+
+    def save(self) -> None:
+        """Write the checkpoint; each file under a temporary name first, the step's number last."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        optimizer = self.optimizer.state_dict()
+        state = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        for n, slots in optimizer["state"].items():
+            state |= {f"optimizer/{n}/{k}": v for k, v in slots.items()}
+        for name, tensors in (("model.safetensors", self.average), ("training.safetensors", state)):
+            save_file({k: v.contiguous() for k, v in tensors.items()}, self.folder / f"{name}.tmp")
+            os.replace(self.folder / f"{name}.tmp", self.folder / name)
+        (self.folder / "config.toml").write_text(to_toml(asdict(self.config)))
+        (self.folder / "state.json").write_text(json.dumps({"step": self.step_number}))
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; false if it holds none. Raises: CheckpointError if it does not fit."""
+        if not (self.folder / "state.json").exists():
+            return False
+        try:
+            state = load_file(self.folder / "training.safetensors")
+            self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model/")})
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                if key.startswith("optimizer/"):
+                    _, n, name = key.split("/")
+                    slots.setdefault(int(n), {})[name] = value
+            optimizer = self.optimizer.state_dict()
+            self.optimizer.load_state_dict({"state": slots, "param_groups": optimizer["param_groups"]})
+            self.average = load_file(self.folder / "model.safetensors")
+            self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{self.folder}: cannot resume ({error}); give another folder to start anew") from None
+        return True
+
+
+def load_model(folder: Path) -> Miao:
+    """The averaged model of a checkpoint, ready to evaluate or export. Raises: CheckpointError."""
+    import tomllib
+
+    try:
+        config = from_table(RunConfig, tomllib.loads((folder / "config.toml").read_text()))
+        model = Miao(config.model)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {error}; a checkpoint is a folder with config.toml and model.safetensors") from None
+    return model.eval()
+
+
+def decode_with(model: Miao) -> Callable:
+    """The model as the engine's decoder: arrays in, expected levels and spread out (see engine.Decoder)."""
+    from miao.model import ChunkInputs
+
+    @torch.no_grad()
+    def decode(kind: int, **arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        inputs = ChunkInputs(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()})
+        out = model.decoder(torch.tensor(kind), inputs)
+        return out.expected().numpy(), out.log_scale.exp().numpy()
+
+    return decode
+
+

@@ -1,0 +1,87 @@
+"""Voices: what belongs to an instrument rather than to a moment. Partial ratios, stereo balance, names.
+
+A voice is one General MIDI program or one drum key. Its table says, for every pitch, where the partials lie and how
+each cell is spread over left and right. Tables are measured once, from the same notes that a bank is trained on.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from miao import tokens as tk
+from miao.analysis import Partials, harmonic_partials, mode_partials
+from miao.errors import BankError
+
+N_PROGRAMS = 128
+DRUM_KEYS = range(27, 88)
+N_VOICES = N_PROGRAMS + len(DRUM_KEYS)
+HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
+N_PITCHES = 128
+
+
+def program_voice(program: int) -> int:
+    """Voice number of a General MIDI program 0..127."""
+    return program
+
+
+def drum_voice(key: int) -> int:
+    """Voice number of a drum key; keys beyond 27..87 sound as the nearest one."""
+    return N_PROGRAMS + min(max(key, DRUM_KEYS[0]), DRUM_KEYS[-1]) - DRUM_KEYS[0]
+
+
+def is_drum_voice(voice: int) -> bool:
+    """Whether a voice number is a drum key's."""
+    return voice >= N_PROGRAMS
+
+
+def pitch_hz(pitch: NDArray | float) -> NDArray | float:
+    """Nominal frequency of a MIDI pitch (fractions allowed), A4 = 440 Hz."""
+    return 440.0 * 2.0 ** ((np.asarray(pitch, np.float64) - 69) / 12)
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceTable:
+    """Partial ratios and stereo balance of every voice at every pitch."""
+
+    kind: NDArray[np.int8]  # [V] HARMONIC, HALF_HARMONIC or MODES
+    tune_cents: NDArray[np.float32]  # [V, 128]
+    stretch: NDArray[np.float32]  # [V, 128] B of k * sqrt(1 + B k^2)
+    mode_row: NDArray[np.int16]  # [V] row in modes, -1 for harmonic voices
+    modes: NDArray[np.float32]  # [rows, 128, N_PARTIALS] ratios, 0 = unused
+    balance: NDArray[np.float16]  # [V, 128, C - 1] left share of a cell's power
+    is_wide: NDArray[np.uint8]  # [V, 128] whether the two channels' noise is independent
+
+    def partials(self, voice: int, pitch: int) -> Partials:
+        """Where the partials of a note lie."""
+        return _partials(self, voice, pitch)
+
+    def gains(self, voice: int, pitch: int) -> NDArray[np.float32]:
+        """Left and right gain of each cell, [C - 1, 2]; both are 1 for a sound in the middle."""
+        left = self.balance[voice, pitch].astype(np.float32)
+        return np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+
+    def save(self, path: Path) -> None:
+        """Write the table as a safetensors file."""
+        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__dataclass_fields__}, path)
+
+    @staticmethod
+    def load(path: Path) -> "VoiceTable":
+        """Read a table. Raises: BankError if the file is missing or not a voice table."""
+        try:
+            return VoiceTable(**load_file(path))
+        except (OSError, TypeError, ValueError) as error:
+            raise BankError(f"{path}: not a voice table ({error})") from None
+        except Exception as error:  # safetensors raises its own kind for a damaged file
+            raise BankError(f"{path}: damaged voice table ({error})") from None
+
+
+@lru_cache(maxsize=4096)
+def _partials(table: VoiceTable, voice: int, pitch: int) -> Partials:
+    if table.kind[voice] == MODES:
+        return mode_partials(table.modes[table.mode_row[voice], pitch])
+    base = 1.0 if table.kind[voice] == HARMONIC else 0.5
+    return harmonic_partials(base, float(table.tune_cents[voice, pitch]), float(table.stretch[voice, pitch]))

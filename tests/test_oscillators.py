@@ -1,0 +1,283 @@
+"""Partials and noise: what a block of samples must be, whichever loop makes it."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+
+from miao import oscillators
+from miao.oscillators import add_noise_numpy, add_partials_numpy, noise_table
+
+RATE = 44100
+LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy)}
+if oscillators.KERNELS == "compiled":
+    LOOPS |= dict(oscillators._kernels.variants)  # all that this processor can run
+
+
+@pytest.fixture(params=LOOPS)
+def add_partials(request):
+    return LOOPS[request.param][0]
+
+
+@pytest.fixture(params=LOOPS)
+def add_noise(request):
+    return LOOPS[request.param][1]
+
+
+@pytest.fixture(scope="module")
+def small_table():
+    return noise_table([100, 1000, 5000, 15000], RATE, seed=3, n_samples=4096)
+
+
+def steady(frequencies, n_knots=2, start=0.0, end=4000.0, gains=(1.0, 1.0)):
+    """Arguments after `out` for partials of steady frequency (cycles per sample) and amplitude 1."""
+    knots = np.linspace(start, end, n_knots)
+    count = len(frequencies)
+    amplitudes = np.ones((n_knots, count), np.float32)
+    stereo = np.tile(np.float32(gains), (count, 1))
+    return knots, knots - start, amplitudes, np.array(frequencies, float), np.zeros(count, np.float32), stereo
+
+
+def lively_note(seed=0, n_knots=30, n_partials=150, spread=True):
+    """A note with everything in it: bends, silent partials, partials above half the sample rate, odd knots."""
+    rng = np.random.default_rng(seed)
+    knots = np.cumsum(rng.uniform(20, 900, n_knots)) - 3000.4
+    phase = np.append(0, np.cumsum(np.diff(knots) * rng.uniform(0.003, 0.005, n_knots - 1)))
+    amplitudes = rng.random((n_knots, n_partials), dtype=np.float32) / n_partials
+    amplitudes[:, 2::7] = 0
+    amplitudes[10:15, 3] = 0
+    offsets = rng.uniform(-2, 2, n_partials).astype(np.float32)
+    gains = rng.random((n_partials, 2), dtype=np.float32)
+    if not spread:
+        gains[:, 1] = 0.3 * gains[:, 0]
+    return knots, phase, amplitudes, np.arange(1.0, n_partials + 1), offsets, gains
+
+
+def lively_noise(table, seed=0, n_knots=30, is_stereo=True):
+    rng = np.random.default_rng(seed)
+    bands = len(table)
+    knots = np.cumsum(rng.uniform(20, 900, n_knots)) - 3000.4
+    gains = rng.random((n_knots, bands), dtype=np.float32)
+    gains[5:9, 1] = 0
+    offsets = rng.integers(0, table.shape[1], (bands, 2))
+    balance = rng.random((bands, 2), dtype=np.float32)
+    if not is_stereo:
+        offsets[:, 1] = offsets[:, 0]
+    return knots, gains, balance, table, offsets
+
+
+def block_of(n):
+    return np.zeros((2, n), np.float32)
+
+
+def rms(x):
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+
+
+@pytest.mark.parametrize("frequency", [20 / RATE, 440.7 / RATE, 0.2499, 0.2501, 0.4, 0.499, -0.1, -0.3])
+def test_a_partial_is_the_sine_that_was_asked_for(add_partials, frequency):
+    out = block_of(4000)
+    add_partials(out, *steady([frequency], gains=(1.0, 0.25)), 1e-5)
+    sine = np.sin(2 * np.pi * frequency * np.arange(4000))
+    np.testing.assert_allclose(out, np.outer([1, 0.25], sine), atol=1e-5)
+
+
+def test_amplitude_offset_and_ratio_are_those_of_the_formula(add_partials):
+    knots, phase = np.array([-10.5, 990.25, 1900.0]), np.array([3.0, 23.0, 71.0])
+    amplitudes = np.float32([[0, 1], [1, 0.5], [0.5, 0]])
+    ratios, offsets = np.array([1.0, 2.76]), np.float32([0.1, -0.4])
+    out = block_of(2000)
+    add_partials(out, knots, phase, amplitudes, ratios, offsets, np.float32([[1, 0], [0, 1]]), 1e-6)
+    s = np.arange(1900)
+    base = np.interp(s, knots, phase)
+    for p in (0, 1):
+        expected = np.interp(s, knots, amplitudes[:, p]) * np.sin(2 * np.pi * (ratios[p] * base + offsets[p]))
+        np.testing.assert_allclose(out[p, :1900], expected, atol=1e-5)
+
+
+def test_a_note_sounds_from_its_first_knot_up_to_its_last(add_partials, add_noise, small_table):
+    out = block_of(1000)
+    knots, *rest = steady([0.01], start=100.25, end=200.0)
+    rest[3] = np.float32([0.25])  # starts at its crest
+    add_partials(out, knots, *rest, 1e-5)
+    assert (np.flatnonzero(out[0])[[0, -1]] == [101, 199]).all()
+    assert out[0, 101] == pytest.approx(1, abs=2e-3)
+
+    noise = block_of(1000)
+    ones = np.ones((3, 2), np.float32)
+    add_noise(noise, knots, np.ones((2, 3), np.float32), ones, small_table, np.full((3, 2), 7), 1e-5)
+    np.testing.assert_allclose(noise[:, 101:200], np.tile(small_table[:, 7:106].sum(0), (2, 1)), atol=1e-5)
+    assert not noise[:, :101].any() and not noise[:, 200:].any()
+
+
+def test_partials_at_half_the_sample_rate_and_above_are_left_out(add_partials):
+    out = block_of(4000)
+    add_partials(out, *steady([0.5, 0.51, 0.75, 1.01, 40.0, -0.5]), 1e-5)
+    assert not out.any()
+
+
+def test_a_partial_is_left_out_only_where_both_its_ends_are_below_the_floor(add_partials):
+    knots, phase, amplitudes, *rest = steady([0.01], n_knots=4, end=3000.0)
+    amplitudes[:, 0] = [9e-4, 9e-4, 0.5, 9e-4]
+    out = block_of(3000)
+    add_partials(out, knots, phase, amplitudes, *rest, 1e-3)
+    assert not out[:, :1000].any()
+    assert rms(out[:, 1000:2000]) > 0.1 and rms(out[:, 2000:]) > 0.1
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("size", [256, 1000])
+def test_any_split_of_partials_into_blocks_equals_the_whole(add_partials, spread, size):
+    knots, *rest = lively_note(spread=spread)
+    whole, parts = block_of(8000), block_of(8000)
+    add_partials(whole, knots, *rest, 1e-5)
+    for start in range(0, 8000, size):
+        add_partials(parts[:, start : start + size], knots - start, *rest, 1e-5)
+    assert rms(whole) > 0.01
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_stereo", [False, True])
+@pytest.mark.parametrize("size", [256, 1000])
+def test_any_split_of_noise_into_blocks_equals_the_whole(add_noise, small_table, is_stereo, size):
+    knots, *rest = lively_noise(small_table, is_stereo=is_stereo)
+    whole, parts = block_of(8000), block_of(8000)
+    add_noise(whole, knots, *rest, 1e-5)
+    for start in range(0, 8000, size):
+        add_noise(parts[:, start : start + size], knots - start, *rest, 1e-5)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_all_loops_make_the_same_partials(add_partials, spread, seed):
+    ours, oracle = block_of(8000), block_of(8000)
+    note = lively_note(seed, n_partials=(4, 20, 300)[seed], spread=spread)
+    add_partials(ours, *note, 1e-5)
+    add_partials_numpy(oracle, *note, 1e-5)
+    assert oracle.any()
+    np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_stereo", [False, True])
+def test_all_loops_make_the_same_noise(add_noise, small_table, is_stereo):
+    ours, oracle = block_of(8000), block_of(8000)
+    add_noise(ours, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
+    add_noise_numpy(oracle, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
+    np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+def test_both_functions_add_to_what_is_there(small_table):
+    once, twice = block_of(4000), block_of(4000)
+    for out, times in ((once, 1), (twice, 2)):
+        for _ in range(times):
+            oscillators.add_partials(out, *lively_note(), 1e-5)
+            oscillators.add_noise(out, *lively_noise(small_table), 1e-5)
+    np.testing.assert_allclose(twice, 2 * once, atol=1e-5)
+
+
+def test_equal_offsets_are_noise_from_the_middle_and_different_ones_are_wide(add_noise, small_table):
+    knots, gains, balance = np.array([0.0, 4096.0]), np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
+    middle, wide = block_of(4096), block_of(4096)
+    add_noise(middle, knots, gains, balance, small_table, np.full((3, 2), 5), 1e-5)
+    add_noise(wide, knots, gains, balance, small_table, np.array([[5, 2005]] * 3), 1e-5)
+    np.testing.assert_array_equal(middle[0], middle[1])
+    assert abs(np.corrcoef(wide)[0, 1]) < 0.1
+
+
+def test_the_gain_of_a_noise_band_is_its_rms(add_noise, small_table):
+    out = block_of(4096)
+    gains = np.tile(np.float32([0, 0.2, 0]), (2, 1))
+    add_noise(
+        out, np.array([0.0, 4096.0]), gains, np.ones((3, 2), np.float32), small_table, np.zeros((3, 2), int), 1e-5
+    )
+    assert rms(out[0]) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_a_note_without_knots_or_partials_is_silent(small_table):
+    out = block_of(100)
+    oscillators.add_partials(out, *steady([]), 1e-5)
+    oscillators.add_partials(out, *steady([0.1], n_knots=1), 1e-5)
+    oscillators.add_noise(out, np.zeros(0), np.zeros((0, 3)), np.ones((3, 2)), small_table, np.zeros((3, 2)), 1e-5)
+    assert not out.any()
+
+
+def test_arguments_that_do_not_fit_are_refused(small_table):
+    knots, phase, *rest = steady([0.1])
+    with pytest.raises(ValueError, match=r"phase has shape \(1,\), expected \(2,\)"):
+        oscillators.add_partials(block_of(10), knots, phase[:1], *rest, 1e-5)
+    with pytest.raises(ValueError, match="out is float64"):
+        oscillators.add_partials(np.zeros((2, 10)), knots, phase, *rest, 1e-5)
+    with pytest.raises(ValueError, match="contiguous along samples"):
+        oscillators.add_partials(block_of(20)[:, ::2], knots, phase, *rest, 1e-5)
+    with pytest.raises(ValueError, match="power of two"):
+        knots, gains, balance, table, offsets = lively_noise(small_table)
+        oscillators.add_noise(block_of(10), knots, gains, balance, table[:, :1000], offsets, 1e-5)
+
+
+def test_the_slow_loops_warn_once_and_only_when_used(monkeypatch, caplog):
+    monkeypatch.setattr(oscillators, "_kernels", None)
+    monkeypatch.setattr(oscillators, "_warned", False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            oscillators.add_partials(block_of(10), *steady([0.1]), 1e-5)
+    assert [record.message.split(",")[0] for record in caplog.records] == ["the compiled kernels are missing"]
+
+
+def test_loading_the_kernels_leaves_subnormal_numbers_alone():
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 96000])
+def test_a_noise_band_has_its_power_between_its_edges_at_any_rate(rate):
+    edges = np.array([100, 300, 1000, 3000, 7000])
+    table = noise_table(edges, rate, seed=1)
+    hz = np.fft.rfftfreq(table.shape[1], 1 / rate)
+    power = np.abs(np.fft.rfft(table.astype(float), axis=1) / table.shape[1]) ** 2 * 2
+    for band, (low, high) in enumerate(itertools.pairwise(edges)):
+        reach = 0.25 * np.diff(edges).max()
+        assert power[band, (hz > low) & (hz < high)].sum() > 0.85
+        assert power[band, (hz < low - reach) | (hz > high + reach)].sum() < 1e-6
+        assert rms(table[band]) == pytest.approx(1, abs=1e-3)
+        assert abs(np.mean(table[band].astype(float) ** 4) - 3) < 0.5  # as a normal distribution has it
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 96000])
+def test_bands_of_equal_density_add_up_to_white_noise(rate):
+    edges = np.array([0, 200, 500, 1200, 3000, 8000, 20000])
+    table = noise_table(edges, rate, seed=2)
+    density = np.abs(np.fft.rfft(table.astype(float), axis=1)) ** 2 * np.diff(edges)[:, None] / rate / table.shape[1]
+    hz = np.fft.rfftfreq(table.shape[1], 1 / rate)
+    inside = (hz > 1) & (hz < min(rate / 2, 16000))
+    np.testing.assert_allclose(density.sum(axis=0)[inside], 0.5, rtol=0.02)  # one-sided: half a unit per Hz
+
+
+def test_what_lies_above_half_the_sample_rate_is_missing():
+    edges = [1000, 7000, 9000, 12000]
+    full, cut = noise_table(edges, 44100, seed=1), noise_table(edges, 16000, seed=1)
+    assert rms(full[1]) == pytest.approx(1, abs=1e-3)
+    assert rms(cut[1]) == pytest.approx(np.sqrt(0.5), abs=0.01)
+    assert not cut[2].any()
+
+
+def test_noise_tables_are_equal_for_equal_seeds_and_unrelated_for_others():
+    edges = [100, 1000, 4000]
+    first, again, other = (noise_table(edges, RATE, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert abs(np.corrcoef(first[1], other[1])[0, 1]) < 0.05
+    assert abs(np.corrcoef(first)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("edges", "n_samples", "message"),
+    [
+        ([100, 100], 4096, "increasing frequencies"),
+        ([-1, 100], 4096, "increasing frequencies"),
+        ([100, 200], 1000, "power of two"),
+        ([101, 102], 4096, "band 101-102 Hz is too narrow"),
+    ],
+)
+def test_noise_tables_that_cannot_be_made_are_refused(edges, n_samples, message):
+    with pytest.raises(ValueError, match=message):
+        noise_table(edges, RATE, seed=1, n_samples=n_samples)
