@@ -6,6 +6,7 @@ time axis on which it stands still. All of it is for one note sounding alone.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def mode_partials(ratios: NDArray) -> Partials:
 # --- frequencies ------------------------------------------------------------------------------------------------
 
 
-def _peaks(samples: NDArray, sample_rate: int, seconds: float) -> tuple[NDArray, NDArray, NDArray]:
+def spectral_peaks(samples: NDArray, sample_rate: int, seconds: float) -> tuple[NDArray, NDArray, NDArray]:
     """Spectral peaks of the first ``seconds`` of a sound (after its onset): frequencies (Hz), power, and power over
     the median of the neighbourhood. The window falls from the onset on, so that short sounds count in full.
 
@@ -82,7 +83,7 @@ def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: floa
     for _ in range(2):
         cents, weights = _pitch_track(samples, sample_rate, grid * 2 ** (tune / 1200), width, 1.0)
         tune += float(np.average(cents, weights=weights + _EPSILON))
-    hz, power, _ = _peaks(samples, sample_rate, 0.8)
+    hz, power, _ = spectral_peaks(samples, sample_rate, 0.8)
     top, stretch = power.max(), 0.0
     ks, cents_of, weights_of = [], [], []
     for k in range(1, 41):
@@ -112,7 +113,7 @@ def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db
     """Ratios of the strongest free modes, lowest first, zero where there are fewer than cells. Shape [N_PARTIALS]."""
     chosen: list[tuple[float, float]] = []
     for seconds in (0.8, 0.2):
-        hz, power, prominence = _peaks(samples, sample_rate, seconds)
+        hz, power, prominence = spectral_peaks(samples, sample_rate, seconds)
         good = (prominence > prominence_db) & (hz > 25) & (hz < 18_000) & (power > power.max() * 1e-6)
         for i in np.argsort(-power * good)[: good.sum()]:
             gap = max(20.0, 4.0 / seconds, 0.008 * hz[i])
@@ -134,7 +135,7 @@ def matched_modes(
     own = find_modes(samples, sample_rate, note_hz)
     if previous is None:
         return own
-    hz, power, _ = _peaks(samples, sample_rate, 0.8)
+    hz, power, _ = spectral_peaks(samples, sample_rate, 0.8)
 
     def covered(ratios: NDArray) -> float:
         known = np.sort(ratios[ratios > 0]) * note_hz
@@ -284,6 +285,13 @@ def _pitch_track(samples: NDArray, sample_rate: int, hz: NDArray, width: int, n_
     return np.clip(smooth, -62, 62), np.append(total, 0.0)
 
 
+@cache
+def _interpolation_kernel() -> NDArray[np.float32]:
+    """Windowed sines over x for 512 positions between two samples, 16 taps from -7 to 8: [512, 16]."""
+    distance = np.arange(-7, 9)[None, :] - np.arange(512)[:, None] / 512
+    return (np.sinc(distance) * np.cos(np.pi * np.clip(distance / 17, -0.5, 0.5)) ** 2).astype(np.float32)
+
+
 def _straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDArray, NDArray]:
     """The sound on a time axis on which its pitch stands still, and that axis: warped position of each sample."""
     n = samples.shape[1]
@@ -293,10 +301,13 @@ def _straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDA
     whole = position.astype(int)
     share = (position - whole).astype(np.float32)
     padded = np.pad(samples, ((0, 0), (8, 9)))
-    taps = np.arange(-7, 9)
-    distance = taps[None, :] - share[:, None]
-    kernel = (np.sinc(distance) * np.cos(np.pi * np.clip(distance / 17, -0.5, 0.5)) ** 2).astype(np.float32)
-    straight = np.stack([(channel[whole[:, None] + taps + 8] * kernel).sum(axis=1) for channel in padded])
+    kernel = _interpolation_kernel()[(share * 512).astype(int)]  # [S, 16]
+    straight = np.stack(
+        [
+            np.einsum("st,st->s", np.lib.stride_tricks.sliding_window_view(channel, 16)[whole + 1], kernel)
+            for channel in padded
+        ]
+    )
     return straight, warped
 
 

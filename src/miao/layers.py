@@ -1,4 +1,8 @@
-"""Blocks that the paper's equations are made of. Images are [B, channels, rows, columns]."""
+"""Blocks that the paper's equations are made of.
+
+Images are [B, channels, rows, columns], laid out in memory with the channels last: depthwise convolutions run several
+times faster so on a CPU.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +14,10 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(dim=1, keepdim=True)
-        return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-5) * self.weight + self.bias
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv(nn.Module):

@@ -26,8 +26,8 @@ class ModelConfig:
     width: int = 96  # D, of an encoder token
     n_heads: int = 3  # h (the paper's best)
     voice_width: int = 64  # of a voice's embedding at one pitch
-    hidden: int = 320  # of the decoder's conditioning
-    decoder_channels: int = 36  # of the decoder's image
+    hidden: int = 384  # of the decoder's conditioning
+    decoder_channels: int = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
     decoder: str = "conv"  # "conv" (Eq. 5-6) or "ffn" (the paper's Table 2)
     n_voices: int = N_VOICES
 
@@ -65,7 +65,7 @@ class MidiEncoder(nn.Module):
         self.to_cls = nn.Linear(config.width, config.width)
 
     def forward(self, frames: Tensor) -> Encoding:
-        data_s = F.gelu(self.reduce_norm(self.reduce_second(self.reduce_first(frames))))  # [B, W, T/4, N/4]  Eq. 1
+        data_s = F.gelu(self.reduce_norm(self.reduce_second(self.reduce_first(frames.contiguous(memory_format=torch.channels_last)))))  # [B, W, T/4, N/4]  Eq. 1
         data_m = self.parallel(data_s)  # Eq. 2
         rows = self.before_norm(self.before(data_m)).transpose(1, 2)  # [B, L, W, N/4]
         attended = self.attention(rows.flatten(2)).view(rows.shape).transpose(1, 2)
@@ -143,19 +143,19 @@ class AudioDecoder(nn.Module):
         flat = self.voices.flatten(0, 1)
         return (1 - share) * flat[voice * PITCH_NODES + low] + share * flat[voice * PITCH_NODES + low + 1]
 
-    def start(self, kind: Tensor, inputs: ChunkInputs) -> tuple[Tensor, Tensor]:
-        """e_m [B, channels, rows, columns] and the levels [B, 1, C] that a chunk of a kind (one number) sets out from."""
-        is_attack = (kind == tk.ATTACK).to(inputs.previous.dtype)
+    def start(self, kind: int, inputs: ChunkInputs, *, is_attack: bool) -> tuple[Tensor, Tensor]:
+        """e_m [B, channels, rows, columns] and the levels [B, a, C] that chunks of one kind set out from."""
         loudness = 40 * torch.log10(inputs.velocity.clamp(min=1 / 127)) / tk.LEVEL_STEP_DB  # in levels, up to 0
         struck = (48 + loudness).unsqueeze(1).expand(-1, tk.PITCH_CELL)
         struck = F.pad(struck, (0, 1), value=float(tk.CENTS_CENTRE))
-        anchor = is_attack * struck + (1 - is_attack) * inputs.previous  # [B, C]
+        anchor = struck if is_attack else inputs.previous  # [B, C]
         known = torch.cat(
             [self.embed(inputs.voice, inputs.pitch), _scalars(inputs), (anchor - 32) / 16, inputs.context], dim=1
         )
         x = F.gelu(self.condition(known) + self.chunks(kind * (tk.MAX_CHUNK_INDEX + 1) + inputs.index))
         x = x + F.gelu(self.condition_second(x))  # [B, hidden]
-        image = (x @ self.expand[kind] + self.expand_bias[kind]).view(len(x), -1, self.rows, self.columns)
+        image = x @ self.expand[kind] + self.expand_bias[kind]
+        image = image.view(x.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
         return image, torch.sigmoid(self.keep[kind]) * anchor.unsqueeze(1)
 
     def finish(self, e_m: Tensor, anchor: Tensor) -> LevelDistribution:
@@ -164,9 +164,9 @@ class AudioDecoder(nn.Module):
         levels = F.pixel_shuffle(self.head(image), _PATCH)  # [B, 2, a, C]
         return LevelDistribution(anchor + 8 * levels[:, 0], levels[:, 1].clamp(-4, 4))
 
-    def forward(self, kind: Tensor, inputs: ChunkInputs) -> LevelDistribution:
-        """Distribution of the levels of a chunk; ``kind`` is one number for the whole batch."""
-        return self.finish(*self.start(kind, inputs))
+    def forward(self, kind: int, inputs: ChunkInputs) -> LevelDistribution:
+        """Distribution of the levels of chunks of one kind."""
+        return self.finish(*self.start(kind, inputs, is_attack=kind == tk.ATTACK))
 
     def refine(self, e_m: Tensor) -> Tensor:
         """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""

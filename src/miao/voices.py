@@ -33,6 +33,11 @@ def drum_voice(key: int) -> int:
     return N_PROGRAMS + min(max(key, DRUM_KEYS[0]), DRUM_KEYS[-1]) - DRUM_KEYS[0]
 
 
+def drum_key(voice: int) -> int:
+    """Drum key of a voice number from N_PROGRAMS on."""
+    return DRUM_KEYS[voice - N_PROGRAMS]
+
+
 def is_drum_voice(voice: int) -> bool:
     """Whether a voice number is a drum key's."""
     return voice >= N_PROGRAMS

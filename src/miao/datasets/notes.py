@@ -73,16 +73,20 @@ def training_pitches(voice: int, part: int) -> list[int]:
 
 
 def draw_notes(voice: int, part: int, rng: np.random.Generator) -> list[tuple[int, int, float]]:
-    """(pitch, velocity, hold seconds) of the notes to render; the first of each pitch is long and rather loud."""
+    """(pitch, velocity, hold seconds) of the notes to render; those of part 0 are a long, rather loud one and one of any
+    velocity and length at each pitch, and some of 8 s; those of part 1 one at each pitch, to fill in."""
     notes = []
     for pitch in training_pitches(voice, part):
         if is_drum_voice(voice):
             allowed = [v for v in range(8, 128) if min(abs(v - h) for h in HELD_OUT_VELOCITIES) > 2]
             notes += [(pitch, 110 - part, 1.0)] + [(pitch, int(v), 1.0) for v in rng.choice(allowed, 9, replace=False)]
             continue
+        if part:
+            notes.append((pitch, int(rng.integers(40, 128)), float(rng.uniform(0.4, 2.0))))
+            continue
         notes.append((pitch, int(rng.integers(84, 122)), float(rng.uniform(1.2, 2.8))))
         notes.append((pitch, int(rng.integers(12, 128)), float(np.exp(rng.uniform(np.log(0.06), np.log(1.5))))))
-        if pitch % 12 == 6 and part == 0:
+        if pitch % 12 == 6:
             notes.append((pitch, int(rng.integers(50, 120)), 8.0))
     return notes
 

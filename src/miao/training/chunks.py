@@ -13,6 +13,8 @@ from miao.frames import WINDOW_SECONDS, WINDOW_TOKENS, encode_frames, last_token
 from miao.model import ChunkInputs
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
+_FAINT = 0.05  # weight of a cell that nobody hears
+_FAINT_SHARE = 0.2  # of such cells that a batch looks at
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,17 @@ def gather(table: ChunkTable, rows: NDArray, rng: np.random.Generator, noise_lev
         previous=torch.from_numpy(disturbed.astype(np.float32)),
         context=context,
     )
-    return Batch(table.kind, inputs, target, audibility(target, table.n_valid[rows], table.loudest[rows]))
+    weight = audibility(target, table.n_valid[rows], table.loudest[rows])
+    faint = weight <= _FAINT
+    kept = torch.from_numpy(rng.random(faint.shape, np.float32)) < _FAINT_SHARE
+    weight = torch.where(faint, weight * kept / _FAINT_SHARE, weight)  # the same on average, at a fraction of the work
+    return Batch(table.kind, inputs, target, weight)
 
 
 def audibility(target: Tensor, n_valid: NDArray, loudest: NDArray) -> Tensor:
     """How much each cell counts: 1 near the note's loudest level, falling to 0.05 at 70 dB below it. [B, a, C]"""
     below = target - torch.from_numpy(loudest)[:, None, None]
-    weight = ((below + _AUDIBLE_LEVELS) / (30 / tk.LEVEL_STEP_DB)).clamp(0.05, 1)
+    weight = ((below + _AUDIBLE_LEVELS) / (30 / tk.LEVEL_STEP_DB)).clamp(_FAINT, 1)
     weight[..., tk.PITCH_CELL] = 1
     inside = torch.arange(target.shape[1])[None, :, None] < torch.from_numpy(n_valid.astype(np.int64))[:, None, None]
     return weight * inside

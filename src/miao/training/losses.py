@@ -15,6 +15,9 @@ def am_loss(distribution: LevelDistribution, target: Tensor, weight: Tensor, smo
 
     Shapes: target and weight [B, a, C]; target in integer levels.
     """
+    chosen = weight > 0
+    distribution = LevelDistribution(distribution.mean[chosen], distribution.log_scale[chosen])
+    target, weight = target[chosen], weight[chosen]
     log_likelihood = distribution.log_prob(target)
     if form == "neighbours":
         below, above = (target - 1).clamp(min=0), (target + 1).clamp(max=tk.N_LEVELS - 1)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from miao import tokens as tk
 from miao.config import from_table, to_toml
 from miao.datasets.notes import NoteData
 from miao.errors import CheckpointError
@@ -61,6 +62,7 @@ class Miao(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoder, self.decoder = MidiEncoder(config), AudioDecoder(config)
 
 
@@ -87,7 +89,7 @@ class Trainer:
         decayed = [p for n, p in self.model.named_parameters() if p.ndim > 1 and not n.endswith(("voices", "keep"))]
         others = [p for n, p in self.model.named_parameters() if p.ndim <= 1 or n.endswith(("voices", "keep"))]
         groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
 
     @staticmethod
@@ -122,7 +124,7 @@ class Trainer:
 
     def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
         """Distributions of all batches, the image of all kinds refined at once (so that batch norm sees them alike)."""
-        started = [self.model.decoder.start(torch.tensor(b.kind), b.inputs) for b in batches]
+        started = [self.model.decoder.start(b.kind, b.inputs, is_attack=b.kind == tk.ATTACK) for b in batches]
         sizes = [len(image) for image, _ in started]
         both = self.model.decoder.finish(torch.cat([i for i, _ in started]), torch.cat([a for _, a in started]))
         return [LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)]
@@ -236,7 +238,7 @@ def decode_with(model: Miao) -> Callable:
     @torch.no_grad()
     def decode(kind: int, **arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inputs = ChunkInputs(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()})
-        out = model.decoder(torch.tensor(kind), inputs)
+        out = model.decoder(kind, inputs)
         return out.expected().numpy(), out.log_scale.exp().numpy()
 
     return decode

@@ -1,0 +1,57 @@
+# Two environments: .venv holds the renderer as a user installs it, .venv-dev everything that development needs.
+PYTHON ?= python3
+VENV ?= .venv
+DEV_VENV ?= .venv-dev
+SONG ?= examples/greensleeves.mid
+
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NAME = $(basename $(notdir $(SONG)))
+BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/*.cpp src/miao/*.h)
+ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
+
+.PHONY: help demo test test-slow check bench examples clean
+
+help:
+	@echo "make demo       install the renderer and turn $(SONG) into demo/$(NAME).wav and .png"
+	@echo "make test       run the fast tests        make test-slow  run the slow ones"
+	@echo "make check      lint and type-check       make bench      measure the speed"
+	@echo "make examples   write examples/*.mid anew make clean      remove what make has made"
+
+demo: $(VENV)/.installed
+	@mkdir -p demo
+	$(VENV)/bin/miao render $(SONG) -o demo/$(NAME).wav --force
+	$(VENV)/bin/miao plot $(SONG) demo/$(NAME).wav -o demo/$(NAME).png --force
+	@echo "listen to demo/$(NAME).wav, look at demo/$(NAME).png"
+
+test: $(DEV_VENV)/.installed
+	@sh tests/setup_system.sh
+	$(DEV_VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(DEV_VENV)/.installed
+	@sh tests/setup_system.sh
+	$(DEV_VENV)/bin/python -m pytest -m slow
+
+check: $(DEV_VENV)/.installed
+	$(DEV_VENV)/bin/ruff check
+	$(DEV_VENV)/bin/mypy
+
+bench: $(DEV_VENV)/.installed
+	@sh tests/setup_system.sh
+	$(DEV_VENV)/bin/python benchmarks/speed.py
+
+examples: $(DEV_VENV)/.installed
+	for name in ode_to_joy greensleeves gymnopedie; do $(DEV_VENV)/bin/python examples/$$name.py || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(DEV_VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: $(ALL_FILES)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) '.[plot]'
+	@touch $@
+
+$(DEV_VENV)/.installed: $(BUILD_FILES)
+	$(PYTHON) -m venv $(DEV_VENV)
+	$(DEV_VENV)/bin/python $(PIP_INSTALL) -e '.[dev,train,evaluate,plot]'
+	@touch $@

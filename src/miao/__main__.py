@@ -1,0 +1,5 @@
+"""`python -m miao` is the command `miao`."""
+
+from miao.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""How close single notes come to their teacher: log-mel, loudness, attack and pitch errors, note by note.
+
+Two systems side by side: ``encoded`` (the reference measured into audio tokens and played back: the ceiling of any
+model over these tokens) and ``miao`` (the bank). Both go through the engine that renders songs. The notes are those
+that training never renders: five pitches and three velocities of each program, three velocities of each drum key.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import spectrum
+from miao import tokens as tk
+from miao.analysis import analyse_note, spectral_peaks
+from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, SAMPLE_RATE, SoundFont, render
+from miao.engine import Bank, stream_stems
+from miao.general_midi import program_name
+from miao.score import NOTE, Score, Track, Curve
+from miao.voices import VoiceTable, drum_key, is_drum_voice, pitch_hz
+
+HOLD_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class NoteErrors:
+    """One note of one system against its reference."""
+
+    log_mel_db: float  # over audible cells, see spectrum.log_mel_error
+    log_mel_reference_db: float  # the same over cells audible in the reference only, not clamped
+    loudness_db: float  # rendered minus reference, whole note
+    attack_seconds: float  # absolute difference of the times at which the notes reach -10 dB of their first peak
+    pitch_cents: float  # absolute; nan where a note has no clear pitch
+
+
+def held_out(voice: int) -> list[tuple[int, int]]:
+    """(pitch, velocity) of a voice's held-out notes."""
+    pitches = (drum_key(voice),) if is_drum_voice(voice) else HELD_OUT_PITCHES
+    return [(pitch, velocity) for pitch in pitches for velocity in HELD_OUT_VELOCITIES]
+
+
+def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
+    """A score with one note from time 0, faders open."""
+    is_drum = is_drum_voice(voice)
+    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, 0 if is_drum else voice, 0, is_drum)], NOTE)
+    track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
+    return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
+
+
+def play(bank: Bank, score: Score, seed: int = 0) -> NDArray[np.float32]:
+    """The whole sound of a one-track score, before faders, [2, S]."""
+    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed)], axis=1)
+
+
+def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable, width: int) -> Bank:
+    """A bank that plays one note's measured tokens instead of predicting them."""
+
+    def decode(kind: int, index: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
+        chunks = {tk.ATTACK: tokens.held[:1], tk.SUSTAIN: tokens.held[1:], tk.RELEASE: tokens.release}[kind]
+        n = int(index[0])
+        chunk = chunks[n] if n < len(chunks) else np.zeros((tk.CHUNK_STEPS, tk.N_CELLS))
+        return chunk[None].astype(np.float32), np.ones((1, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+
+    def encode(frames: NDArray) -> NDArray:
+        return np.zeros((len(frames), 256, width), np.float32)
+
+    return Bank("encoded", None, table, decode, encode, width)
+
+
+def compare(reference: NDArray, rendered: NDArray) -> NoteErrors:
+    """Errors of one rendered note; shapes [2, S] each, at 44.1 kHz."""
+    ours, theirs = spectrum.log_mel(rendered), spectrum.log_mel(reference)
+    energy = [10 * np.log10(np.square(x).sum() + 1e-12) for x in (rendered, reference)]
+    return NoteErrors(
+        spectrum.log_mel_error(theirs, ours),
+        spectrum.log_mel_error(theirs, ours, clamp=False),
+        float(energy[0] - energy[1]),
+        abs(attack_time(rendered) - attack_time(reference)),
+        pitch_difference(reference, rendered),
+    )
+
+
+def attack_time(sound: NDArray) -> float:
+    """When a note has risen to -10 dB of the peak of its first 300 ms, by power over 5 ms; seconds."""
+    power = np.square(sound).sum(axis=0)[: int(0.3 * SAMPLE_RATE)]
+    width = int(0.005 * SAMPLE_RATE)
+    level = np.convolve(power, np.ones(width) / width)[: len(power)]
+    return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
+
+
+def pitch_difference(reference: NDArray, rendered: NDArray) -> float:
+    """Distance between the strongest partials of two notes, cents, weighted median over five; nan if none match."""
+    hz, power, prominence = spectral_peaks(reference, SAMPLE_RATE, 0.8)
+    other_hz, other_power, _ = spectral_peaks(rendered, SAMPLE_RATE, 0.8)
+    clear = np.flatnonzero((prominence > 20) & (power > 1e-3 * power.max()))
+    differences, weights = [], []
+    for i in clear[np.argsort(-power[clear])][:5]:
+        near = np.flatnonzero(np.abs(1200 * np.log2(other_hz / hz[i])) < 60)
+        if len(near):
+            best = near[np.argmax(other_power[near])]
+            differences.append(abs(1200 * np.log2(other_hz[best] / hz[i])))
+            weights.append(np.sqrt(power[i]))
+    if not differences:
+        return float("nan")
+    order = np.argsort(differences)
+    half = np.searchsorted(np.cumsum(np.array(weights)[order]), 0.5 * sum(weights))
+    return float(np.array(differences)[order][min(half, len(order) - 1)])
+
+
+def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
+    """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems."""
+    records = []
+    for pitch, velocity in held_out(voice):
+        reference = render(font, voice, pitch, velocity, HOLD_SECONDS)
+        if np.abs(reference).max(initial=0.0) < 1e-5:
+            continue
+        hold = reference.shape[1] / SAMPLE_RATE if is_drum_voice(voice) else HOLD_SECONDS
+        tokens = analyse_note(reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)).tokens
+        score = one_note_score(voice, pitch, velocity, hold)
+        systems = {"encoded": encoded_bank(tokens, bank.table, bank.context_width), "miao": bank}
+        name = f"drum {pitch}" if is_drum_voice(voice) else program_name(voice, False)
+        record = {"voice": voice, "name": name, "pitch": pitch, "velocity": velocity}
+        for system, player in systems.items():
+            record[system] = asdict(compare(reference, play(player, score)))
+        records.append(record)
+    return records
+
+
+def summary(records: list[dict], system: str) -> dict[str, float]:
+    """Means and medians over all notes of one system, and the worst voice."""
+    log_mel = np.array([r[system]["log_mel_db"] for r in records])
+    voices = np.array([r["voice"] for r in records])
+    worst = max(np.unique(voices), key=lambda v: log_mel[voices == v].mean())
+    cents = np.array([r[system]["pitch_cents"] for r in records])
+    loudness = np.array([r[system]["loudness_db"] for r in records])
+    return {
+        "n": len(records),
+        "log_mel_db": float(log_mel.mean()),
+        "log_mel_reference_db": float(np.mean([r[system]["log_mel_reference_db"] for r in records])),
+        "worst_voice": int(worst),
+        "worst_voice_db": float(log_mel[voices == worst].mean()),
+        "loudness_mean_abs_db": float(np.abs(loudness).mean()),
+        "loudness_median_abs_db": float(np.median(np.abs(loudness))),
+        "attack_median_ms": float(1000 * np.median([r[system]["attack_seconds"] for r in records])),
+        "pitch_median_cents": float(np.nanmedian(cents)),
+        "pitch_within_5_cents": float(np.mean(cents[~np.isnan(cents)] <= 5)),
+    }
+

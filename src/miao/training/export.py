@@ -1,0 +1,113 @@
+"""A checkpoint as a bank: ONNX graphs with half-precision weights, voice table, config and a page about it."""
+
+import copy
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from miao import tokens as tk
+from miao.frames import CHANNELS, N_PITCHES, WINDOW_FRAMES
+from miao.model import AudioDecoder, ChunkInputs, MidiEncoder
+from miao.training.trainer import load_model
+from miao.voices import VoiceTable
+
+_OPSET = 18
+_HALF_FROM = 256  # smaller weights keep their precision
+
+
+class _Encoder(nn.Module):
+    def __init__(self, encoder: MidiEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.encoder(frames).context()
+
+
+class _DecoderOfKind(nn.Module):
+    """The decoder with the weights of one chunk kind only."""
+
+    def __init__(self, decoder: AudioDecoder, kind: int) -> None:
+        super().__init__()
+        self.decoder, self.kind = copy.deepcopy(decoder), kind
+        own = slice(kind, kind + 1)
+        for name in ("expand", "expand_bias", "keep"):
+            setattr(self.decoder, name, nn.Parameter(getattr(decoder, name)[own].clone()))
+        n = tk.MAX_CHUNK_INDEX + 1
+        self.decoder.chunks = nn.Embedding.from_pretrained(decoder.chunks.weight[kind * n : (kind + 1) * n].clone())
+
+    def forward(
+        self, voice: Tensor, pitch: Tensor, velocity: Tensor, index: Tensor, age: Tensor, previous: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        inputs = ChunkInputs(voice, pitch, velocity, index, age, previous, context)
+        out = self.decoder.finish(*self.decoder.start(0, inputs, is_attack=self.kind == tk.ATTACK))
+        return out.expected(), out.log_scale.exp()
+
+
+def export_bank(checkpoint: Path, table: VoiceTable, folder: Path, *, page: str = "") -> None:
+    """Write a bank folder from a checkpoint; an existing folder is replaced once the new one is whole."""
+    model = load_model(checkpoint)
+    config = model.config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bank-"))
+    try:
+        frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
+        _export(_Encoder(model.encoder), (frames,), ["frames"], ["context"], new / "encoder.onnx")
+        names = ["voice", "pitch", "velocity", "index", "age", "previous", "context"]
+        example = example_inputs(3, config.width)
+        for kind, name in enumerate(("attack", "sustain", "release")):
+            arrays = tuple(torch.from_numpy(example[n]) for n in names)
+            _export(_DecoderOfKind(model.decoder, kind), arrays, names, ["levels", "spread"], new / f"{name}.onnx")
+        table.save(new / "voices.safetensors")
+        (new / "config.toml").write_text(f"format = 1\ncontext_width = {config.width}\nn_voices = {config.n_voices}\n")
+        if page:
+            (new / "README.md").write_text(page)
+        os.chmod(new, 0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def example_inputs(n: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Plausible decoder inputs for n chunks, as the engine gives them."""
+    rng = np.random.default_rng(seed)
+    return {
+        "voice": rng.integers(0, 128, n),
+        "pitch": rng.uniform(30, 90, n).astype(np.float32),
+        "velocity": rng.uniform(0.2, 1, n).astype(np.float32),
+        "index": rng.integers(0, 4, n),
+        "age": rng.uniform(0, 3, n).astype(np.float32),
+        "previous": rng.uniform(0, 50, (n, tk.N_CELLS)).astype(np.float32),
+        "context": rng.normal(size=(n, width)).astype(np.float32),
+    }
+
+
+def _export(module: nn.Module, inputs: tuple, names: list[str], outputs: list[str], path: Path) -> None:
+    module.eval()
+    axes = {name: {0: "batch"} for name in names + outputs}
+    torch.onnx.export(
+        module, inputs, str(path), input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=_OPSET, dynamo=False
+    )
+    graph = onnx.load(str(path))
+    _halve(graph)
+    onnx.save(graph, str(path))
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store large float weights in half precision, widened again when the graph is loaded."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= _HALF_FROM:
+            name, values = weight.name, numpy_helper.to_array(weight).astype(np.float16)
+            weight.CopyFrom(numpy_helper.from_array(values, f"{name}_half"))
+            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
