@@ -25,11 +25,11 @@ demo: $(VENV)/.installed
 
 test: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(DEV_VENV)/bin/python -m pytest -m "not slow"
+	$(DEV_VENV)/bin/python -m pytest -m "not slow" -rs
 
 test-slow: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(DEV_VENV)/bin/python -m pytest -m slow
+	$(DEV_VENV)/bin/python -m pytest -m slow -rs
 
 check: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/ruff check

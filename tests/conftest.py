@@ -7,6 +7,7 @@ import mido
 import numpy as np
 import pytest
 
+from miao import oscillators
 from miao import tokens as tk
 from miao.engine import Bank
 from miao.synthesizer import Synthesizer
@@ -38,6 +39,21 @@ def make_toy_bank() -> Bank:
         return levels, np.full_like(levels, 0.5)
 
     return Bank("toy", Path("toy"), table, decode, lambda frames: np.zeros((len(frames), 256, 4), np.float32), 4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def noise_tables_made_once():
+    """They take longer than what the tests render."""
+    tables, make = {}, oscillators.noise_table
+
+    def made(edges_hz, sample_rate, seed):
+        if (sample_rate, seed) not in tables:
+            tables[sample_rate, seed] = make(edges_hz, sample_rate, seed)
+        return tables[sample_rate, seed]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oscillators, "noise_table", made)
+        yield
 
 
 @pytest.fixture(scope="session")

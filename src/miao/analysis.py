@@ -301,7 +301,7 @@ def _straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDA
     whole = position.astype(int)
     share = (position - whole).astype(np.float32)
     padded = np.pad(samples, ((0, 0), (8, 9)))
-    kernel = _interpolation_kernel()[(share * 512).astype(int)]  # [S, 16]
+    kernel = _interpolation_kernel()[np.minimum((share * 512).astype(int), 511)]  # [S, 16]
     straight = np.stack(
         [
             np.einsum("st,st->s", np.lib.stride_tricks.sliding_window_view(channel, 16)[whole + 1], kernel)

@@ -76,22 +76,25 @@ def _numbers(text: str) -> list[int]:
 
 Song = Annotated[str, typer.Argument(metavar="SONG", help="A MIDI file; - is stdin.")]
 Sound = Annotated[Path | None, typer.Argument(metavar="[SOUND]", help="A sound file, to be drawn below the notes.")]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="Where to; - is stdout. Default: beside SONG.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE",
+                                             help="Where to; - is stdout. Default: beside SONG.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
-Stems = Annotated[Path | None, typer.Option(help="A folder for the stems: a file per track, and the room.")]
+Stems = Annotated[Path | None, typer.Option(metavar="FOLDER",
+                                             help="A folder for the stems: a file per track, and the room.")]
 Tracks = Annotated[list | None, typer.Option(parser=_numbers, metavar="1,3-5",
                                              help="Only these tracks, as `miao info` numbers them.")]
-Start = Annotated[float, typer.Option("--from", parser=_seconds, metavar="TIME", help="Where an excerpt starts: 90 or "
-                                                                                      "1:30.")]
+Start = Annotated[float, typer.Option("--from", parser=_seconds, metavar="TIME",
+                                      help="Where an excerpt starts: 90 or 1:30.")]
 End = Annotated[float | None, typer.Option("--to", parser=_seconds, metavar="TIME", help="Where it ends.")]
-SampleRate = Annotated[int, typer.Option(help="Hz, 8000 to 192000.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed, another take of the same music.")]
-Variation = Annotated[float, typer.Option(help="How far repeated notes differ, 0 to 1.")]
-LoudnessOption = Annotated[float | None, typer.Option(help="LUFS; -16 unless --gain is given.")]
-Gain = Annotated[float | None, typer.Option(help="A fixed gain (dB) instead of a loudness.")]
-Bits = Annotated[str | None, typer.Option(help="16, 24 or float. Default: 16, and 24 with --stems.")]
-Format = Annotated[str | None, typer.Option(help="wav, flac, ogg or mp3. Default: by the name of the output, or wav.")]
-BankOption = Annotated[str, typer.Option("--bank", help="The voices: a name, or a folder.")]
+SampleRate = Annotated[int, typer.Option(metavar="HZ", help="8000 to 192000.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, another take of the same music.")]
+Variation = Annotated[float, typer.Option(metavar="X", help="How far repeated notes differ, 0 to 1.")]
+LoudnessOption = Annotated[float | None, typer.Option(metavar="LUFS", help="-16 unless --gain is given.")]
+Gain = Annotated[float | None, typer.Option(metavar="DB", help="A fixed gain instead of a loudness.")]
+Bits = Annotated[str | None, typer.Option(metavar="N", help="16, 24 or float. Default: 16, and 24 with --stems.")]
+Format = Annotated[str | None, typer.Option(metavar="NAME",
+                                             help="wav, flac, ogg or mp3. Default: by the name of the output, or wav.")]
+BankOption = Annotated[str, typer.Option("--bank", metavar="NAME", help="The voices: a name, or a folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 
 
@@ -115,8 +118,8 @@ def render(song: Song, output: Output = None, stems: Stems = None, tracks: Track
 
     if gain is not None and loudness is not None:
         raise typer.BadParameter("--gain and --loudness exclude each other")
-    target = _target(song, output, format or "wav")
     score = _chosen(read_score(_source(song)), tracks)
+    target = _target(song, output, format or "wav")
     _say(f"{song}: {_count(len(score.tracks), 'track')}, {_count(score.n_notes, 'note')}, {_clock(score.duration)}")
     with _progress_bar() as tell:
         summary = Synthesizer.from_pretrained(bank).render_file(
@@ -148,7 +151,9 @@ def info(song: Song, as_json: AsJson = False) -> None:
 
 @app.command()
 def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = False) -> None:
-    """Draw a MIDI file as a piano roll, over the spectrogram of a sound file if there is one.
+    """Draw a MIDI file as a piano roll.
+
+    With a sound file, its spectrogram stands below.
 
     \b
     miao plot song.mid
@@ -158,8 +163,8 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
     from miao.plot import save_plot
     from miao.score import read_score
 
-    target = _target(song, output, "png")
     score = read_score(_source(song))
+    target = _target(song, output, "png")
     save_plot(score, target, audio=None if sound is None else read_audio(sound), title=Path(song).stem, force=force)
     _say(target)
 
@@ -227,9 +232,10 @@ def _count(n: int, what: str) -> str:
 
 def _clock(seconds: float) -> str:
     """1:02:03, or 2:03.4 below an hour."""
-    if seconds >= 3600:
-        return f"{seconds // 3600:.0f}:{seconds // 60 % 60:02.0f}:{seconds % 60 // 1:02.0f}"
-    return f"{seconds // 60:.0f}:{seconds % 60 // 0.1 * 0.1:04.1f}"
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02}:{tenths // 10:02}"
+    return f"{minutes}:{tenths / 10:04.1f}"
 
 
 @contextmanager

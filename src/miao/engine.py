@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from miao.voices import VoiceTable, drum_voice, is_drum_voice, pitch_hz, program
 BLOCK_SECONDS = HOP_SECONDS
 MAX_POLYPHONY = 1024  # beyond it the oldest notes are faded out
 FADE_SECONDS = 0.02  # of a note that is cut off
+DRUM_SECONDS = 8.0  # a drum that still rings then is faded out
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
 SOFT_PEDAL_VELOCITY = 0.8
 _FLOOR = 1e-5  # amplitude below which a partial or band is left out
@@ -52,7 +52,7 @@ class Bank:
     @staticmethod
     def load(name: str | Path = "gm", n_threads: int | None = None) -> "Bank":
         """A bank by name, or from a folder. Raises: BankError."""
-        banks = Path(str(resources.files("miao"))) / "banks"
+        banks = Path(__file__).parent / "banks"
         folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
         if not (folder / "config.toml").is_file():
             names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
@@ -149,7 +149,9 @@ class _Sounding:
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN
             self.is_written = is_silent and end < self.damp
-            if self.damp <= end:
+            if np.isinf(self.damp) and end - self.start >= DRUM_SECONDS:
+                self.is_written = True
+            elif self.damp <= end:
                 self.kind, self.index, end = tk.RELEASE, 0, self.damp
         self.next_chunk = end
         if len(levels):

@@ -25,12 +25,16 @@ from miao.mix import Room, track_gains
 from miao.score import Curve, Score, Track, TrackSummary, read_score
 
 CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
-ROOM_LEVEL = 0.5  # General MIDI's usual reverb send of 40 / 127 becomes a room 16 dB below the sound
+# General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound: `room_response` is scaled for white
+# noise, and music, which lies where rooms ring longest, comes back 7 dB louder than that
+ROOM_LEVEL = 0.22
 FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
-SILENCE = 1e-6  # of full scale; the room has died away
+SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
 METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
 FIRST_PASS = 0.9  # of the time that a rendering takes; for progress bars
 SAMPLE_RATES = (8_000, 192_000)
+GAINS_DB = (-100.0, 100.0)
+LATEST_SECONDS = 1e9
 LOUDNESSES = (-60.0, -5.0)  # LUFS
 MUCH_LIMITING_DB = 6.0  # from here on it is heard
 LONGEST_NAME = 60
@@ -88,7 +92,7 @@ class Synthesizer:
     def stream(self, score: Source, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0,
                gain_db: float = 0.0, start: float = 0.0, end: float | None = None) -> Iterator[np.ndarray]:
         """The mix block by block, f4[2, n], as soon as it is known: with a fixed gain and the limiter at -1 dBTP."""
-        score = _prepared(score, sample_rate, variation, start, end)
+        score = _prepared(score, sample_rate, variation, start, end, gain_db)
         blocks = self._blocks(score, False, sample_rate, seed, variation, start, end)
         return (rows[0] for rows in _mastered(blocks, gain_db, Limiter(sample_rate, CEILING_DB)))
 
@@ -96,7 +100,7 @@ class Synthesizer:
                loudness: float = -16.0, gain_db: float | None = None, start: float = 0.0,
                end: float | None = None) -> Audio:
         """The whole mix in memory: at `loudness` LUFS, or with a fixed gain as `stream` gives it. See `render_file`."""
-        score = _prepared(score, sample_rate, variation, start, end, loudness)
+        score = _prepared(score, sample_rate, variation, start, end, gain_db, loudness)
         blocks: Iterable[np.ndarray] = self._blocks(score, False, sample_rate, seed, variation, start, end)
         if gain_db is None:
             kept: list[np.ndarray] = []
@@ -128,7 +132,7 @@ class Synthesizer:
         writer = AudioWriter(path, sample_rate, 2, format=format, subtype=subtype, force=force)
         if stems_folder is not None and subtype is None and SUBTYPES[writer.format]:
             writer = AudioWriter(path, sample_rate, 2, format=format, subtype="24", force=force)
-        score = _prepared(score, sample_rate, variation, start, end, loudness)
+        score = _prepared(score, sample_rate, variation, start, end, gain_db, loudness)
         report = _Progress(on_progress, sample_rate * (min(end or np.inf, score.duration) - start))
         with ExitStack() as files:
             if str(path) != "-":  # so that a folder that cannot be written to is found out now, not at the end
@@ -145,7 +149,7 @@ class Synthesizer:
                 blocks = report(blocks, 0, 1)
             if str(path) == "-":
                 files.enter_context(writer)
-            finished = _Levels(sample_rate)
+            finished = _Levels(sample_rate)  # measured again, as the limiter may have changed it
             for rows in _mastered(blocks, min(wished, allowed), limiter):
                 mix = rows.sum(axis=0)
                 finished.add(mix[None])
@@ -166,8 +170,11 @@ class Synthesizer:
         Raises: MiaoError at the end if nothing sounded.
         """
         stems = stream_stems(self.bank, score, sample_rate=sample_rate, seed=seed, variation=variation)
+        blocks = _mixed(stems, score.tracks, sample_rate, with_stems)
+        if end is None or end >= score.duration:
+            blocks = _trimmed(blocks)
         is_silent = True
-        for rows in _excerpt(_mixed(stems, score.tracks, sample_rate, with_stems), sample_rate, start, end):
+        for rows in _excerpt(blocks, sample_rate, start, end):
             is_silent = is_silent and not rows.any()
             yield rows
         if is_silent:
@@ -175,21 +182,20 @@ class Synthesizer:
 
 
 def _prepared(source: Source, sample_rate: int, variation: float, start: float, end: float | None,
-              loudness: float = LOUDNESSES[1]) -> Score:
-    """The score up to `end`, once all settings are in range."""
+              gain_db: float | None, loudness: float = LOUDNESSES[1]) -> Score:
+    """The score, once all settings are in range."""
     for what, value, (low, high) in (("sample rate", sample_rate, SAMPLE_RATES), ("variation", variation, (0, 1)),
-                                     ("loudness", loudness, LOUDNESSES)):
+                                     ("loudness", loudness, LOUDNESSES), ("gain", gain_db or 0.0, GAINS_DB)):
         if not low <= value <= high:
             raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:g}")
-    if not 0 <= start < (np.inf if end is None else end):
+    if not 0 <= start < (LATEST_SECONDS if end is None else end) <= LATEST_SECONDS:
         raise ConfigError(f"an excerpt {_span(start, end)} is empty; it starts at 0 or later and ends after its start")
     score = source if isinstance(source, Score) else read_score(source)
     if not score.tracks:
         raise ScoreError("the score holds no notes; there is nothing to play")
     if start >= score.duration:
         raise ConfigError(f"the excerpt starts at {start:g} s, but the music ends at {score.duration:.1f} s")
-    score = score if end is None else score.between(0.0, end)
-    if not score.tracks:
+    if end is not None and min(track.notes["start"][0] for track in score.tracks) >= end:
         raise ConfigError(f"no note starts before {end:g} s; nothing would be heard")
     return score
 
@@ -211,9 +217,20 @@ def _mixed(blocks: Iterator[Block], tracks: tuple[Track, ...], sample_rate: int,
         rows[-1] += room.process(sent)
         yield rows
     tail = room.tail()
-    n = int(np.flatnonzero(np.abs(tail).max(axis=0) > SILENCE)[-1:].sum())  # 0 if there is none
-    if n:
-        yield np.concatenate([np.zeros((n_rows - 1, 2, n), np.float32), tail[None, :, :n]])
+    yield np.concatenate([np.zeros((n_rows - 1, *tail.shape), np.float32), tail[None]])
+
+
+def _trimmed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The stream up to its last sound."""
+    held: list[np.ndarray] = []
+    for rows in blocks:
+        loud = np.flatnonzero(np.abs(rows).max(axis=(0, 1)) > SILENCE)
+        if not len(loud):
+            held.append(np.broadcast_to(np.float32(0), rows.shape))  # without memory: a pause may last an hour
+            continue
+        yield from held
+        yield rows[:, :, :loud[-1] + 1]
+        held = [rows[:, :, loud[-1] + 1:]]
 
 
 def _send_fader(track: Track) -> dict[str, Curve]:
@@ -228,7 +245,7 @@ def _excerpt(blocks: Iterator[np.ndarray], sample_rate: int, start: float, end: 
     fade, begin = FADE_SECONDS * sample_rate, 0
     for rows in blocks:
         stop = begin + rows.shape[2]
-        if stop > first:
+        if min(stop, last) > max(first, begin):
             inside = np.arange(max(first, begin), min(last, stop), dtype=np.int64)
             part = rows[:, :, inside[0] - begin:inside[-1] + 1 - begin]
             if first and inside[0] < first + fade:

@@ -1,0 +1,280 @@
+import io
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from miao.audio import read_audio
+from miao.cli import _clock, app
+from miao.engine import Bank
+
+HERE = Path(__file__).parent
+TOY = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from conftest import make_toy_bank
+from miao.engine import Bank
+Bank.load = staticmethod(lambda name: make_toy_bank())
+from miao.cli import main
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, song):
+    """The working folder, with song.mid in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "song.mid").write_bytes(song)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, toy_bank):
+    """Runs a command line with the toy bank; gives exit code, stdout and stderr."""
+    monkeypatch.setattr(Bank, "load", staticmethod(lambda name: toy_bank))
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words], prog_name="miao")
+
+
+def command(*words, code="main()", **settings):
+    """The same in a process of its own, for what only a process has."""
+    return subprocess.Popen([sys.executable, "-c", TOY + code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **settings)
+
+
+# render
+
+
+def test_render_writes_a_wav_beside_the_song(run, folder):
+    result = run("render", folder / "song.mid")
+    assert result.exit_code == 0 and result.stdout == ""
+    audio = read_audio(folder / "song.wav")
+    assert (audio.sample_rate, audio.channels) == (44_100, 2)
+    assert soundfile.info(folder / "song.wav").subtype == "PCM_16"
+    assert "song.mid: 3 tracks, 13 notes, 0:06.0" in result.stderr
+    assert f"song.wav: {_clock(audio.duration)} at -16.0 LUFS" in result.stderr
+    assert all(word in result.stderr for word in ("Melody", "Flute", "Standard Kit", "times as fast as it plays"))
+
+
+def test_options_reach_the_renderer(run, folder):
+    result = run("render", "song.mid", "-o", "out.flac", "--stems", "stems", "--tracks", "2-3", "--from", "0:01.5",
+                 "--to", "3", "--sample-rate", "48000", "--seed", "7", "--variation", "0.3", "--gain", "-3",
+                 "--bits", "24", "--bank", "toy")
+    assert result.exit_code == 0, result.stderr
+    info = soundfile.info(folder / "out.flac")
+    assert (info.samplerate, info.frames, info.subtype) == (48_000, 72_000, "PCM_24")
+    stems = sorted(path.name for path in (folder / "stems").iterdir())
+    assert stems == ["01 Bass_ a_b.flac", "02 Standard Kit.flac", "room.flac"]
+    assert "out.flac and 3 stems: 0:01.5" in result.stderr
+
+
+def test_a_louder_wish_is_louder(run, folder):
+    levels = []
+    for loudness in ("-30", "-20"):
+        assert run("render", "song.mid", "--loudness", loudness, "--bits", "float", "--force").exit_code == 0
+        levels.append(np.std(read_audio("song.wav").samples))
+    assert levels[1] / levels[0] == pytest.approx(10**0.5, rel=0.02)
+
+
+def test_what_exists_stays_unless_forced(run, folder):
+    (folder / "song.wav").write_bytes(b"mine")
+    result = run("render", "song.mid")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, "miao: song.wav exists; --force overwrites it")
+    assert (folder / "song.wav").read_bytes() == b"mine"
+    assert run("render", "song.mid", "--force").exit_code == 0
+    assert (folder / "song.wav").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["none.mid"], "miao: none.mid: there is no such file"),
+    (["empty.mid"], "miao: empty.mid: the file is empty"),
+    (["garbage.mid"], "miao: garbage.mid: not a MIDI file (no complete MThd header in 5000 bytes)"),
+    (["truncated.mid"], "miao: truncated.mid: a MIDI header but no track behind it; the file is damaged or cut off"),
+    (["silent.mid"], "miao: silent.mid: the file holds no notes"),
+    (["."], "miao: .: this is a folder; give a MIDI file"),
+    (["song.mid", "-o", "none/a.wav"], "miao: none/a.wav: there is no folder {folder}/none; make it first"),
+    (["song.mid", "-o", "/dev/full"], "miao: /dev/full: cannot be written: no space left on device"),
+    (["song.mid", "-o", "a.xyz"],
+     "miao: a.xyz: the suffix .xyz names no known sound format; known are wav, flac, ogg, mp3"),
+    (["song.mid", "--bits", "20"], "miao: wav cannot be written as 20; choose 16 or 24 or float"),
+    (["song.mid", "--tracks", "1,4"], "miao: there is no track 4; the song has tracks 1 to 3"),
+    (["song.mid", "--sample-rate", "1"], "miao: the sample rate is 1; it goes from 8000 to 192000"),
+    (["song.mid", "--from", "2:00"], "miao: the excerpt starts at 120 s, but the music ends at 6.0 s"),
+    (["song.mid", "--from", "1e999"], "miao: an excerpt from inf s on is empty; it starts at 0 or later and ends "
+                                      "after its start"),
+])
+def test_what_the_user_can_mend_is_one_line_and_leaves_nothing(run, folder, midi, words, message):
+    (folder / "empty.mid").write_bytes(b"")
+    (folder / "garbage.mid").write_bytes(np.random.default_rng(0).bytes(5000))
+    (folder / "truncated.mid").write_bytes((folder / "song.mid").read_bytes()[:18])
+    (folder / "silent.mid").write_bytes(midi({"notes": []}))
+    before = sorted(folder.iterdir())
+    result = run("render", *words)
+    said = [line for line in result.stderr.splitlines() if line.startswith("miao: ")]
+    assert (result.exit_code, said) == (2, [message.format(folder=folder)])
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_unknown_bank_is_named(folder):
+    result = CliRunner().invoke(app, ["render", "song.mid", "--bank", "nobank"])
+    assert result.exit_code == 2 and 'miao: no bank "nobank"; there are' in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["song.mid"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--from", "half"], "half is no time; say 90 or 1:30"),
+    (["--tracks", "a"], "a is no list of tracks; say 1,3 or 1-4"),
+    (["--gain", "1", "--loudness", "-9"], "--gain and --loudness exclude each other"),
+    (["--seed", "-1"], "Invalid value for '--seed'"),
+])
+def test_wrong_words_show_the_usage(run, folder, words, message):
+    result = run("render", "song.mid", *words)
+    assert result.exit_code == 2 and message in result.stderr and "Usage: miao render" in result.stderr
+
+
+def test_a_damaged_file_is_played_as_far_as_it_goes(run, folder, caplog):
+    (folder / "cut.mid").write_bytes((folder / "song.mid").read_bytes()[:-40])
+    assert run("render", "cut.mid").exit_code == 0
+    assert read_audio("cut.wav").duration > 6
+    assert "cut.mid: track 3" in caplog.text
+
+
+# in a process
+
+
+@pytest.mark.parametrize(("words", "format"), [((), "WAV"), (("--format", "flac"), "FLAC")])
+def test_a_pipe_goes_in_and_comes_out(folder, song, words, format):
+    process = command("render", "-", "-o", "-", "--gain", "0", *words)
+    sound, said = process.communicate(song)
+    assert process.returncode == 0, said
+    if format == "WAV":  # a header of unknown length
+        assert sound[:4] == b"RIFF" and struct.unpack("<I", sound[40:44]) == (0xFFFFFFFF,)
+        samples = np.frombuffer(sound[44:], "<i2").reshape(-1, 2)
+    else:
+        samples, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
+    assert 6 * 44_100 < len(samples) < 9 * 44_100 and np.abs(samples).max() > 1000
+    assert b"stdout: 0:0" in said
+
+
+def test_a_reader_that_leaves_is_met_in_silence(folder):
+    process = command("render", "song.mid", "-o", "-", "--gain", "0")
+    process.stdout.read(10)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait(30) == 141
+    assert said.splitlines() == ["song.mid: 3 tracks, 13 notes, 0:06.0"]
+    process.stdin.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_rendering_leaves_no_file(folder, number, expected):
+    slow = """
+import time, miao.synthesizer as s
+def stream_stems(*arguments, **settings):
+    print("begun", flush=True)
+    time.sleep(30)
+    yield
+s.stream_stems = stream_stems
+main()
+"""
+    process = command("render", "song.mid", "--stems", "stems", code=slow)
+    assert process.stdout.readline() == b"begun\n"
+    assert list(folder.glob(".miao-*.part"))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == expected and b"Traceback" not in said
+    assert [path.name for path in folder.iterdir()] == ["song.mid"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_behind_stdout_is_an_error(folder):
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen([sys.executable, "-c", TOY + "main()", "render", "song.mid", "-o", "-"], stdout=full,
+                                   stderr=subprocess.PIPE)
+        said = process.communicate()[1].decode()
+    assert process.returncode == 2
+    assert said.splitlines()[-1] == "miao: stdout: cannot be written: no space left on device"
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = """
+import sys, miao
+from miao.cli import main
+sys.argv = ["miao", "--help"]
+try:
+    main()
+except SystemExit:
+    print(sorted({"numpy", "mido", "onnxruntime", "rich", "soundfile", "torch"} & set(sys.modules)))
+"""
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].startswith("Usage: miao") and lines[-1] == "[]"
+
+
+def test_python_m_miao_is_the_command():
+    result = subprocess.run([sys.executable, "-m", "miao", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"miao {version('miao-synth')}\n"
+
+
+# info, plot, version
+
+
+def test_info_lists_what_will_and_what_will_not_be_heard(run, folder, midi):
+    (folder / "odd.mid").write_bytes(midi({"name": "[b]Solo[/b]", "notes": [(0, 61, 60, 90), (1, 2, 64, 90)],
+                                           "controls": [(0, 5, 3)], "program": 40}))
+    result = run("info", "odd.mid")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "odd.mid: 1:01.0, 2 notes"
+    row = next(line for line in result.stdout.splitlines() if "Solo" in line)
+    assert row.split() == ["1", "[b]Solo[/b]", "Violin", "1", "2", "60-64", "2"]
+    for line in json.loads(run("info", "odd.mid", "--json").stdout)["ignored"]:
+        assert f"will not be heard: {line}" in result.stdout
+
+
+def test_info_as_json_is_for_programs(run, folder):
+    told = json.loads(run("info", "song.mid", "--json").stdout)
+    assert told["seconds"] == pytest.approx(6.0, abs=0.01) and told["notes"] == 13
+    assert told["ignored"] == told["warnings"] == []
+    assert told["tracks"][1] == {"number": 2, "name": "Bass: a/b", "channel": 2, "programs": ["Fingered Bass"],
+                                 "is_drum": False, "notes": 1, "lowest": 45, "highest": 45, "polyphony": 1}
+
+
+def test_plot_draws_a_picture_beside_the_song(run, folder):
+    assert run("render", "song.mid").exit_code == 0
+    result = run("plot", "song.mid", "song.wav")
+    assert (result.exit_code, result.stderr) == (0, "song.png\n")
+    assert (folder / "song.png").read_bytes().startswith(b"\x89PNG")
+    assert run("plot", "song.mid").exit_code == 2
+    assert run("plot", "song.mid", "-o", "other.svg").exit_code == 0
+
+
+def test_version_is_told_both_ways(run):
+    assert run("version").stdout == run("--version").stdout == f"miao {version('miao-synth')}\n"
+
+
+def test_every_command_shows_an_example(run):
+    for name in ("render", "info", "plot"):
+        assert f"miao {name} song.mid" in run(name, "--help").stdout
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00.0"), (59.96, "1:00.0"), (10.0, "0:10.0"), (125.34, "2:05.3"),
+                                               (36_000.4, "10:00:00")])
+def test_lengths_are_told_as_on_a_clock(seconds, text):
+    assert _clock(seconds) == text
+
+
+@pytest.mark.slow
+def test_a_million_notes_are_read_within_a_minute(run, folder, midi):
+    notes = b"".join(bytes([5, 0x90, 40 + n % 40, 64, 5, 0x80, 40 + n % 40, 64]) for n in range(1_000_000))
+    head, rest = midi({"notes": [(0, 1, 60, 64)]}).split(b"MTrk")
+    (folder / "black.mid").write_bytes(head + b"MTrk" + struct.pack(">I", len(notes) + 4) + notes + rest[-4:])
+    began = time.monotonic()
+    assert json.loads(run("info", "black.mid", "--json").stdout)["notes"] == 1_000_000
+    assert time.monotonic() - began < 60

@@ -1,0 +1,286 @@
+"""What holds for the project as a whole: its order of files, its documents, its examples, its presets."""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import typer
+
+from miao.config import load_preset
+from miao.score import read_score, write_score
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "miao"
+DOCUMENTS = sorted(path for folder in (".", "docs", "examples", "benchmarks") for path in (ROOT / folder).glob("*.md"))
+EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
+
+# a file imports only from its left; within one folder as it likes
+ORDER = [
+    "errors", "config", "general_midi", "midi_file", "midi_channels", "score", "audio", "spectrum", "frames", "tokens",
+    "analysis", "voices", "oscillators", "layers", "model", "engine", "mix", "master", "synthesizer", "plot",
+    "datasets", "training", "evaluation", "baselines", "live", "web", "cli", "__main__",
+]  # fmt: skip
+HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")
+USERS_FILES = re.compile(r"\b(song|your|FILE|NAME)\b")  # names in documents that stand for the reader's own files
+
+
+def modules():
+    return sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
+
+
+def place(path):
+    """(top-level name, name inside its folder) of a source file."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[0], parts[1:]
+
+
+def imported_names(path):
+    """Top-level names of miao that a file imports, anywhere in it but under TYPE_CHECKING."""
+    package = ["miao", *path.relative_to(SOURCE).parent.parts]
+    names = set()
+    for node in running_code(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = base + (node.module.split(".") if node.module else [])
+            dotted = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        names |= {name[1] for name in dotted if name[0] == "miao" and len(name) > 1}
+    return {name for name in names if not name.startswith("_")}
+
+
+def running_code(tree):
+    """All nodes but those that only a type checker sees."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from running_code(node)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    name, _ = place(path)
+    assert name in ORDER, f"{name} has no place in the order of files yet"
+    later = {other for other in imported_names(path) if ORDER.index(other) > ORDER.index(name)}
+    assert not later, f"{name} imports from its right: {sorted(later)}"
+
+
+@pytest.mark.parametrize("name", ["miao", "miao.engine", "miao.synthesizer", "miao.cli"])
+def test_rendering_imports_nothing_heavy(name):
+    code = f"import sys, {name}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_renderer_depends_on_nothing_heavy():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=!~ ;\[]", line)[0].lower() for line in project["dependencies"]}
+    assert not names & set(HEAVY)
+
+
+def test_no_file_is_called_by_what_it_is_not_about():
+    names = {p.stem for p in SOURCE.rglob("*.py")}
+    assert not names & {"utils", "util", "common", "helpers", "misc", "tools"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_public_names_are_documented(path):
+    tree = ast.parse(path.read_text())
+    definitions = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
+    missing = [n.name for n in definitions if not ast.get_docstring(n)]
+    if path.name != "__main__.py" and not ast.get_docstring(tree):
+        missing.insert(0, "the file itself")
+    assert not missing
+
+
+# documents
+
+
+def blocks(path, *languages):
+    """Code blocks of a document: (line number, text)."""
+    text = path.read_text()
+    found = re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text[: m.start()].count("\n") + 1, m[2]) for m in found if m[1] in languages]
+
+
+def named(kind, *languages):
+    return [
+        pytest.param(text, id=f"{path.relative_to(ROOT)}:{line}")
+        for path in DOCUMENTS
+        for line, text in blocks(path, *languages)
+    ]
+
+
+@pytest.fixture
+def songs_folder(tmp_path):
+    """A folder in which the documents' commands make sense: song.mid is the first seconds of an example."""
+    write_score(read_score(ROOT / "examples" / "gymnopedie.mid").between(0, 4), tmp_path / "song.mid")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", named("python", "python"))
+def test_python_in_documents_runs_without_anything_heavy(code, songs_folder):
+    check = f"\nimport sys\nassert not [m for m in {HEAVY!r} if m in sys.modules]\n"
+    command = [sys.executable, "-W", "error", "-c", code + check]
+    ran = subprocess.run(command, cwd=songs_folder, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+@pytest.mark.parametrize("text", named("console", "console", "bash", "sh"))
+def test_commands_in_documents_are_ones_that_exist(text, songs_folder, monkeypatch):
+    monkeypatch.chdir(songs_folder)
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="|<>&")
+        lexer.whitespace_split = True
+        words = list(lexer)
+        for stop in ("|", "<", ">", "&&"):
+            words = words[: words.index(stop)] if stop in words else words
+        if words:
+            check_command(words)
+
+
+def check_command(words):
+    """Fails unless this command line would be understood; only miao's own and the project's are known."""
+    name, *arguments = words
+    if name == "miao":
+        from miao.cli import app
+
+        group = typer.main.get_command(app)
+        command = group.commands[arguments[0]]
+        while hasattr(command, "commands"):
+            arguments = arguments[1:]
+            command = command.commands[arguments[0]]
+        command.make_context(name, list(arguments[1:]))  # raises for an unknown option or a value that does not fit
+    elif name == "make":
+        targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert {a for a in arguments if "=" not in a} <= targets
+    elif words[:2] == ["pip", "install"]:
+        known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert all(a.startswith(("-", ".", known["name"])) or a == "constraints.txt" for a in arguments[1:])
+        extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
+        assert {e for group in extras for e in group.split(",")} <= known["optional-dependencies"].keys()
+    elif name == "python":
+        assert (ROOT / arguments[0]).is_file()
+    else:
+        pytest.fail(f"do not know how to check {' '.join(words)}")
+
+
+def spans(path):
+    """Words in `backticks` outside of code blocks."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_documents_name_exist(path):
+    places = (ROOT, path.parent, SOURCE, ROOT / "examples", SOURCE / "banks" / "gm")
+    suffixes = (".py", ".md", ".toml", ".txt", ".cpp", ".mid", ".onnx", ".safetensors", "/")
+    wanted = [s for s in spans(path) if s.endswith(suffixes) and " " not in s and not USERS_FILES.search(s)]
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
+    missing = [name for name in wanted if not any((place / name).exists() for place in places)]
+    missing += [link for link in links if not (path.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_that_documents_use_exist(path):
+    for word in spans(path):
+        parts = word.removesuffix("()").split(".")
+        is_name = len(parts) > 1 and parts[0] in ORDER and all(p.isidentifier() for p in parts)
+        if not is_name or parts[-1] in ("py", "toml"):
+            continue
+        n = 2 if (SOURCE / parts[0] / f"{parts[1]}.py").is_file() else 1
+        thing = importlib.import_module(".".join(["miao", *parts[:n]]))
+        for name in parts[n:]:
+            known = [*dir(thing), *getattr(thing, "__dataclass_fields__", ())]
+            assert name in known, f"{word}: there is no {name}"
+            thing = getattr(thing, name, None)
+
+
+def test_the_first_thing_to_run_stands_near_the_top_of_the_readme():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert "miao render song.mid" in lines[:30]
+    assert any("Synthesizer.from_pretrained" in line for line in lines[:30])
+
+
+def test_every_file_that_is_data_has_an_origin():
+    text = (ROOT / "DATA.md").read_text()
+    files = [p for folder in (SOURCE / "banks", ROOT / "examples") for p in folder.rglob("*") if p.is_file()]
+    files = [p for p in files if "__pycache__" not in p.parts]
+    assert len(files) > 2 * len(EXAMPLES)
+    assert not [str(p.relative_to(ROOT)) for p in files if p.name not in text]
+
+
+def test_the_version_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert project["version"] == metadata.version("miao-synth") == newest
+
+
+# presets and examples
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in SOURCE.glob("presets/*.toml")))
+def test_every_preset_loads_and_builds(name):
+    pytest.importorskip("torch")
+    from miao.training.trainer import Miao, RunConfig
+
+    config = load_preset(RunConfig, name)
+    assert config != RunConfig(), "a preset states what differs"
+    model = Miao(config.model)
+    assert 10_000 < sum(p.numel() for p in model.parameters()) < 20_000_000
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_the_same_file_each_time(name, tmp_path):
+    for path in (ROOT / "examples").glob("*.py"):
+        shutil.copy(path, tmp_path)
+    environment = os.environ | {"PYTHONHASHSEED": "random"}
+    subprocess.run([sys.executable, f"{name}.py"], cwd=tmp_path, check=True, env=environment)
+    assert (tmp_path / f"{name}.mid").read_bytes() == (ROOT / "examples" / f"{name}.mid").read_bytes()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_a_sound_score(name):
+    score = read_score(ROOT / "examples" / f"{name}.mid")
+    assert not score.warnings and not score.ignored
+    assert 40 <= score.duration <= 90
+    assert all(track.name for track in score.tracks)
+    assert len({track.channel for track in score.tracks}) == len(score.tracks)
+    for track in score.tracks:
+        assert track.notes["is_drum"].all() == (track.channel == 9)
+        gaps = track.notes["damp"] - track.notes["start"]
+        assert (gaps > 0).all(), f"{name}: {track.name} has a note that does not sound"
+
+
+def test_the_orchestra_starts_low_and_ends_with_everybody():
+    tracks = {track.name: track.notes for track in read_score(ROOT / "examples" / "ode_to_joy.mid").tracks}
+    assert len(tracks) >= 8
+    assert sorted(tracks, key=lambda name: tracks[name]["start"][0])[:2] in (["Basses", "Cellos"], ["Cellos", "Basses"])
+    assert all(notes["end"][-1] > 75 for notes in tracks.values())
+
+
+def test_the_joy_theme_is_beethovens():
+    cellos = read_score(ROOT / "examples" / "ode_to_joy.mid").tracks[11]
+    above_d = list(cellos.notes["pitch"][:30] - 50)
+    half = [4, 4, 5, 7, 7, 5, 4, 2, 0, 0, 2, 4]
+    assert cellos.name == "Cellos"
+    assert above_d == [*half, 4, 2, 2, *half, 2, 0, 0]
+
+
+def test_the_piano_needs_its_pedal():
+    (piano,) = read_score(ROOT / "examples" / "gymnopedie.mid").tracks
+    assert (piano.notes["damp"] - piano.notes["end"]).mean() > 0.5

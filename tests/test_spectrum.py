@@ -1,0 +1,53 @@
+"""The one log-mel definition."""
+
+import numpy as np
+import pytest
+
+from miao import spectrum
+
+
+def sine(hz, amplitude=1.0, seconds=0.5):
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(int(44_100 * seconds)) / 44_100)).astype(np.float32)
+
+
+def test_a_full_scale_sine_reads_about_zero_decibels_in_its_band():
+    level = spectrum.log_mel(sine(1000))[20:30]
+    assert level.max() == pytest.approx(0, abs=2.5)
+    assert spectrum.log_mel(sine(1000, 0.1))[20:30].max() == pytest.approx(level.max() - 20, abs=0.01)
+
+
+def test_no_mel_band_is_empty():
+    assert spectrum.mel_filters().sum(axis=1).min() > 0
+
+
+def test_channels_of_opposite_phase_do_not_cancel():
+    x = sine(500)
+    np.testing.assert_allclose(spectrum.log_mel(np.stack([x, -x])), spectrum.log_mel(x), atol=1e-3)
+
+
+def test_a_sound_has_no_error_against_itself_and_a_gain_costs_what_it_is():
+    x = spectrum.log_mel(sine(300) + sine(2000))
+    assert spectrum.log_mel_error(x, x) == 0
+    assert spectrum.log_mel_error(x, x + 3, clamp=False) == pytest.approx(3, abs=1e-4)
+
+
+def test_missing_and_added_sound_both_cost():
+    both, one = spectrum.log_mel(sine(300) + sine(2000)), spectrum.log_mel(sine(300))
+    assert spectrum.log_mel_error(both, one) > 5
+    assert spectrum.log_mel_error(one, both) > 5
+
+
+def test_the_shorter_sound_is_continued_by_silence():
+    x = spectrum.log_mel(sine(300))
+    assert spectrum.log_mel_error(x, x[: len(x) // 2]) > 10
+
+
+def test_an_empty_reference_is_refused():
+    with pytest.raises(ValueError, match="holds no frame"):
+        spectrum.log_mel_error(np.zeros((0, 96)), np.zeros((4, 96)))
+
+
+def test_the_filters_agree_with_librosa_where_bands_are_wide():
+    librosa = pytest.importorskip("librosa")
+    theirs = librosa.filters.mel(sr=44_100, n_fft=2048, n_mels=96, fmin=30, fmax=16_000, htk=True, norm=None)
+    np.testing.assert_allclose(spectrum.mel_filters()[20:], theirs[20:], atol=1e-4)
