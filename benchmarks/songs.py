@@ -1,9 +1,10 @@
 """Real multi-track songs: do they all render, and are their notes heard as well as FluidSynth's?
 
-    python benchmarks/songs.py FOLDER... --soundfont BANK.sf2 -o results/songs
+    python benchmarks/songs.py FOLDER... --soundfont BANK.sf2 -o runs/songs
 
 Rendering (`--render`): each song that can be read, from beginning to end through `Synthesizer.stream`: every sample
-finite, not silent, and not over before the last note has begun. A file that cannot be read must say so in one line.
+finite, not silent, and not over before the last note has begun. Files without a readable note are listed with the one
+line that says so, files whose channels all stand at volume 0 as well.
 
 Notes (`--notes`): an excerpt of each song; each instrument of each track alone, before any fader, played by miao and
 by FluidSynth with the sound bank that miao was trained on. Both get the same notes, with pedals as lengths and without
@@ -48,7 +49,6 @@ def main() -> None:
     logging.getLogger("miao").setLevel(logging.ERROR)  # damaged files are the point; their warnings go to the record
     options = arguments()
     bank = Bank.load(options.bank)
-    options.output.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Callable[[Path], dict]] = {}
     if options.render or not options.notes:
         jobs["render"] = lambda path: render_song(Synthesizer(bank), path)
@@ -59,7 +59,9 @@ def main() -> None:
         jobs["notes"] = lambda path: compare_song(bank, font, transcriber, path, options.start, options.seconds)
     settings = {"bank": bank.checksum, "soundfont": str(options.soundfont and options.soundfont.name),
                 "start": options.start, "seconds": options.seconds}  # fmt: skip
-    records = run(jobs, songs(options.songs)[: options.limit], settings, options.output / "songs.jsonl")
+    paths = songs(options.songs)[: options.limit]
+    options.output.mkdir(parents=True, exist_ok=True)
+    records = run(jobs, paths, settings, options.output / "songs.jsonl")
     report = summary(records, settings)
     (options.output / "songs.json").write_text(json.dumps(report | {"songs": records}, indent=1, ensure_ascii=False))
     (options.output / "songs.md").write_text(markdown(report))
@@ -78,7 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of the excerpt")
     parser.add_argument("--limit", type=int, help="only the first songs")
     parser.add_argument("--threads", type=int, default=2, help="of the transcriber")
-    parser.add_argument("-o", "--output", type=Path, default=Path("results/songs"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/songs"))
     return parser.parse_args()
 
 
@@ -124,8 +126,8 @@ def run(jobs: dict[str, Callable[[Path], dict]], paths: list[Path], settings: di
 
 
 def outcome(record: dict) -> str:
-    if record.get("unreadable"):
-        return f"not readable: {record['unreadable']}"
+    if record.get("unheard"):
+        return f"nothing to hear: {record['unheard']}"
     if record["job"] == "notes":
         pairs = [f"{len(record['stems'])} stems"]
         for is_drum, what in ((False, "notes"), (True, "drums")):
@@ -147,7 +149,9 @@ def render_song(synthesizer: Synthesizer, path: Path) -> dict:
     try:
         score = read_score(path)
     except ScoreError as error:
-        return {"unreadable": str(error).replace(str(path), path.name)}
+        return {"unheard": str(error).replace(str(path), path.name)}
+    if is_muted(score):
+        return {"unheard": f"{path.name}: all notes are at volume 0"}
     n_samples, peak, power, n_wrong, fault = 0, 0.0, 0.0, 0, ""
     try:
         for block in synthesizer.stream(score, sample_rate=SAMPLE_RATE):
@@ -173,6 +177,12 @@ def render_song(synthesizer: Synthesizer, path: Path) -> dict:
     }  # fmt: skip
 
 
+def is_muted(score: Score) -> bool:
+    """Whether the file itself silences every note, by volume or expression."""
+    starts = [(track.notes["start"], track.controls) for track in score.tracks]
+    return not any((c["volume"].at(at) * c["expression"].at(at)).any() for at, c in starts)
+
+
 # notes
 
 
@@ -183,7 +193,7 @@ def compare_song(
     try:
         score = read_score(path)
     except ScoreError as error:
-        return {"unreadable": str(error).replace(str(path), path.name)}
+        return {"unheard": str(error).replace(str(path), path.name)}
     first = min(start, max(0.0, score.duration - seconds))
     length = seconds + TAIL_SECONDS
     tracks = instruments(score.between(first, first + seconds), length)
@@ -266,15 +276,15 @@ def heard_f1(transcriber: BasicPitch, track: Track, sound: NDArray[np.float32]) 
 
 def summary(records: list[dict], settings: dict) -> dict:
     renders = [r for r in records if r["job"] == "render"]
-    readable = [r for r in renders if not r.get("unreadable")]
+    heard = [r for r in renders if not r.get("unheard")]
     report: dict = {"settings": settings}
     if renders:
         report["render"] = {
-            "n_files": len(renders), "n_readable": len(readable), "n_rendered": sum(not r["fault"] for r in readable),
-            "seconds": sum(r["seconds"] for r in readable),
-            "speed": sum(r["seconds"] for r in readable) / max(sum(r["wall_seconds"] for r in readable), 1e-9),
-            "faults": {r["song"]: r["fault"] for r in readable if r["fault"]},
-            "unreadable": {r["song"]: r["unreadable"] for r in renders if r.get("unreadable")},
+            "n_files": len(renders), "n_heard": len(heard), "n_rendered": sum(not r["fault"] for r in heard),
+            "seconds": sum(r["seconds"] for r in heard),
+            "speed": sum(r["seconds"] for r in heard) / max(sum(r["wall_seconds"] for r in heard), 1e-9),
+            "faults": {r["song"]: r["fault"] for r in heard if r["fault"]},
+            "unheard": {r["song"]: r["unheard"] for r in renders if r.get("unheard")},
         }  # fmt: skip
     songs_of: dict[str, list[dict]] = defaultdict(list)
     for record in records:
@@ -348,9 +358,9 @@ def markdown(report: dict) -> str:
 
 def render_lines(render: dict) -> list[str]:
     return [
-        f"{render['n_rendered']} of {render['n_readable']} readable files ({render['n_files']} in all) render to the "
-        f"end: {render['seconds'] / 60:.0f} minutes of music at {render['speed']:.1f} x real time.",
-        *(f"- not readable: {why}" for why in render["unreadable"].values()),
+        f"{render['n_rendered']} of {render['n_heard']} files with something to hear ({render['n_files']} in all) "
+        f"render to the end: {render['seconds'] / 60:.0f} minutes of music at {render['speed']:.1f} x real time.",
+        *(f"- nothing to hear: {why}" for why in render["unheard"].values()),
         *(f"- **fails**: {song}: {why}" for song, why in render["faults"].items()),
         "",
     ]

@@ -43,8 +43,9 @@ def main() -> None:
     n_cores = hold_cores(options.cores)
     score = read_score(options.song)
     report = {
-        "song": options.song.name, "song_seconds": score.duration, "n_tracks": len(score.tracks), "n_notes": score.n_notes,
-        "cores": n_cores, "machine": processor(), "python": platform.python_version(), "runs": options.runs,
+        "song": options.song.name, "song_seconds": score.duration, "n_tracks": len(score.tracks),
+        "n_notes": score.n_notes, "cores": n_cores, "machine": processor(), "python": platform.python_version(),
+        "runs": options.runs,
         "load_average_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -171,9 +172,9 @@ def markdown(report: dict) -> str:
     length, taken = report["song_seconds"], dict(report["seconds"])
     starts = taken.pop("fluidsynth, one note", None)
     lines = [
-        f"{report['song']}: {length:.1f} s, {report['n_tracks']} tracks, {report['n_notes']} notes; {report['cores']} cores "
-        f"of {report['machine']}; {report['runs']} runs in turn; bank {report['bank']}, FluidSynth with "
-        f"{report['soundfont']}.",
+        f"{report['song']}: {length:.1f} s, {report['n_tracks']} tracks, {report['n_notes']} notes; {report['cores']} "
+        f"core{'s' * (report['cores'] > 1)} of {report['machine']}; {report['runs']} runs in turn; bank "
+        f"{report['bank']}, FluidSynth with {report['soundfont']}.",
         "",
         "| way | best, s | median, s | x real time, best | median |",
         "|---|---|---|---|---|",
@@ -184,8 +185,11 @@ def markdown(report: dict) -> str:
         for name in ("fluidsynth, effects on", "fluidsynth, effects off"):
             values = [value - median(starts) for value in taken[name]]
             lines.append(table_row(f"{name}, without the {median(starts):.2f} s of its start", values, length))
-    lines += ["", f"`miao --help`: {report['help_seconds']:.2f} s. First block of sound: {report['first_sound_seconds']:.2f} "
-              f"s after the process starts. Loading the bank: {report['bank_load_seconds']:.2f} s."]  # fmt: skip
+    lines += [
+        "",
+        f"`miao --help`: {report['help_seconds']:.2f} s. First block of sound: {report['first_sound_seconds']:.2f} s "
+        f"after the process starts. Loading the bank: {report['bank_load_seconds']:.2f} s.",
+    ]
     if install := report.get("install"):
         heavy = ", ".join(install["heavy_packages"]) or f"none of {', '.join(MUST_BE_ABSENT)}"
         largest = ", ".join(f"{name} {size:.0f}" for name, size in list(install["largest"].items())[:5])

@@ -49,7 +49,11 @@ def test_white_noise_is_measured_as_noise_of_its_power():
 
 def test_vibrato_is_followed_in_the_pitch_cell():
     measured = analyse_note(
-        tone(440, [0.3, 0.2, 0.1], 1.5, lambda t: 30 * np.sin(2 * np.pi * 5 * t)), RATE, 440, 1.4, harmonic_partials(1, 0, 0)
+        tone(440, [0.3, 0.2, 0.1], 1.5, lambda t: 30 * np.sin(2 * np.pi * 5 * t)),
+        RATE,
+        440,
+        1.4,
+        harmonic_partials(1, 0, 0),
     )
     cents = tk.level_to_cents(measured.tokens.held[1:, :, tk.PITCH_CELL].astype(float)).ravel()
     times = tk.held_times(len(measured.tokens.held))[tk.CHUNK_STEPS :]

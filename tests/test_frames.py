@@ -9,7 +9,7 @@ FIELDS = [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("vel
 
 
 def notes(*rows):
-    return np.array(rows, FIELDS)
+    return np.array(list(rows), FIELDS)
 
 
 def test_transposing_the_notes_moves_the_columns():
@@ -55,5 +55,5 @@ def test_context_never_holds_anything_at_or_after_the_moment_it_serves(seconds):
 
 def test_after_the_start_there_is_always_half_a_window_of_past():
     for seconds in np.arange(5.2, 20, 0.37):
-        window, token = window_of(seconds)
+        _, token = window_of(seconds)
         assert token >= WINDOW_TOKENS // 2 - 1

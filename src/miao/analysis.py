@@ -124,9 +124,7 @@ def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db
     return ratios
 
 
-def matched_modes(
-    samples: NDArray, sample_rate: int, note_hz: float, previous: NDArray | None
-) -> NDArray[np.float64]:
+def matched_modes(samples: NDArray, sample_rate: int, note_hz: float, previous: NDArray | None) -> NDArray[np.float64]:
     """Free modes of a note whose lower neighbour's are known: the neighbour's where they fit as well (97 % of the
     power), else its own, each in the cell of the neighbour's nearest mode, so that cells keep their meaning.
 
@@ -258,7 +256,9 @@ def _window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[n
     return 0.5 * dirichlet(x) + 0.25 * (dirichlet(x + step) + dirichlet(x - step))
 
 
-def _pitch_track(samples: NDArray, sample_rate: int, hz: NDArray, width: int, n_seconds: float) -> tuple[NDArray, NDArray]:
+def _pitch_track(
+    samples: NDArray, sample_rate: int, hz: NDArray, width: int, n_seconds: float
+) -> tuple[NDArray, NDArray]:
     """Deviation of the pitch in cents every 5 ms, from how fast the phases of the strongest low partials turn, and
     how loud it is there."""
     width += width % 2
@@ -379,11 +379,13 @@ def analyse_note(
 
 
 def _without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
-    """The sound without what lies below hearing (full cut below 12 Hz, none above 28 Hz), which short frames would smear."""
+    """The sound without what lies below hearing (cut below 12 Hz, whole from 28 Hz), which short frames would smear."""
     size = 1 << int(np.ceil(np.log2(samples.shape[1] + sample_rate // 4)))
     hz = np.arange(size // 2 + 1) * sample_rate / size
     gain = np.sin(np.pi / 2 * np.clip((hz - 12) / 16, 0, 1)) ** 2
-    return np.fft.irfft(np.fft.rfft(samples, size, axis=1) * gain, size, axis=1)[:, : samples.shape[1]].astype(np.float32)
+    return np.fft.irfft(np.fft.rfft(samples, size, axis=1) * gain, size, axis=1)[:, : samples.shape[1]].astype(
+        np.float32
+    )
 
 
 def _heard(samples: NDArray, sample_rate: int, note_hz: float, partials: Partials) -> Partials:
@@ -422,7 +424,9 @@ def _to_levels(
     return tokens
 
 
-def _balance(samples: NDArray, sample_rate: int, partials: Partials, hz: NDArray, spacing: float) -> NDArray[np.float32]:
+def _balance(
+    samples: NDArray, sample_rate: int, partials: Partials, hz: NDArray, spacing: float
+) -> NDArray[np.float32]:
     """Share of the left channel in the power of each cell over the whole note, [C - 1]."""
     width = int(sample_rate * np.clip(3 / spacing, 0.025, 0.110))
     centres = np.arange(0, samples.shape[1], int(0.03 * sample_rate))

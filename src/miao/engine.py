@@ -56,7 +56,9 @@ class Bank:
         folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
         if not (folder / "config.toml").is_file():
             names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
-            raise BankError(f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml')
+            raise BankError(
+                f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml'
+            )
         config = tomllib.loads((folder / "config.toml").read_text())
         if config.get("format") != 1:
             raise BankError(f"{folder}: bank format {config.get('format')}, this miao reads format 1; update miao")
@@ -229,7 +231,8 @@ class _Performance:
         if not self.bank.table.is_wide[voice, pitch]:
             noise_offsets[:, 1] = noise_offsets[:, 0]
         return _Sounding(
-            i, voice, pitch, velocity, start, np.inf if is_drum else float(note["damp"]), partials.ratios, partials.spread,
+            i, voice, pitch, velocity, start, np.inf if is_drum else float(note["damp"]),
+            partials.ratios, partials.spread,
             np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS]), gains[tk.N_PARTIALS :],
             random.random(len(partials.ratios), np.float32), noise_offsets,
             random.standard_normal(tk.N_CELLS).astype(np.float32) * self.variation if self.variation else None,
@@ -337,7 +340,7 @@ class _Performance:
         )
         passed = max(int(np.searchsorted(note.times[:stop], until, side="right")) - 1, 0)
         if passed:
-            note.phase = float((note.phase + np.interp(note.times[passed], times, turned)))
+            note.phase = float(note.phase + np.interp(note.times[passed], times, turned))
             note.times, note.levels = note.times[passed:], note.levels[passed:]
 
     def _bend_cents(self, track: Track, times: NDArray, start: float) -> NDArray | None:

@@ -65,7 +65,11 @@ class MidiEncoder(nn.Module):
         self.to_cls = nn.Linear(config.width, config.width)
 
     def forward(self, frames: Tensor) -> Encoding:
-        data_s = F.gelu(self.reduce_norm(self.reduce_second(self.reduce_first(frames.contiguous(memory_format=torch.channels_last)))))  # [B, W, T/4, N/4]  Eq. 1
+        data_s = F.gelu(
+            self.reduce_norm(
+                self.reduce_second(self.reduce_first(frames.contiguous(memory_format=torch.channels_last)))
+            )
+        )  # [B, W, T/4, N/4]  Eq. 1
         data_m = self.parallel(data_s)  # Eq. 2
         rows = self.before_norm(self.before(data_m)).transpose(1, 2)  # [B, L, W, N/4]
         attended = self.attention(rows.flatten(2)).view(rows.shape).transpose(1, 2)

@@ -58,7 +58,8 @@ def log_mel_error(reference: NDArray, rendered: NDArray, *, clamp: bool = True) 
 
     Audible: within 60 dB of the loudest cell of the reference. With ``clamp`` (the default) a cell counts when it is
     audible in either sound, and levels below audibility count as the threshold: missing and added sound both cost,
-    what nobody hears does not. Without it only the reference decides which cells count, and levels are taken as they are.
+    what nobody hears does not. Without it only the reference decides which cells count, and levels are taken as they
+    are.
 
     Shapes: [frames, N_MELS] each; the shorter is continued by silence.
     Raises: ValueError if the reference holds no frame.

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from miao import tokens as tk
 from miao.analysis import Partials, harmonic_partials, mode_partials
 from miao.errors import BankError
 

@@ -12,10 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao import tokens as tk
-from miao.analysis import analyse_note, find_modes, fit_harmonics, mode_partials, harmonic_partials, matched_modes
+from miao.analysis import analyse_note, fit_harmonics, harmonic_partials, matched_modes, mode_partials
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
-from miao.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, N_PROGRAMS, N_VOICES, DRUM_KEYS, VoiceTable, is_drum_voice, pitch_hz
+from miao.voices import (
+    DRUM_KEYS,
+    HALF_HARMONIC,
+    HARMONIC,
+    MODES,
+    N_PITCHES,
+    N_PROGRAMS,
+    N_VOICES,
+    VoiceTable,
+    is_drum_voice,
+    pitch_hz,
+)
 
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
 HELD_OUT_VELOCITIES = (45, 80, 115)
@@ -73,8 +84,8 @@ def training_pitches(voice: int, part: int) -> list[int]:
 
 
 def draw_notes(voice: int, part: int, rng: np.random.Generator) -> list[tuple[int, int, float]]:
-    """(pitch, velocity, hold seconds) of the notes to render; those of part 0 are a long, rather loud one and one of any
-    velocity and length at each pitch, and some of 8 s; those of part 1 one at each pitch, to fill in."""
+    """(pitch, velocity, hold seconds) of the notes to render; those of part 0 are a long, rather loud one and one of
+    any velocity and length at each pitch, and some of 8 s; those of part 1 one at each pitch, to fill in."""
     notes = []
     for pitch in training_pitches(voice, part):
         if is_drum_voice(voice):
@@ -113,7 +124,11 @@ def prepare_voice(font: SoundFont, voice: int, kind: int, part: int, folder: Pat
                 tune, stretch = fit_harmonics(sound, SAMPLE_RATE, hz, 1.0 if kind == HARMONIC else 0.5)
             rows[pitch] = (tune, stretch, modes)
         tune, stretch, modes = rows[pitch][:3]
-        partials = mode_partials(modes) if kind == MODES else harmonic_partials(1.0 if kind == HARMONIC else 0.5, tune, stretch)
+        partials = (
+            mode_partials(modes)
+            if kind == MODES
+            else harmonic_partials(1.0 if kind == HARMONIC else 0.5, tune, stretch)
+        )
         if is_drum_voice(voice):
             hold = sound.shape[1] / SAMPLE_RATE
         measured = analyse_note(sound, SAMPLE_RATE, hz, hold, partials)
@@ -130,7 +145,10 @@ def prepare_voice(font: SoundFont, voice: int, kind: int, part: int, folder: Pat
         hold=[n.tokens.hold_seconds for n in kept],
         n_held=[len(n.tokens.held) for n in kept],
         n_release=[len(n.tokens.release) for n in kept],
-        tokens=np.concatenate([np.zeros((0, tk.CHUNK_STEPS, tk.N_CELLS), np.uint8)] + [x for n in kept for x in (n.tokens.held, n.tokens.release)]),
+        tokens=np.concatenate(
+            [np.zeros((0, tk.CHUNK_STEPS, tk.N_CELLS), np.uint8)]
+            + [x for n in kept for x in (n.tokens.held, n.tokens.release)]
+        ),
         row_pitch=pitches,
         tune=[rows[p][0] for p in pitches],
         stretch=[rows[p][1] for p in pitches],
@@ -150,12 +168,15 @@ def load_notes(folder: Path) -> list[NoteData]:
             continue
         with np.load(path) as shard:
             chunks, at, voice = shard["tokens"], 0, int(path.name[6:9])
-            for pitch, velocity, hold, n, m in zip(*(shard[k] for k in ("pitch", "velocity", "hold", "n_held", "n_release"))):
+            columns = (shard[k] for k in ("pitch", "velocity", "hold", "n_held", "n_release"))
+            for pitch, velocity, hold, n, m in zip(*columns, strict=True):
                 tokens = tk.NoteTokens(chunks[at : at + n], chunks[at + n : at + n + m], float(hold))
                 notes.append(NoteData(voice, int(pitch), int(velocity), tokens))
                 at += n + m
     if not notes:
-        raise DataError(f"{folder}: holds no voice_*.npz shards; make them with `miao data soundfont FILE.sf2 -o {folder}`")
+        raise DataError(
+            f"{folder}: holds no voice_*.npz shards; make them with `miao data soundfont FILE.sf2 -o {folder}`"
+        )
     return notes
 
 
@@ -179,4 +200,12 @@ def load_table(folder: Path) -> VoiceTable:
         if kind[voice] == MODES:
             mode_row[voice] = len(modes)
             modes.append(np.concatenate([s["modes"] for s in shards])[nearest])
-    return VoiceTable(kind, tune, stretch, mode_row, np.array(modes, np.float32).reshape(-1, N_PITCHES, tk.N_PARTIALS), balance, is_wide)
+    return VoiceTable(
+        kind,
+        tune,
+        stretch,
+        mode_row,
+        np.array(modes, np.float32).reshape(-1, N_PITCHES, tk.N_PARTIALS),
+        balance,
+        is_wide,
+    )

@@ -39,7 +39,11 @@ class SoundFont:
             raise DataError(f"FluidSynth cannot be loaded ({error}); install it (apt-get install fluidsynth)") from None
         self.path = Path(path)
         self._synth = fluidsynth.Synth(gain=gain, samplerate=SAMPLE_RATE)
-        for key, value in {"synth.reverb.active": 0, "synth.chorus.active": 0, "synth.dynamic-sample-loading": 1}.items():
+        for key, value in {
+            "synth.reverb.active": 0,
+            "synth.chorus.active": 0,
+            "synth.dynamic-sample-loading": 1,
+        }.items():
             self._synth.setting(key, value)
         self._font = self._synth.sfload(str(path))
         if self._font < 0:
@@ -66,7 +70,14 @@ class SoundFont:
         return sound
 
     def note(
-        self, program: int, pitch: int, velocity: int, hold_seconds: float, *, is_drum: bool = False, tail_seconds: float = 3.0
+        self,
+        program: int,
+        pitch: int,
+        velocity: int,
+        hold_seconds: float,
+        *,
+        is_drum: bool = False,
+        tail_seconds: float = 3.0,
     ) -> NDArray[np.float32]:
         """One note alone, from its start until it has died away or ``tail_seconds`` after its release: [2, S]."""
         self._select(program, is_drum)
@@ -82,7 +93,9 @@ class SoundFont:
         self._silence(channel)
         return np.concatenate(pieces, axis=1)
 
-    def phrase(self, program: int, notes: list[PlayedNote], seconds: float, *, is_drum: bool = False) -> NDArray[np.float32]:
+    def phrase(
+        self, program: int, notes: list[PlayedNote], seconds: float, *, is_drum: bool = False
+    ) -> NDArray[np.float32]:
         """Notes of one preset sounding together, exact to FluidSynth's 64-sample blocks: [2, S]."""
         self._select(program, is_drum)
         channel = 9 if is_drum else 0

@@ -16,7 +16,7 @@ from miao.analysis import analyse_note, spectral_peaks
 from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, SAMPLE_RATE, SoundFont, render
 from miao.engine import Bank, stream_stems
 from miao.general_midi import program_name
-from miao.score import NOTE, Score, Track, Curve
+from miao.score import NOTE, Curve, Score, Track
 from miao.voices import VoiceTable, drum_key, is_drum_voice, pitch_hz
 
 HOLD_SECONDS = 1.0
@@ -115,7 +115,9 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
         if np.abs(reference).max(initial=0.0) < 1e-5:
             continue
         hold = reference.shape[1] / SAMPLE_RATE if is_drum_voice(voice) else HOLD_SECONDS
-        tokens = analyse_note(reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)).tokens
+        tokens = analyse_note(
+            reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)
+        ).tokens
         score = one_note_score(voice, pitch, velocity, hold)
         systems = {"encoded": encoded_bank(tokens, bank.table, bank.context_width), "miao": bank}
         name = f"drum {pitch}" if is_drum_voice(voice) else program_name(voice, False)
@@ -145,4 +147,3 @@ def summary(records: list[dict], system: str) -> dict[str, float]:
         "pitch_median_cents": float(np.nanmedian(cents)),
         "pitch_within_5_cents": float(np.mean(cents[~np.isnan(cents)] <= 5)),
     }
-

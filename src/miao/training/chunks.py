@@ -58,12 +58,23 @@ def chunk_tables(notes: list[NoteData]) -> list[ChunkTable]:
             rows[tk.RELEASE].append(
                 (*common, min(i, tk.MAX_CHUNK_INDEX), start, previous, release[i], tk.CHUNK_STEPS, loudest)
             )
-    kinds = (np.int32, np.int64, np.float32, np.float32, np.int64, np.float32, np.float32, np.uint8, np.int16, np.float32)
-    return [
-        ChunkTable(kind, *(np.array(column, dtype) for column, dtype in zip(zip(*table), kinds)))
-        for kind, table in enumerate(rows)
-        if table
-    ]
+    kinds = (
+        np.int32,
+        np.int64,
+        np.float32,
+        np.float32,
+        np.int64,
+        np.float32,
+        np.float32,
+        np.uint8,
+        np.int16,
+        np.float32,
+    )
+    tables = []
+    for kind, table in enumerate(rows):
+        columns = zip(zip(*table, strict=True), kinds, strict=True)
+        tables.append(ChunkTable(kind, *(np.array(column, dtype) for column, dtype in columns)))
+    return tables
 
 
 def token_before(flat: NDArray, times: NDArray, hold_seconds: float) -> NDArray[np.float32]:
@@ -89,7 +100,10 @@ def gather(table: ChunkTable, rows: NDArray, rng: np.random.Generator, noise_lev
     disturbed = np.clip(previous + shift * (previous > 0), 0, tk.N_LEVELS - 1)
     disturbed[:, tk.PITCH_CELL] = previous[:, tk.PITCH_CELL] + 0.5 * shift[:, tk.PITCH_CELL]
     inputs = ChunkInputs(
-        *(torch.from_numpy(column[rows]) for column in (table.voice, table.pitch, table.velocity, table.index, table.age)),
+        *(
+            torch.from_numpy(column[rows])
+            for column in (table.voice, table.pitch, table.velocity, table.index, table.age)
+        ),
         previous=torch.from_numpy(disturbed.astype(np.float32)),
         context=context,
     )
@@ -125,10 +139,12 @@ def draw_phrase(notes: list[NoteData], members: NDArray, rows_of: list[dict], rn
     """
     chosen = rng.choice(members, min(len(members), int(rng.integers(4, 20))))
     starts = np.sort(rng.uniform(0, WINDOW_SECONDS - 0.1, len(chosen)))
-    played = np.zeros(len(chosen), [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2")])
+    played = np.zeros(
+        len(chosen), [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2")]
+    )
     rows: list[list[int]] = [[], [], []]
     tokens: list[list[int]] = [[], [], []]
-    for i, (n, start) in enumerate(zip(chosen, starts)):
+    for i, (n, start) in enumerate(zip(chosen, starts, strict=True)):
         hold = notes[n].tokens.hold_seconds
         key = hold if rng.random() < 0.7 else hold * rng.uniform(0.3, 1.0)  # else held on by the pedal
         played[i] = (start, start + key, start + hold, notes[n].pitch, notes[n].velocity)
@@ -146,7 +162,7 @@ def rows_by_note(tables: list[ChunkTable]) -> list[dict[int, list[tuple[int, flo
     found: list[dict[int, list[tuple[int, float]]]] = []
     for table in tables:
         by_note: dict[int, list[tuple[int, float]]] = {}
-        for row, (note, age) in enumerate(zip(table.note, table.age)):
+        for row, (note, age) in enumerate(zip(table.note, table.age, strict=True)):
             by_note.setdefault(int(note), []).append((row, float(age)))
         found.append(by_note)
     return found

@@ -44,7 +44,14 @@ class _DecoderOfKind(nn.Module):
         self.decoder.chunks = nn.Embedding.from_pretrained(decoder.chunks.weight[kind * n : (kind + 1) * n].clone())
 
     def forward(
-        self, voice: Tensor, pitch: Tensor, velocity: Tensor, index: Tensor, age: Tensor, previous: Tensor, context: Tensor
+        self,
+        voice: Tensor,
+        pitch: Tensor,
+        velocity: Tensor,
+        index: Tensor,
+        age: Tensor,
+        previous: Tensor,
+        context: Tensor,
     ) -> tuple[Tensor, Tensor]:
         inputs = ChunkInputs(voice, pitch, velocity, index, age, previous, context)
         out = self.decoder.finish(*self.decoder.start(0, inputs, is_attack=self.kind == tk.ATTACK))
@@ -94,7 +101,14 @@ def _export(module: nn.Module, inputs: tuple, names: list[str], outputs: list[st
     module.eval()
     axes = {name: {0: "batch"} for name in names + outputs}
     torch.onnx.export(
-        module, inputs, str(path), input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=_OPSET, dynamo=False
+        module,
+        inputs,
+        str(path),
+        input_names=names,
+        output_names=outputs,
+        dynamic_axes=axes,
+        opset_version=_OPSET,
+        dynamo=False,
     )
     graph = onnx.load(str(path))
     _halve(graph)

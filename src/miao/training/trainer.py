@@ -3,6 +3,7 @@
 A checkpoint is a folder: ``config.toml``, ``model.safetensors`` (the moving average, what is released),
 ``training.safetensors`` (weights and optimizer state), ``state.json``, ``log.jsonl``. Every step draws from its own
 random generator, seeded by the run's seed and the step's number, so that resuming equals not having stopped.
+Under torchrun the processes share each step's chunks and average their gradients; the first one saves.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,8 +36,8 @@ class TrainConfig:
     """How a bank is trained."""
 
     steps: int = 20_000
-    chunks: tuple[int, int, int] = (128, 160, 128)  # drawn a step: attack, sustain, release
-    phrases: int = 3  # windows with context a step
+    chunks: tuple[int, int, int] = (128, 160, 128)  # drawn a step by all processes: attack, sustain, release
+    phrases: int = 3  # windows with context a step, in each process
     phrase_chunks: int = 12  # of each kind, from each phrase
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -80,6 +82,7 @@ class Trainer:
     def __init__(self, config: RunConfig, notes: list[NoteData], folder: Path) -> None:
         torch.manual_seed(config.train.seed)
         self.config, self.folder, self.step_number = config, folder, 0
+        self.rank, self.n_processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.model = Miao(config.model)
         self.notes, self.tables = notes, chunk_tables(notes)
         self.rows_of = rows_by_note(self.tables)
@@ -88,7 +91,10 @@ class Trainer:
         self.chances = [self._chances(table) for table in self.tables]
         decayed = [p for n, p in self.model.named_parameters() if p.ndim > 1 and not n.endswith(("voices", "keep"))]
         others = [p for n, p in self.model.named_parameters() if p.ndim <= 1 or n.endswith(("voices", "keep"))]
-        groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": config.train.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
 
@@ -111,15 +117,14 @@ class Trainer:
             contexts = self.model.encoder(torch.from_numpy(np.stack([p.frames for p in phrases]))).context()
         batches = []
         for table, chance, n in zip(self.tables, self.chances, config.chunks, strict=True):
+            n //= self.n_processes
             rows = [np.searchsorted(chance, rng.random(n))]
             context = [torch.zeros(n, self.config.model.width)]
             for window, phrase in enumerate(phrases):
                 some = rng.permutation(len(phrase.rows[table.kind]))[: config.phrase_chunks]
                 rows.append(phrase.rows[table.kind][some])
                 context.append(contexts[window, torch.from_numpy(phrase.tokens[table.kind][some])])
-            batches.append(
-                gather(table, np.concatenate(rows), rng, config.previous_noise_levels, torch.cat(context))
-            )
+            batches.append(gather(table, np.concatenate(rows), rng, config.previous_noise_levels, torch.cat(context)))
         return batches
 
     def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
@@ -127,12 +132,14 @@ class Trainer:
         started = [self.model.decoder.start(b.kind, b.inputs, is_attack=b.kind == tk.ATTACK) for b in batches]
         sizes = [len(image) for image, _ in started]
         both = self.model.decoder.finish(torch.cat([i for i, _ in started]), torch.cat([a for _, a in started]))
-        return [LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)]
+        return [
+            LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)
+        ]
 
     def step(self) -> dict[str, float]:
         """One optimizer step; gives the losses and errors to log."""
         config = self.config.train
-        rng = np.random.default_rng([config.seed, self.step_number])
+        rng = np.random.default_rng([config.seed, self.step_number, self.rank])
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step_number, config)
@@ -145,6 +152,7 @@ class Trainer:
         loss: Tensor = torch.stack(losses).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self._average()
@@ -158,6 +166,17 @@ class Trainer:
         return {"loss/am": float(loss.detach()), **errors}
 
     @torch.no_grad()
+    def _share_gradients(self) -> None:
+        """The mean of all processes' gradients, in one exchange."""
+        if self.n_processes == 1:
+            return
+        parameters = list(self.model.parameters())
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for p, grad in zip(parameters, (flat / self.n_processes).split([p.numel() for p in parameters]), strict=True):
+            p.grad = grad.view_as(p)
+
+    @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.config.train.average_decay, (1 + self.step_number) / (10 + self.step_number))
         for name, value in self.model.state_dict().items():
@@ -166,18 +185,24 @@ class Trainer:
             else:
                 self.average[name].copy_(value)
 
-    def fit(self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], None]) -> None:
+    def fit(
+        self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], None]
+    ) -> None:
         """Train to the last step; logs every 50 steps, saves every ``checkpoint_every`` and at the end."""
         config, sums, started = self.config.train, {}, time.monotonic()
         first = self.step_number
         while self.step_number < config.steps:
             for name, value in self.step().items():
                 sums[name] = sums.get(name, 0.0) + value
+            if self.rank:
+                continue
             if self.step_number % 50 == 0:
                 means = {name: round(value / 50, 4) for name, value in sums.items()}
                 seconds = (time.monotonic() - started) / (self.step_number - first)
                 with open(self.folder / "log.jsonl", "a") as log:
-                    log.write(json.dumps({"step": self.step_number, "seconds_a_step": round(seconds, 4), **means}) + "\n")
+                    log.write(
+                        json.dumps({"step": self.step_number, "seconds_a_step": round(seconds, 4), **means}) + "\n"
+                    )
                 on_log(self.step_number, means, seconds)
                 sums = {}
             if self.step_number % config.checkpoint_every == 0 or self.step_number == config.steps:
@@ -214,7 +239,9 @@ class Trainer:
             self.average = load_file(self.folder / "model.safetensors")
             self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder}: cannot resume ({error}); give another folder to start anew") from None
+            raise CheckpointError(
+                f"{self.folder}: cannot resume ({error}); give another folder to start anew"
+            ) from None
         return True
 
 
@@ -227,7 +254,9 @@ def load_model(folder: Path) -> Miao:
         model = Miao(config.model)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {error}; a checkpoint is a folder with config.toml and model.safetensors") from None
+        raise CheckpointError(
+            f"{folder}: {error}; a checkpoint is a folder with config.toml and model.safetensors"
+        ) from None
     return model.eval()
 
 
@@ -242,5 +271,3 @@ def decode_with(model: Miao) -> Callable:
         return out.expected().numpy(), out.log_scale.exp().numpy()
 
     return decode
-
-

@@ -1,0 +1,140 @@
+"""Training on notes made up on the spot: it learns, it resumes, and what it exports is what it was."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from miao import tokens as tk
+from miao.config import load_preset
+from miao.datasets.notes import NoteData
+from miao.engine import Bank
+from miao.errors import CheckpointError, ConfigError
+from miao.training.chunks import chunk_tables
+from miao.training.trainer import RunConfig, Trainer, decode_with, learning_rate, load_model
+from tests.conftest import make_toy_bank
+
+KINDS = (tk.ATTACK, tk.SUSTAIN, tk.RELEASE)
+
+
+def made_up_notes():
+    """Two voices: one loud in its first partial, the other in its second; both fall in a straight line."""
+    notes = []
+    for voice in (0, 1):
+        for pitch in (50, 60, 70):
+            for velocity in (40, 100):
+                top = 50 + 40 * np.log10(velocity / 127) / tk.LEVEL_STEP_DB
+                held = np.zeros((2, tk.CHUNK_STEPS, tk.N_CELLS))
+                held[..., tk.PITCH_CELL] = tk.CENTS_CENTRE
+                held[0, :, voice] = top - 0.1 * np.arange(tk.CHUNK_STEPS)
+                held[1, :, voice] = top - 3.2 - 0.3 * np.arange(tk.CHUNK_STEPS)
+                release = np.zeros((1, tk.CHUNK_STEPS, tk.N_CELLS))
+                release[..., tk.PITCH_CELL] = tk.CENTS_CENTRE
+                release[0, :, voice] = np.maximum(top - 12 - 3 * np.arange(tk.CHUNK_STEPS), 0)
+                tokens = tk.NoteTokens(held.astype(np.uint8), release.astype(np.uint8), 0.8)
+                notes.append(NoteData(voice, pitch, velocity, tokens))
+    return notes
+
+
+def tiny(folder, *changes):
+    return Trainer(load_preset(RunConfig, "tiny", changes), made_up_notes(), folder)
+
+
+def ignore(*_):
+    """Listens to nothing."""
+
+
+def test_steps_after_the_key_is_up_do_not_belong_to_a_held_chunk():
+    tables = chunk_tables(made_up_notes())
+    sustain = tables[tk.SUSTAIN]
+    assert set(sustain.n_valid) == {round((0.8 - tk.ATTACK_SECONDS) / tk.STEP_SECONDS[tk.SUSTAIN])}
+
+
+def test_a_release_sets_out_from_the_last_token_before_the_key_was_up():
+    notes = made_up_notes()
+    release = chunk_tables(notes)[tk.RELEASE]
+    row = int(np.flatnonzero(release.note == 0)[0])
+    np.testing.assert_array_equal(release.previous[row], notes[0].tokens.held[1, 31])
+
+
+def test_the_error_falls_while_it_trains(tmp_path):
+    trainer = tiny(tmp_path, "train.steps=80")
+    first = trainer.step()
+    for _ in range(79):
+        last = trainer.step()
+    assert last["loss/am"] < 0.6 * first["loss/am"]
+    assert last["error_db/attack"] < 0.5 * first["error_db/attack"]
+
+
+def test_resuming_equals_not_having_stopped(tmp_path):
+    whole = tiny(tmp_path / "whole", "train.steps=8")
+    curve = [whole.step()["loss/am"] for _ in range(8)]
+    stopped = tiny(tmp_path / "stopped", "train.steps=8")
+    for _ in range(5):
+        stopped.step()
+    stopped.save()
+    resumed = tiny(tmp_path / "stopped", "train.steps=8")
+    assert resumed.resume()
+    assert [resumed.step()["loss/am"] for _ in range(3)] == curve[5:]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_run_logs_and_leaves_a_checkpoint_that_loads(tmp_path):
+    trainer = tiny(tmp_path, "train.steps=50", "train.checkpoint_every=50")
+    trainer.folder.mkdir(exist_ok=True)
+    seen = []
+    trainer.fit(lambda step, means, seconds: seen.append((step, means)), ignore)
+    assert seen[0][0] == 50 and set(seen[0][1]) >= {"loss/am", "error_db/attack"}
+    assert load_model(tmp_path).config == trainer.config.model
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    trainer = tiny(tmp_path)
+    trainer.save()
+    (tmp_path / "training.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        tiny(tmp_path).resume()
+    with pytest.raises(CheckpointError, match=r"config.toml and model.safetensors"):
+        load_model(tmp_path / "elsewhere")
+
+
+def test_the_learning_rate_ramps_up_and_then_falls():
+    config = load_preset(RunConfig, "tiny").train
+    rates = [learning_rate(step, config) for step in range(config.steps + 1)]
+    assert np.argmax(rates) in (config.ramp_up_steps - 1, config.ramp_up_steps)
+    assert rates[-1] < 0.02 * config.learning_rate
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r'"model.widht" is not a setting; there are .*width'):
+        load_preset(RunConfig, "tiny", ("model.widht=3",))
+    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, tiny'):
+        load_preset(RunConfig, "huge")
+    with pytest.raises(ConfigError, match=r'"train\.steps" must be int'):
+        load_preset(RunConfig, "tiny", ("train.steps=many",))
+
+
+def test_the_exported_graphs_give_what_the_nets_give(tmp_path):
+    pytest.importorskip("onnx")
+    from miao.training.export import example_inputs, export_bank
+
+    trainer = tiny(tmp_path / "run")
+    for _ in range(3):
+        trainer.step()
+    trainer.save()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        export_bank(tmp_path / "run", make_toy_bank().table, tmp_path / "bank")
+    bank, model = Bank.load(tmp_path / "bank", 1), load_model(tmp_path / "run")
+    for kind in KINDS:
+        inputs = example_inputs(7, model.config.width, seed=kind)
+        expected, spread = decode_with(model)(kind, **inputs)
+        got, got_spread = bank.decode(kind, **inputs)
+        np.testing.assert_allclose(got, expected, atol=0.1)  # weights are kept in half precision
+        np.testing.assert_allclose(got_spread, spread, rtol=0.05)
+    frames = np.random.default_rng(0).random((1, 5, 1024, 128), np.float32)
+    with torch.no_grad():
+        context = model.encoder(torch.from_numpy(frames)).context().numpy()
+    np.testing.assert_allclose(bank.encode(frames), context, atol=0.02)
