@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,15 @@ DRUM_SECONDS = 8.0  # a drum that still rings then is faded out
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
 SOFT_PEDAL_VELOCITY = 0.8
 _FLOOR = 1e-5  # amplitude below which a partial or band is left out
+_MASKED = 10 ** (-72 / 20)  # likewise, as a share of the loudest amplitude of the note's part in a block
 _AHEAD_SECONDS = 0.025  # how far beyond a block chunks must have begun, so that its last token leads somewhere
 _MAX_RELEASE_CHUNKS = 16
-_CHOKES = {42: (46,), 44: (46,), 46: (46,), 71: (72,), 73: (74,), 78: (79,), 80: (81,)}  # key -> keys that it stops
+_INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
+_SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
+_HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES = (42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81)
+_CHOKES = {key: group for group in (_HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES) for key in group}
+_WORTH_A_THREAD = 8  # chunks
+_ENCODED_AT_ONCE = 4  # windows; more would cost memory and gain nothing
 
 Decoder = Callable[..., tuple[NDArray, NDArray]]
 """(kind, voice, pitch, velocity, index, age, previous, context) -> expected levels [B, a, C] and their spread."""
@@ -46,7 +52,7 @@ class Bank:
     folder: Path
     table: VoiceTable
     decode: Decoder
-    encode: Callable[[NDArray], NDArray]  # [B, 5, T, N] -> context [B, L, D]
+    encode: Callable[[NDArray], NDArray] | None  # [B, 5, T, N] -> context [B, L, D]; None if notes sound alike in any
     context_width: int
 
     @staticmethod
@@ -62,18 +68,27 @@ class Bank:
         config = tomllib.loads((folder / "config.toml").read_text())
         if config.get("format") != 1:
             raise BankError(f"{folder}: bank format {config.get('format')}, this miao reads format 1; update miao")
-        sessions = {stem: _session(folder / f"{stem}.onnx", n_threads) for stem in ("encoder", *_KIND_NAMES)}
+        graphs = (*_KIND_NAMES, "encoder") if config["uses_context"] else _KIND_NAMES
+        sessions = {stem: _session(folder / f"{stem}.onnx") for stem in graphs}
+
+        pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
 
         def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
             if kind == tk.ATTACK:  # sets out from nothing
                 inputs.pop("previous", None)
-            return tuple(sessions[_KIND_NAMES[kind]].run(None, inputs))
+            session, n = sessions[_KIND_NAMES[kind]], len(inputs["voice"])
+            parts = min(pool._max_workers, 1 + n // _WORTH_A_THREAD)
+            cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+            results = pool.map(lambda cut: session.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
+            levels, spread = zip(*results, strict=True)
+            return np.concatenate(levels), np.concatenate(spread)
 
         def encode(frames: NDArray) -> NDArray:
             return sessions["encoder"].run(None, {"frames": frames})[0]
 
         table = VoiceTable.load(folder / "voices.safetensors")
-        return Bank(str(name), folder, table, decode, encode, int(config["context_width"]))
+        context = encode if config["uses_context"] else None
+        return Bank(str(name), folder, table, decode, context, int(config["context_width"]))
 
     @cached_property
     def checksum(self) -> str:
@@ -88,11 +103,11 @@ class Bank:
 _KIND_NAMES = ("attack", "sustain", "release")
 
 
-def _session(path: Path, n_threads: int | None):
+def _session(path: Path):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads or min(os.cpu_count() or 1, 4)
+    options.intra_op_num_threads = 1  # halves of a batch on two threads are faster than two threads on a batch
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -108,6 +123,36 @@ class Block:
     stems: NDArray[np.float32]  # [tracks, 2, n]
 
 
+@dataclass(frozen=True, eq=False)
+class _Timbre:
+    """What all notes of one voice and pitch share."""
+
+    ratios: NDArray  # [P]
+    spread: NDArray  # [N_PARTIALS, P]
+    partial_gains: NDArray  # [P, 2]
+    noise_gains: NDArray  # [N_NOISE, 2]
+    is_wide: bool
+
+
+@lru_cache(maxsize=2048)
+def _timbre(table: VoiceTable, voice: int, pitch: int, sample_rate: int) -> _Timbre:
+    limit = min(0.47 * sample_rate, 20_000.0) / float(pitch_hz(pitch))
+    partials = table.partials(voice, pitch).below(limit)
+    gains = table.gains(voice, pitch)
+    partial_gains = np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS])
+    return _Timbre(
+        partials.ratios, partials.spread, partial_gains, gains[tk.N_PARTIALS :], bool(table.is_wide[voice, pitch])
+    )
+
+
+@lru_cache(maxsize=2)
+def _noise(sample_rate: int) -> NDArray[np.float32]:
+    return oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
+
+
+_STEPS = np.arange(tk.CHUNK_STEPS)
+
+
 @dataclass(eq=False)
 class _Sounding:
     """A note that is being decoded and heard."""
@@ -118,10 +163,7 @@ class _Sounding:
     velocity: float  # 0..1
     start: float
     damp: float  # when it is let go; infinite for drums
-    ratios: NDArray  # [P]
-    spread: NDArray  # [N_PARTIALS, P]
-    partial_gains: NDArray  # [P, 2]
-    noise_gains: NDArray  # [N_NOISE, 2]
+    timbre: _Timbre
     offsets: NDArray  # [P] cycles
     noise_offsets: NDArray  # [N_NOISE, 2]
     sway: NDArray | None  # [C] standard deviations by which this note differs, None without variation
@@ -133,37 +175,42 @@ class _Sounding:
     next_chunk: float = 0.0  # when the next chunk starts
     last: NDArray = field(default_factory=lambda: np.zeros(tk.N_CELLS, np.float32))
     loudest: float = 0.0
+    cut_at: float = np.inf  # from here on it fades
     is_written: bool = False  # its last token is known
 
-    def take(self, levels: NDArray) -> None:
-        """Add a decoded chunk [a, C] and work out which chunk comes next, if any."""
+    def take(self, levels: NDArray, loudest: float, at_end: float) -> None:
+        """Add a decoded chunk [a, C] and work out which chunk comes next, if any.
+
+        ``loudest`` is the highest level in it, ``at_end`` the highest in its last quarter.
+        """
         step = tk.STEP_SECONDS[self.kind]
-        times = self.next_chunk + np.arange(tk.CHUNK_STEPS) * step
-        self.loudest = max(self.loudest, float(levels[:, : tk.PITCH_CELL].max()))
-        is_silent = float(levels[-8:, : tk.PITCH_CELL].max()) < max(1.0, self.loudest - 80 / tk.LEVEL_STEP_DB)
+        times = self.next_chunk + _STEPS * step
+        self.loudest = max(self.loudest, loudest)
+        is_silent = at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
         end = self.next_chunk + tk.CHUNK_STEPS * step
         if self.kind == tk.RELEASE:
             self.index += 1
             self.is_written = is_silent or self.index >= _MAX_RELEASE_CHUNKS
         else:
-            inside = times < self.damp - 1e-9
-            levels, times = levels[inside], times[inside]
+            if self.damp < end:
+                n = max(int(np.ceil((self.damp - self.next_chunk) / step - 1e-6)), 1)
+                levels, times = levels[:n], times[:n]
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN
-            self.is_written = is_silent and end < self.damp
-            if np.isinf(self.damp) and end - self.start >= DRUM_SECONDS:
-                self.is_written = True
-            elif self.damp <= end:
-                self.kind, self.index, end = tk.RELEASE, 0, self.damp
+            is_faded = np.isinf(self.damp) and end - self.start >= DRUM_SECONDS
+            self.is_written = is_faded or (is_silent and end < self.damp)
+            if self.damp <= end:
+                self.kind, self.index, end = tk.RELEASE, 0, max(self.damp, float(times[-1]) + 1e-3)
         self.next_chunk = end
-        if len(levels):
-            self.last = levels[-1]
+        self.last = levels[-1]
         self.times = np.concatenate([self.times, times])
         self.levels = np.concatenate([self.levels, levels])
         if self.is_written:
-            self._append(self.times[-1] + step)
+            self._fall_silent(self.times[-1] + step)
+        if self.times[-1] > self.cut_at:
+            self.cut(self.cut_at)
 
-    def _append(self, end: float) -> None:
+    def _fall_silent(self, end: float) -> None:
         silent = np.zeros((1, tk.N_CELLS), np.float32)
         silent[0, tk.PITCH_CELL] = self.last[tk.PITCH_CELL]
         self.times = np.append(self.times, end)
@@ -171,15 +218,15 @@ class _Sounding:
 
     def cut(self, moment: float) -> None:
         """Fade the note out from a moment on."""
+        self.cut_at = min(self.cut_at, moment)
         if not len(self.times) or self.times[-1] <= moment:
-            self.damp = min(self.damp, moment)
-            return
-        at = tk.token_at(self.levels, self.times, moment) if len(self.times) > 1 else self.levels[0]
+            return  # take() will see to it
+        self.last = tk.token_at(self.levels, self.times, moment) if len(self.times) > 1 else self.levels[0]
         before = self.times < moment
         self.times = np.append(self.times[before], moment)
-        self.levels = np.concatenate([self.levels[before], at[None]])
-        self.last, self.is_written = at, True
-        self._append(moment + FADE_SECONDS)
+        self.levels = np.concatenate([self.levels[before], self.last[None]])
+        self.is_written = True
+        self._fall_silent(moment + FADE_SECONDS)
 
 
 class _Performance:
@@ -188,11 +235,11 @@ class _Performance:
     def __init__(self, bank: Bank, score: Score, sample_rate: int, seed: int, variation: float) -> None:
         self.bank, self.tracks, self.sample_rate = bank, score.tracks, sample_rate
         self.seed, self.variation = seed, variation
-        self.noise = oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed)
+        self.noise = _noise(sample_rate)
         self.next_note = [0] * len(self.tracks)
         self.sounding: list[_Sounding] = []
         self.contexts: dict[tuple[int, int], NDArray] = {}
-        self.n_stolen = 0
+        self.n_left_out = 0
 
     @property
     def is_over(self) -> bool:
@@ -207,14 +254,22 @@ class _Performance:
             self.next_note[i] = stop
         for start, i, n in sorted(new):
             note = self._sounding(i, self.tracks[i], n)
-            if is_drum_voice(note.voice):
+            if is_drum_voice(note.voice) and note.pitch in _CHOKES:
                 for other in self.sounding:
-                    if other.track == i and is_drum_voice(other.voice) and other.pitch in _CHOKES.get(note.pitch, ()):
+                    if other.track == i and is_drum_voice(other.voice) and other.pitch in _CHOKES[note.pitch]:
                         other.cut(start)
             if len(self.sounding) >= MAX_POLYPHONY:
-                self.sounding.pop(0)
-                self.n_stolen += 1
+                self._make_room(start)
             self.sounding.append(note)
+
+    def _make_room(self, moment: float) -> None:
+        """Fade out the oldest note that sounds on; one that has not been heard yet is left out altogether."""
+        oldest = next((n for n, note in enumerate(self.sounding) if np.isinf(note.cut_at)), 0)
+        self.n_left_out += 1
+        if len(self.sounding[oldest].times) and len(self.sounding) < 2 * MAX_POLYPHONY:
+            self.sounding[oldest].cut(moment)
+        else:
+            del self.sounding[oldest]
 
     def _sounding(self, i: int, track: Track, n: int) -> _Sounding:
         note = track.notes[n]
@@ -223,21 +278,17 @@ class _Performance:
         start, velocity = float(note["start"]), int(note["velocity"]) / 127
         if "soft" in track.controls and float(track.controls["soft"].at(np.array([start]))[0]) >= 0.5:
             velocity *= SOFT_PEDAL_VELOCITY
-        limit = min(0.47 * self.sample_rate, 20_000.0) / float(pitch_hz(pitch))
-        partials = self.bank.table.partials(voice, pitch).below(limit)
-        gains = self.bank.table.gains(voice, pitch)
-        random = np.random.default_rng([self.seed, i, n])
+        timbre = _timbre(self.bank.table, voice, pitch, self.sample_rate)
+        random = np.random.Generator(np.random.Philox(key=[self.seed, _identity(track.channel, start, pitch)]))
         noise_offsets = random.integers(0, self.noise.shape[1], (tk.N_NOISE, 2))
-        if not self.bank.table.is_wide[voice, pitch]:
+        if not timbre.is_wide:
             noise_offsets[:, 1] = noise_offsets[:, 0]
+        damp = np.inf if is_drum else float(note["damp"])
+        offsets = random.random(len(timbre.ratios), np.float32)
+        sway = random.standard_normal(tk.N_CELLS, np.float32) * np.float32(self.variation) if self.variation else None
         return _Sounding(
-            i, voice, pitch, velocity, start, np.inf if is_drum else float(note["damp"]),
-            partials.ratios, partials.spread,
-            np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS]), gains[tk.N_PARTIALS :],
-            random.random(len(partials.ratios), np.float32), noise_offsets,
-            random.standard_normal(tk.N_CELLS).astype(np.float32) * self.variation if self.variation else None,
-            next_chunk=start,
-        )  # fmt: skip
+            i, voice, pitch, velocity, start, damp, timbre, offsets, noise_offsets, sway, next_chunk=start
+        )
 
     def decode(self, until: float) -> None:
         """Write all chunks that start before a moment."""
@@ -261,20 +312,25 @@ class _Performance:
             previous=np.stack([n.last for n in notes]),
             context=self._context(notes),
         )
-        for note, levels, width in zip(notes, expected, spread, strict=True):
-            if note.sway is not None:
-                levels = np.where(levels >= 0.5, levels + 1.8 * width * note.sway, levels)
-            note.take(levels)
+        if self.variation:
+            sway = np.stack([n.sway for n in notes])[:, None]
+            expected = np.where(expected >= 0.5, expected + _SPREAD_TO_DEVIATION * spread * sway, expected)
+        highest = expected[:, :, : tk.PITCH_CELL].max(axis=2)  # [B, a]
+        loudest, at_end = highest.max(axis=1), highest[:, -8:].max(axis=1)
+        for note, levels, loud, quiet in zip(notes, expected, loudest.tolist(), at_end.tolist(), strict=True):
+            note.take(levels, loud, quiet)
 
     def _context(self, notes: list[_Sounding]) -> NDArray[np.float32]:
         """The encoder's tokens for chunks that start now, [B, D]; windows are encoded when first asked for."""
+        context = np.zeros((len(notes), self.bank.context_width), np.float32)
+        if self.bank.encode is None:
+            return context
         places = [(n.track, *window_of(n.next_chunk)) for n in notes]
         missing = sorted({(i, w) for i, w, token in places if token >= 0} - self.contexts.keys())
-        for first in range(0, len(missing), 16):
-            some = missing[first : first + 16]
+        for first in range(0, len(missing), _ENCODED_AT_ONCE):
+            some = missing[first : first + _ENCODED_AT_ONCE]
             encoded = self.bank.encode(np.stack([self._frames(i, w) for i, w in some]))
             self.contexts.update(zip(some, encoded, strict=True))
-        context = np.zeros((len(notes), self.bank.context_width), np.float32)
         for row, (i, window, token) in enumerate(places):
             if token >= 0:
                 context[row] = self.contexts[i, window][token]
@@ -326,18 +382,21 @@ class _Performance:
         hz = float(pitch_hz(note.pitch)) * 2 ** (cents / 1200)
         turned = np.concatenate([[0.0], np.cumsum(0.5 * (hz[1:] + hz[:-1]) * np.diff(times))])
         knots = times * self.sample_rate - begin
-        loud = (levels[:, : tk.N_PARTIALS] @ note.spread) if len(note.ratios) else levels[:, :0]
-        heard = np.flatnonzero(loud.max(axis=0) > 8.0) if loud.shape[1] else ()
-        if len(heard):
+        highest = levels[:, : tk.PITCH_CELL].max(axis=0)  # [C - 1]
+        floor = max(_FLOOR, _MASKED * float(tk.level_to_amplitude(highest.max())))
+        least = float(tk.db_to_level(20 * np.log10(floor)))
+        cells = np.flatnonzero(highest[: tk.N_PARTIALS] >= least)
+        if len(cells):
+            heard = np.flatnonzero(note.timbre.spread[cells].any(axis=0))
+            loud = levels[:, : tk.N_PARTIALS] @ note.timbre.spread[:, heard]
             oscillators.add_partials(
-                out, knots, note.phase + turned, tk.level_to_amplitude(loud[:, heard]), note.ratios[heard],
-                note.offsets[heard], note.partial_gains[heard], _FLOOR,
+                out, knots, note.phase + turned, tk.level_to_amplitude(loud), note.timbre.ratios[heard],
+                note.offsets[heard], note.timbre.partial_gains[heard], floor,
             )  # fmt: skip
-        gains = tk.level_to_amplitude(levels[:, tk.N_PARTIALS : tk.PITCH_CELL])
-        first_knot = int(np.ceil(knots[0]))
-        oscillators.add_noise(
-            out, knots, gains, note.noise_gains, self.noise, note.noise_offsets + (begin + first_knot), _FLOOR
-        )
+        if highest[tk.N_PARTIALS :].max() >= least:
+            gains = tk.level_to_amplitude(levels[:, tk.N_PARTIALS : tk.PITCH_CELL])
+            offsets = note.noise_offsets + (begin + int(np.ceil(knots[0])))
+            oscillators.add_noise(out, knots, gains, note.timbre.noise_gains, self.noise, offsets, floor)
         passed = max(int(np.searchsorted(note.times[:stop], until, side="right")) - 1, 0)
         if passed:
             note.phase = float(note.phase + np.interp(note.times[passed], times, turned))
@@ -353,6 +412,11 @@ class _Performance:
         if not bend.any() and not depth.any():
             return None
         return bend + VIBRATO_CENTS * depth * np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
+
+
+def _identity(channel: int, start: float, pitch: int) -> int:
+    """A number for a note that does not depend on which other notes and tracks are rendered."""
+    return (round(start * 1e6) * 128 + pitch) * 16 + channel
 
 
 def _refined(times: NDArray) -> NDArray:

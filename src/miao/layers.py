@@ -32,13 +32,14 @@ class DepthwiseConv(nn.Module):
     ) -> None:
         super().__init__()
         reach = size - 1
-        self.padding = (reach // 2, reach // 2, reach, 0) if causal else (reach // 2,) * 4
-        if causal and stride == 2:  # a row pair is known only with its second row
-            self.padding = (reach // 2, reach // 2, reach - 1, 0)
-        self.conv = nn.Conv2d(channels, channels * multiplier, size, stride=stride, groups=channels)
+        self.past = 0
+        if causal:  # at stride 2 a pair of rows is known only with its second row
+            self.past = reach - 1 if stride == 2 else reach
+        padding = (0 if causal else reach // 2, reach // 2)
+        self.conv = nn.Conv2d(channels, channels * multiplier, size, stride=stride, padding=padding, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, self.padding))
+        return self.conv(F.pad(x, (0, 0, self.past, 0)) if self.past else x)
 
 
 class ParallelConv(nn.Module):
@@ -53,6 +54,23 @@ class ParallelConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.local_norm(self.local(x)) + self.unit_norm(self.unit(x))
+
+    def merged(self) -> DepthwiseConv:
+        """The same map as one 3x3 convolution, batch norms at their running averages; for rendering."""
+        local, unit = (_folded(c.conv, n) for c, n in ((self.local, self.local_norm), (self.unit, self.unit_norm)))
+        channels = len(self.local.conv.weight)
+        one = DepthwiseConv(channels, 3)
+        with torch.no_grad():
+            one.conv.weight.copy_(local[0])
+            one.conv.weight[:, :, 1:2, 1:2] += unit[0] + 1
+            one.conv.bias.copy_(local[1] + unit[1])
+        return one
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the batch norm behind it."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None], (conv.bias - norm.running_mean) * scale + norm.bias
 
 
 class CausalSelfAttention(nn.Module):

@@ -37,6 +37,8 @@ class _DecoderOfKind(nn.Module):
     def __init__(self, decoder: AudioDecoder, kind: int) -> None:
         super().__init__()
         self.decoder, self.kind = copy.deepcopy(decoder), kind
+        if not decoder.is_ffn:
+            self.decoder.parallel = self.decoder.parallel.merged()
         own = slice(kind, kind + 1)
         for name in ("expand", "expand_bias", "keep"):
             setattr(self.decoder, name, nn.Parameter(getattr(decoder, name)[own].clone()))
@@ -58,22 +60,30 @@ class _DecoderOfKind(nn.Module):
         return out.expected(), out.log_scale.exp()
 
 
-def export_bank(checkpoint: Path, table: VoiceTable, folder: Path, *, page: str = "") -> None:
-    """Write a bank folder from a checkpoint; an existing folder is replaced once the new one is whole."""
+def export_bank(
+    checkpoint: Path, table: VoiceTable, folder: Path, *, page: str = "", uses_context: bool = True
+) -> None:
+    """Write a bank folder from a checkpoint; an existing folder is replaced once the new one is whole.
+
+    Without ``uses_context`` the MIDI encoder is left out and every chunk gets a context of zeros, as in training
+    without phrases; rendering is faster for it.
+    """
     model = load_model(checkpoint)
     config = model.config
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bank-"))
     try:
-        frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
-        _export(_Encoder(model.encoder), (frames,), ["frames"], ["context"], new / "encoder.onnx")
+        if uses_context:
+            frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
+            _export(_Encoder(model.encoder), (frames,), ["frames"], ["context"], new / "encoder.onnx")
         names = ["voice", "pitch", "velocity", "index", "age", "previous", "context"]
         example = example_inputs(3, config.width)
         for kind, name in enumerate(("attack", "sustain", "release")):
             arrays = tuple(torch.from_numpy(example[n]) for n in names)
             _export(_DecoderOfKind(model.decoder, kind), arrays, names, ["levels", "spread"], new / f"{name}.onnx")
         table.save(new / "voices.safetensors")
-        (new / "config.toml").write_text(f"format = 1\ncontext_width = {config.width}\nn_voices = {config.n_voices}\n")
+        settings = {"format": 1, "context_width": config.width, "uses_context": str(uses_context).lower()}
+        (new / "config.toml").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
         if page:
             (new / "README.md").write_text(page)
         os.chmod(new, 0o755)
