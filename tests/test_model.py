@@ -105,21 +105,28 @@ def test_log_probability_stays_finite_far_from_the_mean():
     assert torch.isfinite(value) and value < -100
 
 
-def test_am_loss_equals_cross_entropy_worked_by_hand():
-    """One cell, logistic of mean 10 and scale 1: P(k) = s(k + .5 - 10) - s(k - .5 - 10)."""
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    p = lambda k: sigmoid(k + 0.5 - 10) - sigmoid(k - 0.5 - 10)  # noqa: E731
-    distribution = LevelDistribution(torch.tensor([10.0]), torch.tensor([0.0]))
+def share(k, mean, scale):
+    """P(k) of a logistic cut at the borders between levels, the tails with the outer levels."""
+
+    def below(x):
+        return 1 / (1 + np.exp(-(x - mean) / scale))
+
+    upper = 1.0 if k == tk.N_LEVELS - 1 else below(k + 0.5)
+    return upper - (0.0 if k == 0 else below(k - 0.5))
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_am_loss_equals_cross_entropy_worked_by_hand(scale):
+    distribution = LevelDistribution(torch.tensor([10.0]), torch.tensor([np.log(scale)], dtype=torch.float32))
     target, weight = torch.tensor([11.0]), torch.ones(1)
-    by_hand = -0.87 * np.log(p(11)) - 0.13 * 0.5 * (np.log(p(10)) + np.log(p(12)))
-    assert float(am_loss(distribution, target, weight, 0.13, "neighbours")) == pytest.approx(by_hand, rel=1e-4)
-    by_hand = (
-        -0.87 * np.log(p(11))
-        - 0.13
-        * np.mean([np.log(p(k)) for k in range(1, 63)] + [np.log(sigmoid(0.5 - 10)), np.log(1 - sigmoid(62.5 - 10))])
-        * 1.0
-    )
-    assert float(am_loss(distribution, target, weight, 0.13, "uniform")) == pytest.approx(by_hand, rel=1e-3)
+    hit = np.log(share(11, 10, scale))
+    beside = 0.5 * (np.log(share(10, 10, scale)) + np.log(share(12, 10, scale)))
+    loss = float(am_loss(distribution, target, weight, 0.13, "neighbours"))
+    assert loss == pytest.approx(-0.87 * hit - 0.13 * beside, rel=1e-4)
+    if scale == 4.0:  # where no level's share is too small for a float
+        everywhere = np.mean([np.log(share(k, 10, scale)) for k in range(tk.N_LEVELS)])
+        loss = float(am_loss(distribution, target, weight, 0.13, "uniform"))
+        assert loss == pytest.approx(-0.87 * hit - 0.13 * everywhere, rel=1e-3)
 
 
 def test_cells_of_no_weight_do_not_count():

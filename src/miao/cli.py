@@ -169,6 +169,82 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
     _say(target)
 
 
+data = typer.Typer(no_args_is_help=True, help="Make data to train on.", rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+
+@data.command()
+def soundfont(font: Annotated[Path, typer.Argument(metavar="FILE", help="An .sf2 or .sf3 file.")],
+              output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
+              voices: Annotated[list | None, typer.Option(parser=_numbers, metavar="1,5-8", help=
+                                "Only these voices: 1 to 128 are programs, 129 to 189 drum keys.")] = None,
+              jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2) -> None:
+    """Render the notes of a sound bank and measure them into audio tokens.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao data soundfont MuseScore_General.sf2 -o notes
+    """
+    from miao.datasets.notes import prepare
+    from miao.voices import N_VOICES
+
+    chosen = [number - 1 for number in voices or range(1, N_VOICES + 1)]
+    if not all(0 <= voice < N_VOICES for voice in chosen):
+        raise MiaoError(f"there are voices 1 to {N_VOICES}")
+    with _progress_bar() as tell:
+        for n, _ in enumerate(prepare(font, output, chosen, jobs), start=1):
+            if tell:
+                tell(n / (2 * len(chosen)))
+    _say(f"{output}: {_count(2 * len(chosen), 'shard')}")
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")]
+Notes = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Shards made by `miao data`.")]
+
+
+@app.command()
+def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a .toml file.")],
+          notes: Notes,
+          output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")],
+          changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=
+                             "A setting to change, such as train.steps=500.")] = None) -> None:
+    """Train the nets on measured notes; a folder that holds a run is gone on with.
+
+    \b
+    miao train gm --data notes -o runs/gm
+    """
+    from miao.config import load_preset
+    from miao.datasets.notes import load_notes, load_table
+    from miao.training.clips import render_clips
+    from miao.training.trainer import RunConfig, Trainer
+
+    trainer = Trainer(load_preset(RunConfig, preset, tuple(changes or ())), load_notes(notes), output)
+    trainer.resume()
+    table, last = load_table(notes), trainer.config.train.steps
+    trainer.fit(lambda step, means, seconds: _say(f"step {step} of {last}, {_clock((last - step) * seconds)} to go: "
+                                                  + ", ".join(f"{k} {v:.3f}" for k, v in means.items())),
+                lambda folder: render_clips(folder, table))
+
+
+@app.command()
+def export(run: Run, notes: Notes,
+           output: Annotated[Path, typer.Option("--output", "-o", metavar="BANK", help="The bank's folder.")],
+           context: Annotated[bool, typer.Option(help="Whether the bank hears what is played around a note.")] = True
+           ) -> None:
+    """Make a bank, to render with, out of a training run.
+
+    \b
+    miao export runs/gm --data notes -o my-bank
+    miao render song.mid --bank my-bank
+    """
+    from miao.datasets.notes import load_table
+    from miao.training.export import export_bank
+
+    export_bank(run, load_table(notes), output, uses_context=context)
+    _say(str(output))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

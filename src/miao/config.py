@@ -23,7 +23,7 @@ def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
         if is_dataclass(hints[key]):
             if not isinstance(value, dict):
                 raise ConfigError(f'"{name}" is a group of settings, got {value!r}')
-            value = from_table(hints[key], value, f"{name}.")  # type: ignore[arg-type]
+            value = from_table(hints[key], value, f"{name}.")
         elif isinstance(value, list):
             value = tuple(value)
         elif hints[key] is float and isinstance(value, int) and not isinstance(value, bool):

@@ -63,12 +63,13 @@ class ParallelConv(nn.Module):
         with torch.no_grad():
             one.conv.weight.copy_(local[0])
             one.conv.weight[:, :, 1:2, 1:2] += unit[0] + 1
-            one.conv.bias.copy_(local[1] + unit[1])
+            one.conv.bias = nn.Parameter(local[1] + unit[1])
         return one
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with the batch norm behind it."""
+    assert conv.bias is not None and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return conv.weight * scale[:, None, None, None], (conv.bias - norm.running_mean) * scale + norm.bias
 

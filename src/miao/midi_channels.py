@@ -336,7 +336,7 @@ def _write_down(module: _Module, table: np.ndarray, seconds: np.ndarray, track_e
     notes = np.zeros(len(starts), dtype=NOTE)
     notes["pitch"], notes["velocity"] = table[starts, 3], table[starts, 4]
     sounds = np.array([*module.sounds, (0, 0, False)], dtype=[("program", "i2"), ("bank", "i4"), ("is_drum", "?")])
-    for name in sounds.dtype.names:
+    for name in sounds.dtype.names or ():
         notes[name] = sounds[name][np.array(module.note_sounds, dtype=np.int64)]
     n_unended = _end_the_unended(starts, ends, (tracks * 4096 + lanes) * 128 + notes["pitch"], track_ends[tracks])
     damps = ends.copy()
@@ -405,9 +405,9 @@ def _hold_by_pedals(starts: np.ndarray, ends: np.ndarray, channel: _Channel, las
 def _pedal_rows(rows: array, values: array, last_row: int) -> tuple[np.ndarray, np.ndarray]:
     """At which rows a pedal goes down, and at which it comes up again (or `last_row`)."""
     is_down = np.concatenate([[False], np.asarray(values) >= 64 / 127, [False]]).astype(np.int8)
-    rows = np.append(np.array(rows, dtype=np.int64), last_row)
+    all_rows = np.append(np.array(rows, dtype=np.int64), last_row)
     steps = np.diff(is_down)
-    return rows[steps == 1], rows[steps == -1]
+    return all_rows[steps == 1], all_rows[steps == -1]
 
 
 def _damp_by_restrikes(notes: np.ndarray, lanes: np.ndarray) -> None:
@@ -428,8 +428,8 @@ def _damp_by_restrikes(notes: np.ndarray, lanes: np.ndarray) -> None:
 
 def _curve(seconds: np.ndarray, rows: array, values: array, initial: float) -> Curve:
     """The logged values over time: of several at one time the last, and of repeated values the first."""
-    times, values = seconds[np.array(rows, dtype=np.int64)], np.array(values, dtype=np.float64)
+    times, levels = seconds[np.array(rows, dtype=np.int64)], np.array(values, dtype=np.float64)
     last = np.append(np.diff(times) > 0, True)[: len(times)]
-    times, values = times[last], values[last]
+    times, levels = times[last], levels[last]
     changes = np.diff(values, prepend=initial) != 0
     return Curve(times[changes], values[changes], initial)

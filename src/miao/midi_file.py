@@ -43,6 +43,8 @@ class TrackEvents:
 
 @dataclass(frozen=True)
 class MidiFile:
+    """What the bytes of a file say, event by event, before anything is made of it."""
+
     type: int  # 0, 1 or 2
     division: int  # the header's: ticks per quarter note, or SMPTE frames and ticks if bit 15 is set
     tracks: tuple[TrackEvents, ...]
@@ -178,7 +180,7 @@ def _read_track(data: bytes, declared_size: int) -> TrackEvents:
                     events.messages.append(packet[:-1])
                     packet = b""
             else:
-                head = []
+                head: list = []
                 if status < 0x80:
                     if running is None:
                         raise OSError("a data byte where an event should begin")

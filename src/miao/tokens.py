@@ -111,7 +111,7 @@ def held_times(n_chunks: int) -> NDArray[np.float64]:
 
 def release_times(n_chunks: int) -> NDArray[np.float64]:
     """Times of the tokens of release chunks, seconds from the moment the note is let go."""
-    return np.arange(n_chunks * CHUNK_STEPS) * STEP_SECONDS[RELEASE]
+    return np.arange(n_chunks * CHUNK_STEPS, dtype=np.float64) * STEP_SECONDS[RELEASE]
 
 
 def token_at(tokens: NDArray, times: NDArray, moment: float) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from miao.analysis import Partials, harmonic_partials, mode_partials
@@ -77,10 +78,8 @@ class VoiceTable:
         """Read a table. Raises: BankError if the file is missing or not a voice table."""
         try:
             return VoiceTable(**load_file(path))
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, SafetensorError) as error:
             raise BankError(f"{path}: not a voice table ({error})") from None
-        except Exception as error:  # safetensors raises its own kind for a damaged file
-            raise BankError(f"{path}: damaged voice table ({error})") from None
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,9 @@ under a temporary name and renamed, so an interrupted run leaves whole shards on
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from miao import tokens as tk
 from miao.analysis import analyse_note, fit_harmonics, harmonic_partials, matched_modes, mode_partials
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
+from miao.roundtrip import round_trip_error
 from miao.voices import (
     DRUM_KEYS,
     HALF_HARMONIC,
@@ -58,11 +61,10 @@ def _trimmed(sound: NDArray) -> NDArray:
     return sound[:, : int(loud[-1]) + 1 if len(loud) else 1]
 
 
-def choose_kind(font: SoundFont, voice: int, error_of) -> int:
-    """Which kind of partial ratios suits a voice, by the round-trip error (dB) of three notes under each.
+def choose_kind(font: SoundFont, voice: int) -> int:
+    """Which kind of partial ratios suits a voice, by the round-trip error of three notes under each.
 
     Harmonic wins unless another kind is clearly better, as it takes bends, vibrato and unseen pitches best.
-    ``error_of(sound, pitch, hold_seconds, kind)`` gives the error of one round trip.
     """
     if is_drum_voice(voice):
         return MODES
@@ -70,7 +72,8 @@ def choose_kind(font: SoundFont, voice: int, error_of) -> int:
     for pitch in (45, 60, 76):
         sound = render(font, voice, pitch, 90, 0.8)
         if np.abs(sound).max() > 1e-5:
-            errors += [error_of(sound, pitch, 0.8, kind) / 3 for kind in (HARMONIC, HALF_HARMONIC, MODES)]
+            for kind in (HARMONIC, HALF_HARMONIC, MODES):
+                errors[kind] += round_trip_error(sound, SAMPLE_RATE, pitch, 0.8, kind) / 3
     if errors[HALF_HARMONIC] < min(errors[HARMONIC] - 0.5, errors[MODES] + 0.3):
         return HALF_HARMONIC
     return MODES if errors[MODES] < errors[HARMONIC] - 0.7 else HARMONIC
@@ -102,11 +105,35 @@ def draw_notes(voice: int, part: int, rng: np.random.Generator) -> list[tuple[in
     return notes
 
 
-def prepare_voice(font: SoundFont, voice: int, kind: int, part: int, folder: Path, seed: int = 0) -> Path:
+def prepare(path: Path, folder: Path, voices: list[int], n_jobs: int, seed: int = 0) -> Iterator[Path]:
+    """Render and measure the notes of voices from a SoundFont into shards, on ``n_jobs`` processes; yields each shard.
+
+    Shards that are there already are kept, so an interrupted run goes on where it was. Raises: DataError.
+    """
+    from joblib import Parallel, delayed
+
+    SoundFont(path).close()  # fails here, in one line, rather than in a process
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = (delayed(_prepare)(path, voice, part, folder, seed) for part in (0, 1) for voice in voices)
+    yield from Parallel(n_jobs, return_as="generator_unordered")(jobs)
+
+
+@cache
+def _font(path: Path) -> SoundFont:
+    return SoundFont(path)
+
+
+def _prepare(path: Path, voice: int, part: int, folder: Path, seed: int) -> Path:
+    return prepare_voice(_font(path), voice, part, folder, seed)
+
+
+def prepare_voice(font: SoundFont, voice: int, part: int, folder: Path, seed: int = 0) -> Path:
     """Render and measure one voice's notes of one part into its shard; a shard that is there already is kept."""
     path = folder / f"voice_{voice:03d}.{part}.npz"
     if path.exists():
         return path
+    first = folder / f"voice_{voice:03d}.0.npz"
+    kind = int(np.load(first)["kind"]) if first.exists() else choose_kind(font, voice)
     rng = np.random.default_rng([seed, voice, part])
     previous: NDArray | None = None
     rows: dict[int, tuple] = {}
@@ -186,7 +213,8 @@ def load_table(folder: Path) -> VoiceTable:
     tune, stretch = (np.zeros((N_VOICES, N_PITCHES), np.float32) for _ in range(2))
     balance = np.full((N_VOICES, N_PITCHES, tk.N_CELLS - 1), 0.5, np.float16)
     is_wide = np.zeros((N_VOICES, N_PITCHES), np.uint8)
-    mode_row, modes = np.full(N_VOICES, -1, np.int16), []
+    mode_row = np.full(N_VOICES, -1, np.int16)
+    modes: list[NDArray] = []
     for voice in range(N_VOICES):
         shards = [np.load(p) for p in sorted(folder.glob(f"voice_{voice:03d}.?.npz"))]
         pitches = np.concatenate([s["row_pitch"] for s in shards] or [[]])

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao import spectrum
-from miao import tokens as tk
 from miao.analysis import analyse_note, spectral_peaks
 from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, SAMPLE_RATE, SoundFont, render
-from miao.engine import Bank, stream_stems
+from miao.engine import Bank
 from miao.general_midi import program_name
-from miao.score import NOTE, Curve, Score, Track
-from miao.voices import VoiceTable, drum_key, is_drum_voice, pitch_hz
+from miao.roundtrip import encoded_bank, one_note_score, play
+from miao.voices import drum_key, is_drum_voice, pitch_hz
 
 HOLD_SECONDS = 1.0
 
@@ -37,34 +36,6 @@ def held_out(voice: int) -> list[tuple[int, int]]:
     """(pitch, velocity) of a voice's held-out notes."""
     pitches = (drum_key(voice),) if is_drum_voice(voice) else HELD_OUT_PITCHES
     return [(pitch, velocity) for pitch in pitches for velocity in HELD_OUT_VELOCITIES]
-
-
-def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
-    """A score with one note from time 0, faders open."""
-    is_drum = is_drum_voice(voice)
-    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, 0 if is_drum else voice, 0, is_drum)], NOTE)
-    track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
-    return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
-
-
-def play(bank: Bank, score: Score, seed: int = 0) -> NDArray[np.float32]:
-    """The whole sound of a one-track score, before faders, [2, S]."""
-    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed)], axis=1)
-
-
-def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable, width: int) -> Bank:
-    """A bank that plays one note's measured tokens instead of predicting them."""
-
-    def decode(kind: int, index: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
-        chunks = {tk.ATTACK: tokens.held[:1], tk.SUSTAIN: tokens.held[1:], tk.RELEASE: tokens.release}[kind]
-        n = int(index[0])
-        chunk = chunks[n] if n < len(chunks) else np.zeros((tk.CHUNK_STEPS, tk.N_CELLS))
-        return chunk[None].astype(np.float32), np.ones((1, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
-
-    def encode(frames: NDArray) -> NDArray:
-        return np.zeros((len(frames), 256, width), np.float32)
-
-    return Bank("encoded", None, table, decode, encode, width)
 
 
 def compare(reference: NDArray, rendered: NDArray) -> NoteErrors:
@@ -119,7 +90,7 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
             reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)
         ).tokens
         score = one_note_score(voice, pitch, velocity, hold)
-        systems = {"encoded": encoded_bank(tokens, bank.table, bank.context_width), "miao": bank}
+        systems = {"encoded": encoded_bank(tokens, bank.table), "miao": bank}
         name = f"drum {pitch}" if is_drum_voice(voice) else program_name(voice, False)
         record = {"voice": voice, "name": name, "pitch": pitch, "velocity": velocity}
         for system, player in systems.items():

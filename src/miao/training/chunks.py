@@ -99,14 +99,10 @@ def gather(table: ChunkTable, rows: NDArray, rng: np.random.Generator, noise_lev
     shift = rng.normal(0, 0.5 * noise_levels, (len(rows), 1)) + rng.normal(0, noise_levels, previous.shape)
     disturbed = np.clip(previous + shift * (previous > 0), 0, tk.N_LEVELS - 1)
     disturbed[:, tk.PITCH_CELL] = previous[:, tk.PITCH_CELL] + 0.5 * shift[:, tk.PITCH_CELL]
-    inputs = ChunkInputs(
-        *(
-            torch.from_numpy(column[rows])
-            for column in (table.voice, table.pitch, table.velocity, table.index, table.age)
-        ),
-        previous=torch.from_numpy(disturbed.astype(np.float32)),
-        context=context,
-    )
+    columns = (table.voice, table.pitch, table.velocity, table.index, table.age)
+    voice, pitch, velocity, index, age = (torch.from_numpy(column[rows]) for column in columns)
+    before = torch.from_numpy(disturbed.astype(np.float32))
+    inputs = ChunkInputs(voice, pitch, velocity, index, age, before, context)
     weight = audibility(target, table.n_valid[rows], table.loudest[rows])
     faint = weight <= _FAINT
     kept = torch.from_numpy(rng.random(faint.shape, np.float32)) < _FAINT_SHARE

@@ -38,7 +38,7 @@ class _DecoderOfKind(nn.Module):
         super().__init__()
         self.decoder, self.kind = copy.deepcopy(decoder), kind
         if not decoder.is_ffn:
-            self.decoder.parallel = self.decoder.parallel.merged()
+            self.decoder.parallel = decoder.parallel.merged()  # type: ignore[assignment]
         own = slice(kind, kind + 1)
         for name in ("expand", "expand_bias", "keep"):
             setattr(self.decoder, name, nn.Parameter(getattr(decoder, name)[own].clone()))

@@ -23,7 +23,8 @@ def am_loss(distribution: LevelDistribution, target: Tensor, weight: Tensor, smo
         below, above = (target - 1).clamp(min=0), (target + 1).clamp(max=tk.N_LEVELS - 1)
         spread = 0.5 * (distribution.log_prob(below) + distribution.log_prob(above))
     elif form == "uniform":
-        spread = sum(distribution.log_prob(torch.full_like(target, k)) for k in range(tk.N_LEVELS)) / tk.N_LEVELS
+        levels = range(tk.N_LEVELS)
+        spread = torch.stack([distribution.log_prob(torch.full_like(target, k)) for k in levels]).mean(dim=0)
     else:
         raise ValueError(f'smoothing form "{form}"; there are "neighbours" and "uniform"')
     entropy = -(1 - smoothing) * log_likelihood - smoothing * spread

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -186,10 +187,11 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def fit(
-        self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], None]
+        self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], object]
     ) -> None:
         """Train to the last step; logs every 50 steps, saves every ``checkpoint_every`` and at the end."""
-        config, sums, started = self.config.train, {}, time.monotonic()
+        config, started = self.config.train, time.monotonic()
+        sums: dict[str, float] = {}
         first = self.step_number
         while self.step_number < config.steps:
             for name, value in self.step().items():
@@ -238,7 +240,7 @@ class Trainer:
             self.optimizer.load_state_dict({"state": slots, "param_groups": optimizer["param_groups"]})
             self.average = load_file(self.folder / "model.safetensors")
             self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
                 f"{self.folder}: cannot resume ({error}); give another folder to start anew"
             ) from None
@@ -253,7 +255,7 @@ def load_model(folder: Path) -> Miao:
         config = from_table(RunConfig, tomllib.loads((folder / "config.toml").read_text()))
         model = Miao(config.model)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: {error}; a checkpoint is a folder with config.toml and model.safetensors"
         ) from None

@@ -1,0 +1,86 @@
+"""How close held-out single notes come to their teacher, for the round trip and for a bank; a table of all voices.
+
+    python benchmarks/notes.py --soundfont MuseScore_General_Full.sf2 -o results/notes
+
+Resumable: what is in ``notes.jsonl`` for this bank is not measured again.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from miao.datasets.soundfont import SoundFont
+from miao.engine import Bank
+from miao.evaluation.notes import evaluate_voice, summary
+from miao.voices import N_PROGRAMS, N_VOICES
+
+SYSTEMS = ("encoded", "miao")
+
+
+@cache
+def _loaded(font: str, bank: str) -> tuple[SoundFont, Bank]:
+    return SoundFont(font), Bank.load(bank, n_threads=1)
+
+
+def _measure(font: str, bank: str, voice: int) -> list[dict]:
+    return evaluate_voice(*_loaded(font, bank), voice)
+
+
+def _table(records: list[dict]) -> list[str]:
+    by_voice = defaultdict(list)
+    for record in records:
+        by_voice[record["voice"]].append(record)
+    lines = ["| voice | n | encoded dB | miao dB | miao loudness dB | miao attack ms |", "|---|---|---|---|---|---|"]
+    groups = [(str(v + 1), by_voice[v]) for v in sorted(by_voice) if v < N_PROGRAMS]
+    groups += [("drum", by_voice[v]) for v in sorted(by_voice) if v >= N_PROGRAMS]
+    for number, some in groups:
+        encoded, ours = (summary(some, system) for system in SYSTEMS)
+        lines.append(
+            f"| {number} {some[0]['name']} | {len(some)} | {encoded['log_mel_db']:.2f} | {ours['log_mel_db']:.2f} "
+            f"| {np.mean([r['miao']['loudness_db'] for r in some]):+.2f} | {ours['attack_median_ms']:.1f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Measure, write notes.json and notes.md, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--soundfont", required=True)
+    parser.add_argument("--bank", default="gm")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="only every n-th voice, for a quick look")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    checksum = Bank.load(arguments.bank, 1).checksum
+    log = arguments.output / "notes.jsonl"
+    done = {}
+    if log.exists():
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        done = {row["voice"]: row["records"] for row in rows if row["bank"] == checksum}
+    todo = [v for v in range(0, N_VOICES, arguments.every) if v not in done]
+    results = Parallel(arguments.jobs, return_as="generator")(
+        delayed(_measure)(arguments.soundfont, arguments.bank, v) for v in todo
+    )
+    with log.open("a") as file:
+        for voice, records in zip(todo, results, strict=True):
+            done[voice] = records
+            file.write(json.dumps({"bank": checksum, "voice": voice, "records": records}) + "\n")
+            file.flush()
+            print(f"\r{len(done)} voices", end="", file=sys.stderr, flush=True)
+    records = [record for voice in sorted(done) for record in done[voice]]
+    report = {"bank": checksum, "soundfont": Path(arguments.soundfont).name}
+    report |= {system: summary(records, system) for system in SYSTEMS}
+    (arguments.output / "notes.json").write_text(json.dumps(report, indent=2) + "\n")
+    (arguments.output / "notes.md").write_text("\n".join(_table(records)) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The same few notes rendered at every checkpoint, so that ears can follow a training run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from miao.audio import Audio
+from miao.engine import Bank, stream_stems
+from miao.score import NOTE, Curve, Score, Track
+from miao.training.trainer import decode_with, load_model
+from miao.voices import VoiceTable
+
+PROGRAMS = (0, 24, 33, 40, 48, 56, 65, 73)  # piano, guitar, bass, violin, strings, trumpet, sax, flute
+_SAMPLE_RATE = 44_100
+
+
+def render_clips(checkpoint: Path, table: VoiceTable) -> Path:
+    """Write ``clips/step.wav`` into a checkpoint: an arpeggio by each of PROGRAMS, then a bar of drums."""
+    model = load_model(checkpoint)
+    bank = Bank("checkpoint", checkpoint, table, decode_with(model), None, model.config.width)
+    blocks = [block.stems.sum(axis=0) for block in stream_stems(bank, _listening_score())]
+    sound = np.concatenate(blocks, axis=1)
+    step = (checkpoint / "state.json").read_text().strip(' {}\n').partition(":")[2].strip()
+    path = checkpoint / "clips" / f"{int(step):06d}.wav"
+    path.parent.mkdir(exist_ok=True)
+    Audio(sound * np.float32(0.5 / max(float(np.abs(sound).max()), 1e-9)), _SAMPLE_RATE).save(path, force=True)
+    return path
+
+
+def _listening_score() -> Score:
+    rows = []
+    for n, program in enumerate(PROGRAMS):
+        for i, pitch in enumerate((48, 55, 60, 64, 72)):
+            start = 3.0 * n + 0.35 * i
+            rows.append((start, start + 0.3 + (i == 4), start + 0.3 + (i == 4), pitch, 60 + 12 * i, program, 0, False))
+    start = 3.0 * len(PROGRAMS)
+    for i, key in enumerate((36, 42, 38, 42, 36, 36, 38, 46, 49)):
+        rows.append((start + 0.25 * i, start + 0.25 * i + 0.1, start + 0.25 * i + 0.1, key, 100, 0, 0, True))
+    notes = np.array(rows, NOTE)
+    track = Track("listening", 0, notes, {}, np.zeros(0))
+    return Score((track,), float(notes["damp"].max()), Curve(np.zeros(1), np.full(1, 120.0), 120.0))
