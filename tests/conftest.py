@@ -23,7 +23,7 @@ def make_toy_bank() -> Bank:
     table = VoiceTable(
         np.full(N_VOICES, HARMONIC, np.int8), np.zeros(shape, np.float32), np.zeros(shape, np.float32),
         np.full(N_VOICES, -1, np.int16), np.zeros((1, N_PITCHES, tk.N_PARTIALS), np.float32),
-        np.full((*shape, tk.N_CELLS - 1), 0.5, np.float16), np.ones(shape, np.uint8))
+        np.zeros((*shape, tk.N_CELLS - 1), np.int8), np.ones(shape, np.uint8), np.zeros(N_VOICES, np.float32))
 
     def decode(kind, voice, velocity, **_):
         levels = np.zeros((len(voice), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)

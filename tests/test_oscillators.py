@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from miao import oscillators
-from miao.oscillators import add_noise_numpy, add_partials_numpy, noise_table
+from miao import tokens as tk
+from miao.oscillators import NotePart, add_noise_numpy, add_notes_numpy, add_partials_numpy, noise_table
 
 RATE = 44100
-LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy)}
+LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy, add_notes_numpy)}
 if oscillators.KERNELS == "compiled":
     LOOPS |= dict(oscillators._kernels.variants)  # all that this processor can run
 
@@ -23,6 +24,14 @@ def add_partials(request):
 @pytest.fixture(params=LOOPS)
 def add_noise(request):
     return LOOPS[request.param][1]
+
+
+@pytest.fixture(params=LOOPS)
+def add_notes(request):
+    """`oscillators.add_notes` with one kind of loop."""
+    loop = LOOPS[request.param][2]
+    scale = () if request.param == "numpy" else (oscillators._SILENT, oscillators._OCTAVES)
+    return lambda out, parts, table, floor, masked: loop(out, parts, table, *scale, floor, masked)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,27 @@ def lively_noise(table, seed=0, n_knots=30, is_stereo=True):
     if not is_stereo:
         offsets[:, 1] = offsets[:, 0]
     return knots, gains, balance, table, offsets
+
+
+def lively_parts(table, seed=0, count=3, is_wide=True):
+    """Notes as the engine hands them over: loud, soft, silent and very soft cells, an odd number of knots."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for _ in range(count):
+        knots, phase, _, ratios, offsets, gains = lively_note(rng.integers(1000), n_partials=60)
+        levels = rng.uniform(0, 63, (len(knots), tk.N_CELLS)).astype(np.float32)
+        levels[:, 5:9] = 0
+        levels[:, 20:30] *= 0.3
+        levels[:, tk.N_PARTIALS :] *= 0.7
+        cells, shares = np.sort(rng.integers(0, tk.N_PARTIALS - 1, 60)).astype(np.int32), rng.random(60, np.float32)
+        shares[:20] = 0
+        shares[-3:] = 1
+        noise_offsets = rng.integers(0, table.shape[1], (len(table), 2))
+        if not is_wide:
+            noise_offsets[:, 1] = noise_offsets[:, 0]
+        balance = rng.random((len(table), 2), np.float32)
+        parts.append(NotePart(knots, phase, levels, offsets, noise_offsets, ratios, cells, shares, gains, balance))
+    return parts
 
 
 def block_of(n):
@@ -166,6 +196,58 @@ def test_all_loops_make_the_same_noise(add_noise, small_table, is_stereo):
     add_noise(ours, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
     add_noise_numpy(oracle, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
     np.testing.assert_allclose(ours, oracle, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def token_table():
+    return noise_table(tk.NOISE_EDGES_HZ, RATE, seed=3, n_samples=8192)
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_all_loops_make_the_same_notes(add_notes, token_table, seed, is_wide):
+    ours, oracle = block_of(8000), block_of(8000)
+    parts = lively_parts(token_table, seed, is_wide=is_wide)
+    add_notes(ours, parts, token_table, 1e-5, 10 ** (-72 / 20))
+    add_notes_numpy(oracle, parts, token_table, 1e-5, 10 ** (-72 / 20))
+    assert rms(oracle) > 0.01
+    np.testing.assert_allclose(ours, oracle, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [256, 1000])
+def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table, size):
+    parts = lively_parts(token_table, count=2)
+    whole, split = block_of(8000), block_of(8000)
+    add_notes(whole, parts, token_table, 1e-5, 1e-4)
+    for start in range(0, 8000, size):
+        add_notes(
+            split[:, start : start + size], [p._replace(knots=p.knots - start) for p in parts], token_table, 1e-5, 1e-4
+        )
+    np.testing.assert_allclose(split, whole, atol=1e-4)
+
+
+def test_cells_far_below_the_loudest_one_are_left_out(add_notes, token_table):
+    (part,) = lively_parts(token_table, count=1)
+    levels = np.zeros_like(part.levels)
+    levels[:, 3] = 60
+    alone, masked, heard = block_of(8000), block_of(8000), block_of(8000)
+    levels[:, 40] = 60 - 45 / tk.LEVEL_STEP_DB
+    soft = part._replace(levels=levels, shares=np.zeros_like(part.shares))
+    only_loud = soft._replace(levels=levels * (np.arange(tk.N_CELLS) == 3).astype(np.float32))
+    add_notes(alone, [only_loud], token_table, 1e-5, 0.01)
+    add_notes(masked, [soft], token_table, 1e-5, 0.01)
+    add_notes(heard, [soft], token_table, 1e-5, 1e-4)
+    np.testing.assert_array_equal(masked, alone)
+    assert np.abs(heard - alone).max() > 1e-6
+
+
+def test_notes_that_do_not_fit_together_are_refused(token_table):
+    (part,) = lively_parts(token_table, count=1)
+    for wrong in (part._replace(phase=part.phase[1:]), part._replace(cells=part.cells + tk.N_CELLS)):
+        with pytest.raises((ValueError, IndexError)):
+            oscillators.add_notes(block_of(100), [wrong], token_table, 1e-5, 1e-4)
+    with pytest.raises(ValueError, match="out is float64"):
+        oscillators.add_notes(np.zeros((2, 10)), [part], token_table, 1e-5, 1e-4)
 
 
 def test_both_functions_add_to_what_is_there(small_table):

@@ -2,6 +2,9 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
+#include <vector>
+
 #if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_AMD64))
 #include <windows.h>
 #endif
@@ -70,6 +73,59 @@ static nb::object bind_noise(const Variant &variant) {
         "table"_a.noconvert(), "offsets"_a.noconvert(), "floor"_a);
 }
 
+template <class A>
+static A field(const nb::tuple &part, size_t i) {
+    return nb::cast<A>(part[i], false);  // without conversion: what it makes would not outlive this line
+}
+
+static void require(bool fits) {
+    if (!fits) throw nb::value_error("the arrays of a note do not fit together, see oscillators.NotePart");
+}
+
+// The fields of oscillators.NotePart.
+static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &table) {
+    require(part.size() == 10);
+    auto knots = field<Array<double, nb::ndim<1>>>(part, 0), phase = field<Array<double, nb::ndim<1>>>(part, 1);
+    auto levels = field<Array<float, nb::ndim<2>>>(part, 2);
+    auto offsets = field<Array<float, nb::ndim<1>>>(part, 3);
+    auto noise_offsets = field<Array<int64_t, nb::shape<-1, 2>>>(part, 4);
+    auto ratios = field<Array<double, nb::ndim<1>>>(part, 5);
+    auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 6);
+    auto shares = field<Array<float, nb::ndim<1>>>(part, 7);
+    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 8), balance = field<Array<float, nb::shape<-1, 2>>>(part, 9);
+    const size_t n = knots.shape(0), n_cells = levels.shape(1), partials = ratios.shape(0), bands = table.shape(0);
+    require(phase.shape(0) == n && levels.shape(0) == n && n_cells >= bands + 3);
+    require(offsets.shape(0) == partials && cells.shape(0) == partials && shares.shape(0) == partials);
+    require(gains.shape(0) == partials && balance.shape(0) == bands && noise_offsets.shape(0) == bands);
+    const int32_t last = (int32_t)(n_cells - bands - 3);  // the cell before the last one of a partial
+    for (size_t p = 0; p < partials; ++p) require(cells.data()[p] >= 0 && cells.data()[p] <= last);
+    return {(int64_t)n, (int64_t)n_cells, (int64_t)partials, (int64_t)bands, (int64_t)table.shape(1),
+            knots.data(), phase.data(), levels.data(), ratios.data(), cells.data(),
+            shares.data(), offsets.data(), gains.data(), balance.data(), table.data(), noise_offsets.data()};
+}
+
+static nb::object bind_notes(const Variant &variant) {
+    return nb::cpp_function(
+        [variant](Out out, nb::list parts, Array<float, nb::ndim<2>> table, float silent, float octaves, float floor,
+                  float masked) {
+            require(table.shape(1) > 0 && !(table.shape(1) & (table.shape(1) - 1)));
+            const Block block = to_block(out);
+            std::vector<nb::tuple> kept;  // so that the arrays live on whatever happens to the list
+            std::vector<NotePart> notes;
+            size_t bytes = 0;
+            for (nb::handle part : parts) {
+                kept.push_back(nb::cast<nb::tuple>(part));
+                notes.push_back(to_note(kept.back(), table));
+                bytes = std::max(bytes, (size_t)scratch_bytes(notes.back()));
+            }
+            nb::gil_scoped_release release;
+            std::vector<double> scratch(bytes / sizeof(double) + 1);
+            for (const NotePart &note : notes)
+                variant.add_note(block, note, {silent, octaves, floor, masked}, scratch.data());
+        },
+        "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "silent"_a, "octaves"_a, "floor"_a, "masked"_a);
+}
+
 NB_MODULE(_kernels, module) {
     module.doc() = "The compiled loops of miao.oscillators; `variants` holds all that this processor can run.";
     nb::dict variants;
@@ -79,12 +135,13 @@ NB_MODULE(_kernels, module) {
 #endif
              &plain}) {
         if (!can_run(*variant)) continue;
-        nb::object partials = bind_partials(*variant), noise = bind_noise(*variant);
+        nb::object partials = bind_partials(*variant), noise = bind_noise(*variant), notes = bind_notes(*variant);
         if (variants.size() == 0) {  // the fastest comes first
             module.attr("add_partials") = partials;
             module.attr("add_noise") = noise;
+            module.attr("add_notes") = notes;
         }
-        variants[variant->name] = nb::make_tuple(partials, noise);
+        variants[variant->name] = nb::make_tuple(partials, noise, notes);
     }
     module.attr("variants") = variants;
 }

@@ -11,7 +11,9 @@ namespace {
 
 using miao::Block;
 using miao::Noise;
+using miao::NotePart;
 using miao::Partials;
+using miao::Scale;
 
 constexpr int W = LANES;
 constexpr int STREAMS = 4;  // stretches of time computed side by side, to hide the latency of the recurrence
@@ -362,8 +364,93 @@ void add_noise(const Block &block, const Noise &note) {
     }
 }
 
+// 2^x for -60 <= x <= 60, relative error 3e-7.
+inline float power_of_two(float x) {
+    const int32_t whole = (int32_t)(x + 64.5f) - 64;  // rounded: the sum is positive
+    const float u = x - (float)whole;                 // [-1/2, 1/2]
+    float q = u * 1.540353e-4f + 1.3333558e-3f;
+    q = q * u + 9.6181291e-3f;
+    q = q * u + 5.5504109e-2f;
+    q = q * u + 0.240226507f;
+    q = q * u + 0.693147181f;
+    q = q * u + 1.0f;
+    union {
+        int32_t bits;
+        float value;
+    } power = {(whole + 127) << 23};
+    return q * power.value;
+}
+
+inline void to_amplitudes(float *__restrict values, int64_t n, const Scale &scale) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float amplitude = power_of_two(scale.silent + scale.octaves * values[i]);
+        values[i] = values[i] < 0.5f ? 0.0f : amplitude;
+    }
+}
+
+// The loudest level of each cell.
+inline void find_highest(const NotePart &note, float *__restrict highest) {
+    for (int64_t c = 0; c < note.n_cells; ++c) highest[c] = 0;
+    for (int64_t k = 0; k < note.n_knots; ++k) {
+        const float *row = note.levels + k * note.n_cells;
+        for (int64_t c = 0; c < note.n_cells; ++c) highest[c] = row[c] > highest[c] ? row[c] : highest[c];
+    }
+}
+
+// A part of a note from its levels: what is heard of it becomes amplitudes, and these become sound.
+void add_note(const Block &block, const NotePart &note, const Scale &scale, void *scratch) {
+    if (note.n_knots < 2) return;
+    double *ratios = (double *)scratch;
+    float *highest = (float *)(ratios + note.n_partials), *shares = highest + note.n_cells;
+    float *offsets = shares + note.n_partials, *gains = offsets + note.n_partials;
+    int32_t *cells = (int32_t *)(gains + 2 * note.n_partials);
+    float *amplitudes = (float *)(cells + note.n_partials);
+    const int64_t first_band = note.n_cells - 1 - note.n_bands;
+
+    find_highest(note, highest);
+    float loudest = 0, loudest_band = 0;
+    for (int64_t c = 0; c < note.n_cells - 1; ++c) {
+        loudest = highest[c] > loudest ? highest[c] : loudest;
+        if (c >= first_band) loudest_band = highest[c] > loudest_band ? highest[c] : loudest_band;
+    }
+    const float masked = loudest < 0.5f ? 0 : scale.masked * power_of_two(scale.silent + scale.octaves * loudest);
+    const float floor = masked > scale.floor ? masked : scale.floor;
+    const float least = (log2f(floor) - scale.silent) / scale.octaves;  // as a level
+
+    int64_t heard = 0;
+    for (int64_t p = 0; p < note.n_partials; ++p) {
+        const int32_t cell = note.cells[p];
+        const float share = note.shares[p];
+        if (!((share < 1 && highest[cell] >= least) || (share > 0 && highest[cell + 1] >= least))) continue;
+        ratios[heard] = note.ratios[p];
+        cells[heard] = cell;
+        shares[heard] = share;
+        offsets[heard] = note.offsets[p];
+        gains[2 * heard] = note.gains[2 * p];
+        gains[2 * heard + 1] = note.gains[2 * p + 1];
+        ++heard;
+    }
+    if (heard) {
+        for (int64_t k = 0; k < note.n_knots; ++k) {
+            const float *row = note.levels + k * note.n_cells;
+            float *to = amplitudes + k * heard;
+            for (int64_t p = 0; p < heard; ++p) to[p] = row[cells[p]] + shares[p] * (row[cells[p] + 1] - row[cells[p]]);
+        }
+        to_amplitudes(amplitudes, note.n_knots * heard, scale);
+        add_partials(block, {note.n_knots, heard, note.knots, note.phase, amplitudes, ratios, offsets, gains, floor});
+    }
+    if (loudest_band >= least) {
+        for (int64_t k = 0; k < note.n_knots; ++k)
+            for (int64_t b = 0; b < note.n_bands; ++b)
+                amplitudes[k * note.n_bands + b] = note.levels[k * note.n_cells + first_band + b];
+        to_amplitudes(amplitudes, note.n_knots * note.n_bands, scale);
+        add_noise(block, {note.n_knots, note.n_bands, note.n_table, note.knots, amplitudes, note.balance, note.table,
+                          note.noise_offsets, floor});
+    }
+}
+
 }  // namespace
 
 #define MIAO_TEXT_(name) #name
 #define MIAO_TEXT(name) MIAO_TEXT_(name)
-const miao::Variant miao::VARIANT = {MIAO_TEXT(VARIANT), add_partials, add_noise};
+const miao::Variant miao::VARIANT = {MIAO_TEXT(VARIANT), add_partials, add_noise, add_note};

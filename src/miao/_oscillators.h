@@ -1,4 +1,4 @@
-// The two hot loops, as compiled once for each kind of processor (see CMakeLists.txt). Arguments as in oscillators.py.
+// The hot loops, as compiled once for each kind of processor (see CMakeLists.txt). Arguments as in oscillators.py.
 #pragma once
 
 #include <cstdint>
@@ -27,10 +27,32 @@ struct Noise {
     float floor;
 };
 
+struct Scale {  // of levels: an amplitude is 2 ^ (silent + octaves * level), and 0 below half a level
+    float silent, octaves;
+    float floor, masked;  // what is left out: amplitudes below a floor, or below this share of the note's loudest
+};
+
+struct NotePart {
+    int64_t n_knots, n_cells, n_partials, n_bands, n_table;
+    const double *knots, *phase;             // [n]
+    const float *levels;                     // [n, n_cells], of which partial cells, then n_bands, then one of pitch
+    const double *ratios;                    // [P]
+    const int32_t *cells;                    // [P] the lower of the two neighbouring cells that set a partial's level
+    const float *shares, *offsets, *gains;   // [P] of the upper cell, [P], [P, 2]
+    const float *balance, *table;            // [N, 2], [N, M]
+    const int64_t *noise_offsets;            // [N, 2]
+};
+
+inline int64_t scratch_bytes(const NotePart &note) {
+    return 8 * note.n_partials + 4 * (note.n_cells + 5 * note.n_partials) +
+           4 * note.n_knots * (note.n_partials + note.n_bands);
+}
+
 struct Variant {
     const char *name;
     void (*add_partials)(const Block &, const Partials &);
     void (*add_noise)(const Block &, const Noise &);
+    void (*add_note)(const Block &, const NotePart &, const Scale &, void *scratch);
 };
 
 extern const Variant plain, avx2, avx512;

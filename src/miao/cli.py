@@ -238,10 +238,15 @@ def export(run: Run, notes: Notes,
     miao export runs/gm --data notes -o my-bank
     miao render song.mid --bank my-bank
     """
-    from miao.datasets.notes import load_table
-    from miao.training.export import export_bank
+    from dataclasses import replace
 
-    export_bank(run, load_table(notes), output, uses_context=context)
+    from miao.datasets.notes import load_notes, load_table
+    from miao.training.export import export_bank, power_trim
+    from miao.training.trainer import load_model
+
+    table = load_table(notes)
+    table = replace(table, trim_db=power_trim(load_model(run), load_notes(notes), len(table.kind)))
+    export_bank(run, table, output, uses_context=context)
     _say(str(output))
 
 

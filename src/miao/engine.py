@@ -1,24 +1,23 @@
 """From a score to stems: notes become audio tokens chunk by chunk, tokens become sound block by block.
 
 All notes of a block decode side by side, one batch a chunk kind, and each chunk is written from what is known when it
-starts. Memory is bounded by how many notes sound at once, not by the length of the piece.
+starts. While the samples of one block are made on other threads, the next block decodes. Memory is bounded by how many
+notes sound at once, not by the length of the piece.
 """
 
-import hashlib
+import math
 import os
-import tomllib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miao import oscillators
 from miao import tokens as tk
-from miao.errors import BankError
+from miao.bank import Bank
 from miao.frames import HOP_SECONDS, TOKEN_SECONDS, WINDOW_SECONDS, encode_frames, seconds_to_sample, window_of
 from miao.score import Score, Track
 from miao.voices import VoiceTable, drum_voice, is_drum_voice, pitch_hz, program_voice
@@ -37,82 +36,7 @@ _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES = (42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81)
 _CHOKES = {key: group for group in (_HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES) for key in group}
-_WORTH_A_THREAD = 8  # chunks
 _ENCODED_AT_ONCE = 4  # windows; more would cost memory and gain nothing
-
-Decoder = Callable[..., tuple[NDArray, NDArray]]
-"""(kind, voice, pitch, velocity, index, age, previous, context) -> expected levels [B, a, C] and their spread."""
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """Voices and the nets that play them, from a folder: config.toml, voices.safetensors and ONNX graphs."""
-
-    name: str
-    folder: Path
-    table: VoiceTable
-    decode: Decoder
-    encode: Callable[[NDArray], NDArray] | None  # [B, 5, T, N] -> context [B, L, D]; None if notes sound alike in any
-    context_width: int
-
-    @staticmethod
-    def load(name: str | Path = "gm", n_threads: int | None = None) -> "Bank":
-        """A bank by name, or from a folder. Raises: BankError."""
-        banks = Path(__file__).parent / "banks"
-        folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
-        if not (folder / "config.toml").is_file():
-            names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
-            raise BankError(
-                f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml'
-            )
-        config = tomllib.loads((folder / "config.toml").read_text())
-        if config.get("format") != 1:
-            raise BankError(f"{folder}: bank format {config.get('format')}, this miao reads format 1; update miao")
-        graphs = (*_KIND_NAMES, "encoder") if config["uses_context"] else _KIND_NAMES
-        sessions = {stem: _session(folder / f"{stem}.onnx") for stem in graphs}
-
-        pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
-
-        def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
-            if kind == tk.ATTACK:  # sets out from nothing
-                inputs.pop("previous", None)
-            session, n = sessions[_KIND_NAMES[kind]], len(inputs["voice"])
-            parts = min(pool._max_workers, 1 + n // _WORTH_A_THREAD)
-            cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-            results = pool.map(lambda cut: session.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
-            levels, spread = zip(*results, strict=True)
-            return np.concatenate(levels), np.concatenate(spread)
-
-        def encode(frames: NDArray) -> NDArray:
-            return sessions["encoder"].run(None, {"frames": frames})[0]
-
-        table = VoiceTable.load(folder / "voices.safetensors")
-        context = encode if config["uses_context"] else None
-        return Bank(str(name), folder, table, decode, context, int(config["context_width"]))
-
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 over the bank's files, the first 12 digits."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*")):
-            if path.suffix in (".onnx", ".safetensors"):
-                digest.update(path.read_bytes())
-        return digest.hexdigest()[:12]
-
-
-_KIND_NAMES = ("attack", "sustain", "release")
-
-
-def _session(path: Path):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # halves of a batch on two threads are faster than two threads on a batch
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise BankError(f"{path}: not a readable ONNX graph ({str(error).splitlines()[0]})") from None
 
 
 @dataclass(frozen=True)
@@ -125,24 +49,28 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class _Timbre:
-    """What all notes of one voice and pitch share."""
+    """What all notes of one voice and pitch share; the arrays are those of `oscillators.NotePart`."""
 
-    ratios: NDArray  # [P]
-    spread: NDArray  # [N_PARTIALS, P]
-    partial_gains: NDArray  # [P, 2]
-    noise_gains: NDArray  # [N_NOISE, 2]
+    ratios: NDArray[np.float64]
+    cells: NDArray[np.int32]
+    shares: NDArray[np.float32]
+    gains: NDArray[np.float32]
+    balance: NDArray[np.float32]
     is_wide: bool
+    hz: float
 
 
 @lru_cache(maxsize=2048)
 def _timbre(table: VoiceTable, voice: int, pitch: int, sample_rate: int) -> _Timbre:
-    limit = min(0.47 * sample_rate, 20_000.0) / float(pitch_hz(pitch))
-    partials = table.partials(voice, pitch).below(limit)
+    hz = float(pitch_hz(pitch))
+    partials = table.partials(voice, pitch).below(min(0.47 * sample_rate, 20_000.0) / hz)
+    cells = np.minimum((partials.spread > 0).argmax(axis=0), tk.N_PARTIALS - 2).astype(np.int32)
+    shares = np.ascontiguousarray(partials.spread[cells + 1, np.arange(len(cells))], np.float32)
     gains = table.gains(voice, pitch)
-    partial_gains = np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS])
-    return _Timbre(
-        partials.ratios, partials.spread, partial_gains, gains[tk.N_PARTIALS :], bool(table.is_wide[voice, pitch])
-    )
+    partial_gains = np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS], np.float32)
+    balance = np.ascontiguousarray(gains[tk.N_PARTIALS :], np.float32)
+    is_wide = bool(table.is_wide[voice, pitch])
+    return _Timbre(np.ascontiguousarray(partials.ratios), cells, shares, partial_gains, balance, is_wide, hz)
 
 
 @lru_cache(maxsize=2)
@@ -150,7 +78,46 @@ def _noise(sample_rate: int) -> NDArray[np.float32]:
     return oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
 
 
-_STEPS = np.arange(tk.CHUNK_STEPS)
+class _Chance:
+    """Random numbers of a seed, from which each note takes some that lie together."""
+
+    SIZE = 65536
+
+    def __init__(self, seed: int, n_noise_samples: int) -> None:
+        random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+        self.turns = random.random(self.SIZE + tk.MAX_HARMONIC, np.float32)
+        self.places = random.integers(0, n_noise_samples, self.SIZE + 2 * tk.N_NOISE)
+        self.sways = random.standard_normal(self.SIZE + tk.N_CELLS, np.float32)
+
+
+class _Part:
+    """A track, with what is asked about its notes worked out at once."""
+
+    def __init__(self, track: Track) -> None:
+        notes = track.notes
+        self.notes, self.controls = notes, track.controls
+        pitches, velocities = notes["pitch"].astype(np.int64), notes["velocity"] / 127
+        if "soft" in track.controls:
+            velocities = np.where(track.controls["soft"].at(notes["start"]) >= 0.5, SOFT_PEDAL_VELOCITY, 1) * velocities
+        # a number for each note that does not depend on which other notes and tracks are rendered
+        identity = (np.rint(notes["start"] * 1e6).astype(np.int64) * 128 + pitches) * 16 + track.channel
+        self.starts, self.pitches, self.velocities = notes["start"].tolist(), pitches.tolist(), velocities.tolist()
+        self.damps = np.where(notes["is_drum"], np.inf, notes["damp"]).tolist()
+        self.voices = [
+            drum_voice(pitch) if is_drum else program_voice(program)
+            for pitch, is_drum, program in zip(
+                self.pitches, notes["is_drum"].tolist(), notes["program"].tolist(), strict=True
+            )
+        ]
+        self.lots = _scattered(identity.astype(np.uint64))
+        self.is_bent = any(
+            curve.initial or curve.values.any()
+            for curve in (track.controls.get(name) for name in ("bend", "modulation", "pressure"))
+            if curve is not None
+        )
+
+
+_CHUNK_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]
 
 
 @dataclass(eq=False)
@@ -164,8 +131,8 @@ class _Sounding:
     start: float
     damp: float  # when it is let go; infinite for drums
     timbre: _Timbre
-    offsets: NDArray  # [P] cycles
-    noise_offsets: NDArray  # [N_NOISE, 2]
+    offsets: NDArray[np.float32]  # [P] cycles
+    noise_offsets: NDArray[np.int64]  # [N_NOISE, 2]
     sway: NDArray | None  # [C] standard deviations by which this note differs, None without variation
     times: NDArray = field(default_factory=lambda: np.zeros(0))  # [n] of the knots not yet passed
     levels: NDArray = field(default_factory=lambda: np.zeros((0, tk.N_CELLS), np.float32))
@@ -184,7 +151,7 @@ class _Sounding:
         ``loudest`` is the highest level in it, ``at_end`` the highest in its last quarter.
         """
         step = tk.STEP_SECONDS[self.kind]
-        times = self.next_chunk + _STEPS * step
+        times = self.next_chunk + _CHUNK_TIMES[self.kind]
         self.loudest = max(self.loudest, loudest)
         is_silent = at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
         end = self.next_chunk + tk.CHUNK_STEPS * step
@@ -233,9 +200,10 @@ class _Performance:
     """The state of one rendering."""
 
     def __init__(self, bank: Bank, score: Score, sample_rate: int, seed: int, variation: float) -> None:
-        self.bank, self.tracks, self.sample_rate = bank, score.tracks, sample_rate
-        self.seed, self.variation = seed, variation
+        self.bank, self.sample_rate, self.variation = bank, sample_rate, variation
+        self.tracks = [_Part(track) for track in score.tracks]
         self.noise = _noise(sample_rate)
+        self.chance = _Chance(seed, self.noise.shape[1])
         self.next_note = [0] * len(self.tracks)
         self.sounding: list[_Sounding] = []
         self.contexts: dict[tuple[int, int], NDArray] = {}
@@ -250,10 +218,10 @@ class _Performance:
         new = []
         for i, track in enumerate(self.tracks):
             stop = int(np.searchsorted(track.notes["start"], until))
-            new += [(float(track.notes["start"][n]), i, n) for n in range(self.next_note[i], stop)]
+            new += [(track.starts[n], i, n) for n in range(self.next_note[i], stop)]
             self.next_note[i] = stop
         for start, i, n in sorted(new):
-            note = self._sounding(i, self.tracks[i], n)
+            note = self._sounding(i, n)
             if is_drum_voice(note.voice) and note.pitch in _CHOKES:
                 for other in self.sounding:
                     if other.track == i and is_drum_voice(other.voice) and other.pitch in _CHOKES[note.pitch]:
@@ -271,24 +239,20 @@ class _Performance:
         else:
             del self.sounding[oldest]
 
-    def _sounding(self, i: int, track: Track, n: int) -> _Sounding:
-        note = track.notes[n]
-        pitch, is_drum = int(note["pitch"]), bool(note["is_drum"])
-        voice = drum_voice(pitch) if is_drum else program_voice(int(note["program"]))
-        start, velocity = float(note["start"]), int(note["velocity"]) / 127
-        if "soft" in track.controls and float(track.controls["soft"].at(np.array([start]))[0]) >= 0.5:
-            velocity *= SOFT_PEDAL_VELOCITY
+    def _sounding(self, i: int, n: int) -> _Sounding:
+        track, chance = self.tracks[i], self.chance
+        voice, pitch, start = track.voices[n], track.pitches[n], track.starts[n]
         timbre = _timbre(self.bank.table, voice, pitch, self.sample_rate)
-        random = np.random.Generator(np.random.Philox(key=[self.seed, _identity(track.channel, start, pitch)]))
-        noise_offsets = random.integers(0, self.noise.shape[1], (tk.N_NOISE, 2))
+        turn, place, sway = track.lots[n]
+        noise_offsets = chance.places[place : place + 2 * tk.N_NOISE].reshape(-1, 2)
         if not timbre.is_wide:
-            noise_offsets[:, 1] = noise_offsets[:, 0]
-        damp = np.inf if is_drum else float(note["damp"])
-        offsets = random.random(len(timbre.ratios), np.float32)
-        sway = random.standard_normal(tk.N_CELLS, np.float32) * np.float32(self.variation) if self.variation else None
+            noise_offsets = np.repeat(noise_offsets[:, :1], 2, axis=1)
         return _Sounding(
-            i, voice, pitch, velocity, start, damp, timbre, offsets, noise_offsets, sway, next_chunk=start
-        )
+            i, voice, pitch, track.velocities[n], start, track.damps[n], timbre,
+            chance.turns[turn : turn + len(timbre.ratios)], noise_offsets,
+            np.float32(self.variation) * chance.sways[sway : sway + tk.N_CELLS] if self.variation else None,
+            next_chunk=start,
+        )  # fmt: skip
 
     def decode(self, until: float) -> None:
         """Write all chunks that start before a moment."""
@@ -343,67 +307,60 @@ class _Performance:
         notes = notes[: np.searchsorted(notes["start"], start + WINDOW_SECONDS)]
         return encode_frames(notes[notes["damp"] > start - TOKEN_SECONDS], start)
 
-    def block(self, number: int, pool: ThreadPoolExecutor) -> Block:
-        """Decode and synthesise the block of that number."""
+    def block(self, number: int, pool: ThreadPoolExecutor) -> "_Pending":
+        """Decode the block of that number, and have it synthesised: one job a track, in the order of its notes."""
         begin = int(seconds_to_sample(number * BLOCK_SECONDS, self.sample_rate))
         end = int(seconds_to_sample((number + 1) * BLOCK_SECONDS, self.sample_rate))
         until = end / self.sample_rate
         self.start_notes(until)
         self.decode(until + _AHEAD_SECONDS)
         stems = np.zeros((len(self.tracks), 2, end - begin), np.float32)
-        by_track: dict[int, list[_Sounding]] = {}
+        parts: dict[int, list[oscillators.NotePart]] = {}
         for note in self.sounding:
-            by_track.setdefault(note.track, []).append(note)
-
-        def play(i: int) -> None:
-            for note in by_track[i]:
-                self._play(note, stems[i], begin, until)
-
-        list(pool.map(play, sorted(by_track, key=lambda i: -len(by_track[i]))))
+            part = self._part(note, begin, until)
+            if part is not None:
+                parts.setdefault(note.track, []).append(part)
+        largest_first = sorted(parts, key=lambda i: -sum(len(part.ratios) for part in parts[i]))
+        jobs = [
+            pool.submit(oscillators.add_notes, stems[i], parts[i], self.noise, _FLOOR, _MASKED) for i in largest_first
+        ]
         self.sounding = [n for n in self.sounding if not (n.is_written and n.times[-1] <= until)]
         oldest = max(number - 1, 0)
         self.contexts = {key: value for key, value in self.contexts.items() if key[1] >= oldest}
-        return Block(begin, stems)
+        return _Pending(Block(begin, stems), jobs)
 
-    def _play(self, note: _Sounding, out: NDArray, begin: int, until: float) -> None:
-        """Add a note's part of a block to its stem, then forget the knots that are behind."""
-        stop = min(int(np.searchsorted(note.times, until)) + 1, len(note.times))
+    def _part(self, note: _Sounding, begin: int, until: float) -> oscillators.NotePart | None:
+        """A note's part of a block; the knots that are behind it are then forgotten."""
+        stop = min(int(note.times.searchsorted(until)) + 1, len(note.times))
         if stop < 2:
-            return
+            return None
         times, levels = note.times[:stop], note.levels[:stop]
-        cents = tk.level_to_cents(levels[:, tk.PITCH_CELL]).astype(np.float64)
-        track = self.tracks[note.track]
-        bend = self._bend_cents(track, times, note.start)
+        cents = tk.level_to_cents(levels[:, tk.PITCH_CELL].astype(np.float64))
+        bend = self._bend_cents(note, times)
         if bend is not None:
-            fine = _refined(times)
-            levels = np.stack([np.interp(fine, times, column) for column in levels.T], axis=1).astype(np.float32)
-            cents = np.interp(fine, times, cents) + self._bend_cents(track, fine, note.start)
-            times = fine
-        hz = float(pitch_hz(note.pitch)) * 2 ** (cents / 1200)
-        turned = np.concatenate([[0.0], np.cumsum(0.5 * (hz[1:] + hz[:-1]) * np.diff(times))])
+            times, levels = _refined(times, levels)
+            cents = tk.level_to_cents(levels[:, tk.PITCH_CELL].astype(np.float64)) + self._bend_cents(note, times)
+        hz = note.timbre.hz * np.exp2(cents / 1200)
+        phase = np.empty(len(times))
+        phase[0] = note.phase
+        np.cumsum(0.5 * (hz[1:] + hz[:-1]) * (times[1:] - times[:-1]), out=phase[1:])
+        phase[1:] += note.phase
         knots = times * self.sample_rate - begin
-        highest = levels[:, : tk.PITCH_CELL].max(axis=0)  # [C - 1]
-        floor = max(_FLOOR, _MASKED * float(tk.level_to_amplitude(highest.max())))
-        least = float(tk.db_to_level(20 * np.log10(floor)))
-        cells = np.flatnonzero(highest[: tk.N_PARTIALS] >= least)
-        if len(cells):
-            heard = np.flatnonzero(note.timbre.spread[cells].any(axis=0))
-            loud = levels[:, : tk.N_PARTIALS] @ note.timbre.spread[:, heard]
-            oscillators.add_partials(
-                out, knots, note.phase + turned, tk.level_to_amplitude(loud), note.timbre.ratios[heard],
-                note.offsets[heard], note.timbre.partial_gains[heard], floor,
-            )  # fmt: skip
-        if highest[tk.N_PARTIALS :].max() >= least:
-            gains = tk.level_to_amplitude(levels[:, tk.N_PARTIALS : tk.PITCH_CELL])
-            offsets = note.noise_offsets + (begin + int(np.ceil(knots[0])))
-            oscillators.add_noise(out, knots, gains, note.timbre.noise_gains, self.noise, offsets, floor)
-        passed = max(int(np.searchsorted(note.times[:stop], until, side="right")) - 1, 0)
+        passed = max(int(note.times[:stop].searchsorted(until, side="right")) - 1, 0)
         if passed:
-            note.phase = float(note.phase + np.interp(note.times[passed], times, turned))
+            note.phase = float(phase[times.searchsorted(note.times[passed])])
             note.times, note.levels = note.times[passed:], note.levels[passed:]
+        timbre, noise_offsets = note.timbre, note.noise_offsets + (begin + math.ceil(knots[0]))
+        return oscillators.NotePart(
+            knots, phase, levels, note.offsets, noise_offsets, timbre.ratios, timbre.cells, timbre.shares,
+            timbre.gains, timbre.balance,
+        )  # fmt: skip
 
-    def _bend_cents(self, track: Track, times: NDArray, start: float) -> NDArray | None:
+    def _bend_cents(self, note: _Sounding, times: NDArray) -> NDArray | None:
         """Pitch wheel, tuning and vibrato at some times, cents; None where nothing moves or shifts the pitch."""
+        track = self.tracks[note.track]
+        if not track.is_bent:
+            return None
         bend = track.controls["bend"].at(times) * 100 if "bend" in track.controls else np.zeros(len(times))
         depth = np.zeros(len(times))
         for name in ("modulation", "pressure"):
@@ -411,20 +368,40 @@ class _Performance:
                 depth = np.maximum(depth, track.controls[name].at(times))
         if not bend.any() and not depth.any():
             return None
-        return bend + VIBRATO_CENTS * depth * np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
+        return bend + VIBRATO_CENTS * depth * np.sin(2 * np.pi * VIBRATO_HZ * (times - note.start))
 
 
-def _identity(channel: int, start: float, pitch: int) -> int:
-    """A number for a note that does not depend on which other notes and tracks are rendered."""
-    return (round(start * 1e6) * 128 + pitch) * 16 + channel
+@dataclass(frozen=True)
+class _Pending:
+    """A block that is being synthesised."""
+
+    block: Block
+    jobs: list[Future]
+
+    def wait(self) -> Block:
+        """The finished block. Raises: what went wrong in a job."""
+        for job in self.jobs:
+            job.result()
+        return self.block
 
 
-def _refined(times: NDArray) -> NDArray:
+def _scattered(numbers: NDArray[np.uint64]) -> list[list[int]]:
+    """Three places in `_Chance` for each number, by the last steps of SplitMix64."""
+    mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed[:, None] >> np.array([0, 16, 32], np.uint64) & np.uint64(_Chance.SIZE - 1)).tolist()
+
+
+def _refined(times: NDArray, levels: NDArray) -> tuple[NDArray, NDArray]:
     """Knots with three more between those that are more than 6 ms apart, so that bends run smoothly."""
     gaps = np.diff(times)
     wide = np.flatnonzero(gaps > 0.006)
     extra = (times[wide, None] + gaps[wide, None] * np.array([0.25, 0.5, 0.75])).ravel()
-    return np.sort(np.concatenate([times, extra]))
+    fine = np.sort(np.concatenate([times, extra]))
+    left = np.clip(times.searchsorted(fine, side="right") - 1, 0, len(times) - 2)
+    share = ((fine - times[left]) / gaps[left]).astype(np.float32)[:, None]
+    return fine, levels[left] + share * (levels[left + 1] - levels[left])
 
 
 def stream_stems(
@@ -435,8 +412,15 @@ def stream_stems(
     The same seed gives the same samples. ``variation`` 0..1 lets repeated notes differ as the bank's distributions say.
     """
     performance = _Performance(bank, score, sample_rate, seed, variation)
-    with ThreadPoolExecutor(max(os.cpu_count() or 1, 1)) as pool:
-        number = 0
+    pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
+    try:
+        number, pending = 0, None
         while not performance.is_over:
-            yield performance.block(number, pool)
-            number += 1
+            following = performance.block(number, pool)
+            if pending is not None:
+                yield pending.wait()
+            number, pending = number + 1, following
+        if pending is not None:
+            yield pending.wait()
+    finally:
+        pool.shutdown(cancel_futures=True)

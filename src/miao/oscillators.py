@@ -1,8 +1,9 @@
-"""Partials and noise bands to samples: the two hot loops, and the noise they read from.
+"""Notes, their partials and noise bands to samples: the hot loops, and the noise they read from.
 
 A note is described at *knots*: sample positions, not necessarily whole numbers, at which its amplitudes are known;
-between two knots everything is linear. Both functions add into a block of output and keep no state, so a note that
+between two knots everything is linear. All functions add into a block of output and keep no state, so a note that
 began in an earlier block is simply passed with negative knots, and any split into blocks gives the same samples.
+`add_partials` and `add_noise` take amplitudes, `add_notes` takes levels, many notes at once, without the GIL.
 
 Each loop exists twice. The NumPy one says what is meant, is the oracle of the tests and works everywhere; the C++ one
 in `miao._kernels` is some fifty times faster and is used whenever it could be built. `KERNELS` tells which one it is.
@@ -10,9 +11,12 @@ in `miao._kernels` is some fifty times faster and is used whenever it could be b
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from miao import tokens as tk
 
 try:
     from miao import _kernels  # type: ignore[attr-defined]
@@ -27,7 +31,49 @@ NOISE_SAMPLES = 65536  # a loop of 1.5 s at 44.1 kHz: long enough that its retur
 EDGE_WIDTH = 0.25  # a noise band fades over this part of the narrower neighbour, to each side of the edge
 _BLOCK = 1024  # samples made at a time by the NumPy loops, which bounds their memory
 
+# 2 ^ (_SILENT + _OCTAVES * level) is the amplitude of a level, see tokens.level_to_amplitude
+_OCTAVES = tk.LEVEL_STEP_DB / (20 * np.log10(2))
+_SILENT = float(tk.level_to_db(np.zeros(()))) / (20 * np.log10(2))
+
 _warned = False
+
+
+class NotePart(NamedTuple):
+    """What is heard of one note in a stretch of time; a plain tuple of arrays, as the compiled loop takes it.
+
+    Levels are those of partial cells, of noise bands, and last of the pitch cell, which ``phase`` already follows.
+    """
+
+    knots: NDArray[np.float64]  # [n] sample positions relative to the block's first sample, increasing
+    phase: NDArray[np.float64]  # [n] base phase at each knot, cycles
+    levels: NDArray[np.float32]  # [n, C] see tokens
+    offsets: NDArray[np.float32]  # [P] phase of each partial where the base phase is 0, cycles
+    noise_offsets: NDArray[np.int64]  # [N, 2] read positions of the noise at the first knot
+    ratios: NDArray[np.float64]  # [P] frequency of each partial over the base frequency
+    cells: NDArray[np.int32]  # [P] the level of a partial lies between this cell's and the next one's,
+    shares: NDArray[np.float32]  # [P] so far from the one to the other
+    gains: NDArray[np.float32]  # [P, 2] left and right
+    balance: NDArray[np.float32]  # [N, 2] left and right
+
+
+def add_notes(
+    out: NDArray[np.float32], parts: list[NotePart], table: NDArray[np.float32], floor: float, masked: float
+) -> None:
+    """Add notes to a stereo block, in place and in this order.
+
+    Cells whose level stays below ``floor`` (an amplitude), or below the share ``masked`` of the loudest amplitude of
+    the note's part, are left out; the rest is `add_partials` and `add_noise` on the amplitudes of the levels.
+
+    out    [2, S] float32, contiguous along samples
+    table  [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
+
+    Raises: ValueError if a shape does not fit or `out` cannot be written in place.
+    """
+    _check_block(out)
+    if _kernels:
+        _kernels.add_notes(out, parts, table, _SILENT, _OCTAVES, floor, masked)
+    else:
+        _fall_back(add_notes_numpy)(out, parts, table, floor, masked)
 
 
 def add_partials(
@@ -120,6 +166,29 @@ def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
                 for channel in (0, 1):
                     noise = table[band, (read[band, channel] + positions) & (table.shape[1] - 1)]
                     out[channel, samples] += balance[band, channel] * gain * noise
+
+
+def add_notes_numpy(out, parts, table, floor, masked) -> None:
+    """`add_notes` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    for part in parts:
+        if len(part.knots) < 2:
+            continue
+        levels, bands = np.split(part.levels[:, :-1], [part.levels.shape[1] - 1 - len(table)], axis=1)
+        loudest = max(levels.max(), bands.max())
+        least_heard = max(floor, masked * float(tk.level_to_amplitude(loudest)))
+        least = float(tk.db_to_level(20 * np.log10(least_heard)))
+        is_loud = levels.max(axis=0) >= least
+        is_heard = (is_loud[part.cells] & (part.shares < 1)) | (is_loud[part.cells + 1] & (part.shares > 0))
+        if is_heard.any():
+            cells, share = part.cells[is_heard], part.shares[is_heard]
+            between = levels[:, cells] + share * (levels[:, cells + 1] - levels[:, cells])
+            add_partials_numpy(
+                out, part.knots, part.phase, tk.level_to_amplitude(between), part.ratios[is_heard],
+                part.offsets[is_heard], part.gains[is_heard], least_heard,
+            )  # fmt: skip
+        if bands.max() >= least:
+            amplitudes = tk.level_to_amplitude(bands)
+            add_noise_numpy(out, part.knots, amplitudes, part.balance, table, part.noise_offsets, least_heard)
 
 
 def noise_table(

@@ -49,8 +49,9 @@ def one_voice_table(kind: int, tune_cents: float, stretch: float, modes: NDArray
         np.full((1, N_PITCHES), stretch, np.float32),
         np.array([0 if kind == MODES else -1], np.int16),
         np.broadcast_to(modes, (1, N_PITCHES, tk.N_PARTIALS)).astype(np.float32),
-        np.full((1, N_PITCHES, tk.N_CELLS - 1), 0.5, np.float16),
+        np.zeros((1, N_PITCHES, tk.N_CELLS - 1), np.int8),
         np.zeros((1, N_PITCHES), np.uint8),
+        np.zeros(1, np.float32),
     )
 
 

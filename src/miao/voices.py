@@ -43,6 +43,11 @@ def is_drum_voice(voice: int) -> bool:
     return voice >= N_PROGRAMS
 
 
+def balance_of(left_share: NDArray) -> NDArray[np.int8]:
+    """Left shares 0..1 of a power as the table keeps them."""
+    return np.rint((np.asarray(left_share, np.float32) - 0.5) * 254).astype(np.int8)
+
+
 def pitch_hz(pitch: NDArray | float) -> NDArray | float:
     """Nominal frequency of a MIDI pitch (fractions allowed), A4 = 440 Hz."""
     return 440.0 * 2.0 ** ((np.asarray(pitch, np.float64) - 69) / 12)
@@ -57,17 +62,19 @@ class VoiceTable:
     stretch: NDArray[np.float32]  # [V, 128] B of k * sqrt(1 + B k^2)
     mode_row: NDArray[np.int16]  # [V] row in modes, -1 for harmonic voices
     modes: NDArray[np.float32]  # [rows, 128, N_PARTIALS] ratios, 0 = unused
-    balance: NDArray[np.float16]  # [V, 128, C - 1] left share of a cell's power
+    balance: NDArray[np.int8]  # [V, 128, C - 1] left share of a cell's power: -127 right only, 0 middle, 127 left only
     is_wide: NDArray[np.uint8]  # [V, 128] whether the two channels' noise is independent
+    trim_db: NDArray[np.float32]  # [V] gain that makes up for what expected levels lose in power
 
     def partials(self, voice: int, pitch: int) -> Partials:
         """Where the partials of a note lie."""
         return _partials(self, voice, pitch)
 
     def gains(self, voice: int, pitch: int) -> NDArray[np.float32]:
-        """Left and right gain of each cell, [C - 1, 2]; both are 1 for a sound in the middle."""
-        left = self.balance[voice, pitch].astype(np.float32)
-        return np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+        """Left and right gain of each cell, [C - 1, 2], the voice's trim in it; 1 and 1 are the middle."""
+        left = 0.5 + self.balance[voice, pitch].astype(np.float32) / 254
+        trim = np.float32(10 ** (self.trim_db[voice] / 20))
+        return trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
 
     def save(self, path: Path) -> None:
         """Write the table as a safetensors file."""

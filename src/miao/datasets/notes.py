@@ -27,6 +27,7 @@ from miao.voices import (
     N_PROGRAMS,
     N_VOICES,
     VoiceTable,
+    balance_of,
     is_drum_voice,
     pitch_hz,
 )
@@ -211,7 +212,7 @@ def load_table(folder: Path) -> VoiceTable:
     """The voice table of a folder of shards; a pitch that was not measured takes its nearest neighbour's row."""
     kind = np.zeros(N_VOICES, np.int8)
     tune, stretch = (np.zeros((N_VOICES, N_PITCHES), np.float32) for _ in range(2))
-    balance = np.full((N_VOICES, N_PITCHES, tk.N_CELLS - 1), 0.5, np.float16)
+    balance = np.zeros((N_VOICES, N_PITCHES, tk.N_CELLS - 1), np.int8)
     is_wide = np.zeros((N_VOICES, N_PITCHES), np.uint8)
     mode_row = np.full(N_VOICES, -1, np.int16)
     modes: list[NDArray] = []
@@ -222,9 +223,10 @@ def load_table(folder: Path) -> VoiceTable:
             continue
         kind[voice] = shards[0]["kind"]
         nearest = np.abs(np.arange(N_PITCHES)[:, None] - pitches[None, :]).argmin(axis=1)
-        tune[voice], stretch[voice], balance[voice], is_wide[voice] = (
+        tune[voice], stretch[voice], share, is_wide[voice] = (
             np.concatenate([s[name] for s in shards])[nearest] for name in ("tune", "stretch", "balance", "is_wide")
         )
+        balance[voice] = balance_of(share)
         if kind[voice] == MODES:
             mode_row[voice] = len(modes)
             modes.append(np.concatenate([s["modes"] for s in shards])[nearest])
@@ -236,4 +238,5 @@ def load_table(folder: Path) -> VoiceTable:
         np.array(modes, np.float32).reshape(-1, N_PITCHES, tk.N_PARTIALS),
         balance,
         is_wide,
+        np.zeros(N_VOICES, np.float32),
     )

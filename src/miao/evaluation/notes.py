@@ -5,7 +5,7 @@ model over these tokens) and ``miao`` (the bank). Both go through the engine tha
 that training never renders: five pitches and three velocities of each program, three velocities of each drum key.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,8 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
             reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)
         ).tokens
         score = one_note_score(voice, pitch, velocity, hold)
-        systems = {"encoded": encoded_bank(tokens, bank.table), "miao": bank}
+        untrimmed = replace(bank.table, trim_db=np.zeros_like(bank.table.trim_db))
+        systems = {"encoded": encoded_bank(tokens, untrimmed), "miao": bank}
         name = f"drum {pitch}" if is_drum_voice(voice) else program_name(voice, False)
         record = {"voice": voice, "name": name, "pitch": pitch, "velocity": velocity}
         for system, player in systems.items():

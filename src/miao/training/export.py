@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from miao import tokens as tk
+from miao.datasets.notes import NoteData
 from miao.frames import CHANNELS, N_PITCHES, WINDOW_FRAMES
 from miao.model import AudioDecoder, ChunkInputs, MidiEncoder
-from miao.training.trainer import load_model
+from miao.training.chunks import chunk_tables, gather
+from miao.training.trainer import Miao, decode_with, load_model
 from miao.voices import VoiceTable
 
 _OPSET = 18
+_TRIM_CHUNKS = 48  # of each kind, from each voice
+_MAX_TRIM_DB = 6.0
 _HALF_FROM = 256  # smaller weights keep their precision
 
 
@@ -58,6 +63,29 @@ class _DecoderOfKind(nn.Module):
         inputs = ChunkInputs(voice, pitch, velocity, index, age, previous, context)
         out = self.decoder.finish(*self.decoder.start(0, inputs, is_attack=self.kind == tk.ATTACK))
         return out.expected(), out.log_scale.exp()
+
+
+def power_trim(model: Miao, notes: list[NoteData], n_voices: int) -> np.ndarray:
+    """How much power (dB) the expected levels of each voice lose against what was measured; shape [V].
+
+    The expected level of a partial that beats or wavers is the middle of its decibels, which has less power than the
+    partial; how much less depends on the voice. Median over chunks of training notes; 0 for a voice without notes.
+    """
+    decode, rng = decode_with(model), np.random.default_rng(0)
+    losses: list[list[float]] = [[] for _ in range(n_voices)]
+    for chunks in chunk_tables(notes)[: tk.RELEASE]:
+        for voice in np.unique(chunks.voice):
+            rows = rng.permutation(np.flatnonzero(chunks.voice == voice))[:_TRIM_CHUNKS]
+            batch = gather(chunks, rows, rng, 0.0, torch.zeros(len(rows), model.config.width))
+            inputs = {f.name: getattr(batch.inputs, f.name).numpy() for f in fields(batch.inputs)}
+            for got, wanted, n in zip(
+                decode(chunks.kind, **inputs)[0], batch.target.numpy(), chunks.n_valid[rows], strict=True
+            ):
+                power = [np.square(tk.level_to_amplitude(x[:n, : tk.PITCH_CELL])).sum() for x in (wanted, got)]
+                if min(power) > 0:
+                    losses[voice].append(10 * np.log10(power[0] / power[1]))
+    trims = [float(np.median(some)) if some else 0.0 for some in losses]
+    return np.clip(trims, -_MAX_TRIM_DB, _MAX_TRIM_DB).astype(np.float32)
 
 
 def export_bank(

@@ -1,0 +1,91 @@
+"""Banks: voices and the nets that play them, as folders that ONNX Runtime and the engine can use."""
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import tokens as tk
+from miao.errors import BankError
+from miao.voices import VoiceTable
+
+_WORTH_A_THREAD = 8  # chunks
+_KIND_NAMES = ("attack", "sustain", "release")
+
+Decoder = Callable[..., tuple[NDArray, NDArray]]
+"""(kind, voice, pitch, velocity, index, age, previous, context) -> expected levels [B, a, C] and their spread."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Voices and the nets that play them, from a folder: config.toml, voices.safetensors and ONNX graphs."""
+
+    name: str
+    folder: Path
+    table: VoiceTable
+    decode: Decoder
+    encode: Callable[[NDArray], NDArray] | None  # [B, 5, T, N] -> context [B, L, D]; None if notes sound alike in any
+    context_width: int
+
+    @staticmethod
+    def load(name: str | Path = "gm", n_threads: int | None = None) -> "Bank":
+        """A bank by name, or from a folder. Raises: BankError."""
+        banks = Path(__file__).parent / "banks"
+        folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
+        if not (folder / "config.toml").is_file():
+            names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
+            raise BankError(
+                f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml'
+            )
+        config = tomllib.loads((folder / "config.toml").read_text())
+        if config.get("format") != 1:
+            raise BankError(f"{folder}: bank format {config.get('format')}, this miao reads format 1; update miao")
+        graphs = (*_KIND_NAMES, "encoder") if config["uses_context"] else _KIND_NAMES
+        sessions = {stem: _session(folder / f"{stem}.onnx") for stem in graphs}
+
+        pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
+
+        def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+            if kind == tk.ATTACK:  # sets out from nothing
+                inputs.pop("previous", None)
+            session, n = sessions[_KIND_NAMES[kind]], len(inputs["voice"])
+            parts = min(pool._max_workers, 1 + n // _WORTH_A_THREAD)
+            cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+            results = pool.map(lambda cut: session.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
+            levels, spread = zip(*results, strict=True)
+            return np.concatenate(levels), np.concatenate(spread)
+
+        def encode(frames: NDArray) -> NDArray:
+            return sessions["encoder"].run(None, {"frames": frames})[0]
+
+        table = VoiceTable.load(folder / "voices.safetensors")
+        context = encode if config["uses_context"] else None
+        return Bank(str(name), folder, table, decode, context, int(config["context_width"]))
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the bank's files, the first 12 digits."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.glob("*")):
+            if path.suffix in (".onnx", ".safetensors"):
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+def _session(path: Path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # halves of a batch on two threads are faster than two threads on a batch
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BankError(f"{path}: not a readable ONNX graph ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,189 @@
+"""From a score to stems: what sounds, when, at which pitch, and that it is the same every time."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+
+from miao import engine, oscillators, spectrum
+from miao.audio import Audio, resample
+from miao.engine import Bank, stream_stems
+from miao.errors import BankError
+from miao.evaluation.notes import one_note_score, play
+from miao.score import Curve, read_score
+from miao.voices import drum_voice
+
+RATE = 44100
+
+
+def stems(bank, score, **options):
+    return np.concatenate([block.stems for block in stream_stems(bank, score, **options)], axis=2)
+
+
+def score_of(midi, *tracks):
+    return read_score(io.BytesIO(midi(*tracks)))
+
+
+def with_control(score, name, times, values, initial=0.0):
+    curve = Curve(np.array(times, float), np.array(values, float), initial)
+    (track,) = score.tracks
+    return dataclasses.replace(score, tracks=(dataclasses.replace(track, controls={name: curve}),))
+
+
+def peak_hz(sound):
+    """The strongest frequency, by a parabola through the highest three bins."""
+    spectrum_db = np.log(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 4 * len(sound))) + 1e-12)
+    k = int(spectrum_db.argmax())
+    a, b, c = spectrum_db[k - 1 : k + 2]
+    return (k + 0.5 * (a - c) / (a - 2 * b + c)) * RATE / (4 * len(sound))
+
+
+def cents(hz, pitch):
+    return 1200 * np.log2(hz / (440 * 2 ** ((pitch - 69) / 12)))
+
+
+@pytest.mark.parametrize("pitch", [33, 60, 69, 96])
+def test_the_pitch_that_was_asked_for_sounds(toy_bank, pitch):
+    sound = play(toy_bank, one_note_score(0, pitch, 100, 1.0))[0]
+    assert abs(cents(peak_hz(sound[2000:40000]), pitch)) < 5
+
+
+def test_a_pitch_bend_is_followed_while_the_note_sounds(toy_bank):
+    bent = with_control(one_note_score(0, 69, 100, 4.0), "bend", [2.0], [-2.0], initial=1.5)
+    sound = play(toy_bank, bent)[0]
+    assert abs(cents(peak_hz(sound[2000 : int(1.9 * RATE)]), 70.5)) < 5
+    assert abs(cents(peak_hz(sound[int(2.1 * RATE) : int(3.9 * RATE)]), 67)) < 5
+
+
+def test_a_note_runs_on_without_a_click_from_block_to_block(toy_bank):
+    sound = play(toy_bank, one_note_score(0, 69, 100, 6.0))[0]
+    held = sound[4000 : 6 * RATE - 4000]
+    step = 2 * np.pi * 440 / RATE
+    bend = held[2:] - 2 * np.cos(step) * held[1:-1] + held[:-2]  # 0 for a steady sine
+    assert np.abs(bend).max() < 1e-4 * np.abs(held).max()
+
+
+def test_nothing_sounds_before_a_note_starts(toy_bank, midi):
+    sound = stems(toy_bank, score_of(midi, {"notes": [(1.0, 1.5, 60, 100)]}))[0]
+    assert not sound[:, : RATE - 2].any()
+    assert np.abs(sound[:, RATE : RATE + 2000]).max() > 0.01
+
+
+def test_a_later_note_changes_no_earlier_sample(toy_bank, midi):
+    notes = [(0.0, 4.0, 60, 100), (0.5, 1.0, 67, 90)]
+    alone = stems(toy_bank, score_of(midi, {"notes": notes}))[0]
+    more = stems(toy_bank, score_of(midi, {"notes": [*notes, (3.0, 3.5, 72, 100)]}))[0]
+    n = 3 * RATE - 2
+    np.testing.assert_array_equal(more[:, :n], alone[:, :n])
+    assert (more[:, n : n + RATE // 4] != alone[:, n : n + RATE // 4]).any()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(toy_bank, song):
+    score = read_score(io.BytesIO(song))
+    first, again = (stems(toy_bank, score, seed=1, variation=0.5) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = stems(toy_bank, score, seed=2)
+    same = stems(toy_bank, score, seed=1)
+    assert (same[..., : other.shape[2]] != other[..., : same.shape[2]]).any()
+
+
+@pytest.mark.parametrize("n_threads", [1, 5])
+def test_any_number_of_threads_makes_the_same_samples(toy_bank, song, monkeypatch, n_threads):
+    score = read_score(io.BytesIO(song))
+    expected = stems(toy_bank, score)
+    monkeypatch.setattr(engine.os, "cpu_count", lambda: n_threads)
+    np.testing.assert_array_equal(stems(toy_bank, score), expected)
+
+
+def test_the_stem_of_a_track_does_not_depend_on_the_other_tracks(toy_bank, song):
+    score = read_score(io.BytesIO(song))
+    whole = stems(toy_bank, score, variation=0.5)
+    for chosen in ([0], [2, 1]):
+        part = stems(toy_bank, score.select(chosen), variation=0.5)
+        names = [track.name for track in score.select(chosen).tracks]
+        for name, stem in zip(names, part, strict=True):
+            i = [track.name for track in score.tracks].index(name)
+            n = min(stem.shape[1], whole.shape[2])
+            np.testing.assert_array_equal(stem[:, :n], whole[i][:, :n])
+
+
+def test_a_drum_rings_on_however_short_its_key_is_held(toy_bank):
+    voice = drum_voice(38)
+    short, long = (play(toy_bank, one_note_score(voice, 38, 100, hold)) for hold in (0.01, 1.0))
+    np.testing.assert_array_equal(short, long)
+    assert np.abs(short[:, int(0.05 * RATE) :]).max() > 1e-3
+
+
+def test_a_closed_hi_hat_chokes_an_open_one_but_no_other_drum(toy_bank, midi):
+    def drums(*keys):
+        notes = [(0.05 * n, 0.05 * n + 0.01, key, 120) for n, key in enumerate(keys) if key]
+        return stems(toy_bank, score_of(midi, {"notes": notes, "channel": 9}))[0]
+
+    def what_the_first_adds(first, second):
+        """Power of the first drum from 25 ms after the second one on, which is the same noise with or without it."""
+        both, later = drums(first, second), drums(None, second)
+        n = slice(int(0.075 * RATE), int(0.15 * RATE))
+        return np.square(both[:, n] - later[:, n]).sum()
+
+    assert what_the_first_adds(46, 38) > 1e-4
+    assert what_the_first_adds(46, 42) == 0
+
+
+def test_both_sample_rates_sound_alike(toy_bank, song):
+    score = read_score(io.BytesIO(song))
+    ours = stems(toy_bank, score)[1]
+    other = resample(Audio(np.ascontiguousarray(stems(toy_bank, score, sample_rate=48000)[1]), 48000), RATE).samples
+    n = min(ours.shape[1], other.shape[1])
+    assert spectrum.log_mel_error(spectrum.log_mel(ours[:, :n]), spectrum.log_mel(other[:, :n])) < 1
+
+
+def test_no_more_notes_than_the_limit_sound_at_once(toy_bank, midi, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_POLYPHONY", 8)
+    counts = []
+    advance = engine._Performance.block
+
+    def counted(self, number, pool):
+        pending = advance(self, number, pool)
+        counts.append(len(self.sounding))
+        return pending
+
+    monkeypatch.setattr(engine._Performance, "block", counted)
+    notes = [(0.01 * n, 9.0, 30 + n, 100) for n in range(60)]
+    sound = stems(toy_bank, score_of(midi, {"notes": notes}))
+    assert np.isfinite(sound).all() and sound.any()
+    assert max(counts) <= 16
+
+
+def test_what_goes_wrong_on_another_thread_is_raised(toy_bank, song, monkeypatch):
+    def broken(*_):
+        raise MemoryError("no room for the samples")
+
+    monkeypatch.setattr(oscillators, "add_notes", broken)
+    with pytest.raises(MemoryError, match="no room for the samples"):
+        stems(toy_bank, read_score(io.BytesIO(song)))
+
+
+def test_a_rendering_can_be_left_in_the_middle(toy_bank, song):
+    blocks = stream_stems(toy_bank, read_score(io.BytesIO(song)))
+    next(blocks)
+    blocks.close()
+
+
+def test_a_missing_bank_is_named_along_with_those_there_are():
+    with pytest.raises(BankError, match='no bank "lute"; there are .*give a folder with config.toml'):
+        Bank.load("lute")
+
+
+def test_a_bank_of_another_format_is_refused(tmp_path):
+    (tmp_path / "config.toml").write_text("format = 7\n")
+    with pytest.raises(BankError, match="bank format 7, this miao reads format 1"):
+        Bank.load(tmp_path)
+
+
+def test_a_damaged_graph_is_named(tmp_path):
+    (tmp_path / "config.toml").write_text("format = 1\nuses_context = false\ncontext_width = 4\n")
+    for kind in ("attack", "sustain", "release"):
+        (tmp_path / f"{kind}.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BankError, match=r"attack\.onnx: not a readable ONNX graph"):
+        Bank.load(tmp_path)

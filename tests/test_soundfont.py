@@ -1,0 +1,118 @@
+"""A sound bank as a teacher: a SoundFont of one looped tone, written byte by byte, from file to shards."""
+
+import struct
+import warnings
+
+import numpy as np
+import pytest
+
+from miao.analysis import spectral_peaks
+from miao.datasets import notes as notes_module
+from miao.datasets.notes import HELD_OUT_PITCHES, draw_notes, load_notes, load_table, prepare, training_pitches
+from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
+from miao.errors import DataError
+from miao.spectrum import log_mel, log_mel_error
+from miao.voices import N_PROGRAMS
+
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import fluidsynth  # noqa: F401
+    HAS_FLUIDSYNTH = True
+except ImportError:
+    HAS_FLUIDSYNTH = False
+
+needs_fluidsynth = pytest.mark.skipif(not HAS_FLUIDSYNTH, reason="FluidSynth is not installed")
+
+
+def chunk(name, data):
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def write_soundfont(path):
+    """Program 0: a tone of three harmonics at A4, looped over whole periods, at all keys."""
+    n = 44_100 // 10  # 44 periods of 440 Hz
+    t = np.arange(n + 64) / 44_100
+    tone = sum(a * np.sin(2 * np.pi * 440 * k * t) for k, a in ((1, 0.5), (2, 0.25), (3, 0.1)))
+    samples = np.concatenate([(tone * 32_000).astype("<i2"), np.zeros(46, "<i2")]).tobytes()
+    info = chunk(b"ifil", struct.pack("<HH", 2, 1)) + chunk(b"isng", b"EMU8000\0") + chunk(b"INAM", b"one\0")
+    name = lambda text: text.encode().ljust(20, b"\0")  # noqa: E731
+    records = {
+        b"phdr": struct.pack("<20sHHHIII", name("tone"), 0, 0, 0, 0, 0, 0)
+        + struct.pack("<20sHHHIII", name("EOP"), 0, 0, 1, 0, 0, 0),
+        b"pbag": struct.pack("<HH", 0, 0) + struct.pack("<HH", 1, 0),
+        b"pmod": bytes(10),
+        b"pgen": struct.pack("<HH", 41, 0) + bytes(4),  # instrument 0
+        b"inst": struct.pack("<20sH", name("tone"), 0) + struct.pack("<20sH", name("EOI"), 1),
+        b"ibag": struct.pack("<HH", 0, 0) + struct.pack("<HH", 2, 0),
+        b"imod": bytes(10),
+        b"igen": struct.pack("<HH", 54, 1) + struct.pack("<HH", 53, 0) + bytes(4),  # loop, sample 0
+        b"shdr": struct.pack("<20sIIIIIBbHH", name("tone"), 0, n + 64, 0, n, 44_100, 69, 0, 0, 1)
+        + struct.pack("<20sIIIIIBbHH", name("EOS"), 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    }
+    pdta = b"".join(chunk(key, value) for key, value in records.items())
+    body = chunk(b"LIST", b"INFO" + info) + chunk(b"LIST", b"sdta" + chunk(b"smpl", samples))
+    path.write_bytes(chunk(b"RIFF", b"sfbk" + body + chunk(b"LIST", b"pdta" + pdta)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def font(tmp_path_factory):
+    opened = SoundFont(write_soundfont(tmp_path_factory.mktemp("font") / "tone.sf2"))
+    yield opened
+    opened.close()
+
+
+def test_held_out_pitches_are_never_rendered_for_training():
+    for part in (0, 1):
+        assert not set(training_pitches(0, part)) & set(HELD_OUT_PITCHES)
+    velocities = {velocity for _, velocity, _ in draw_notes(N_PROGRAMS + 5, 0, np.random.default_rng(0))}
+    assert not velocities & {44, 45, 46, 79, 80, 81, 114, 115, 116}
+
+
+@needs_fluidsynth
+def test_a_note_is_rendered_at_its_pitch(font):
+    sound = font.note(0, 57, 100, 0.5)
+    hz, power, _ = spectral_peaks(sound, SAMPLE_RATE, 0.4)
+    assert hz[np.argmax(power)] == pytest.approx(220, rel=0.002)
+
+
+@needs_fluidsynth
+def test_a_phrase_is_the_sum_of_its_notes(font):
+    """Why notes measured alone are true targets inside a phrase, too."""
+    played = [PlayedNote(0.0, 0.4, 60, 100), PlayedNote(0.2, 0.5, 67, 60)]
+    phrase = font.phrase(0, played, 0.5)
+    total = sum(font.phrase(0, [note], 0.5) for note in played)
+    # as spectra: starts are exact to FluidSynth's blocks of 64 samples only
+    assert log_mel_error(log_mel(total), log_mel(phrase)) < 1.5
+    assert log_mel_error(log_mel(font.phrase(0, played[:1], 0.5)), log_mel(phrase)) > 3
+
+
+@needs_fluidsynth
+def test_shards_are_made_once_and_read_back(tmp_path, monkeypatch):
+    path = write_soundfont(tmp_path / "tone.sf2")
+    monkeypatch.setattr(notes_module, "PITCHES", range(57, 62))
+    shards = sorted(prepare(path, tmp_path / "notes", [0], 1))
+    assert [s.name for s in shards] == ["voice_000.0.npz", "voice_000.1.npz"]
+    before = [s.stat().st_mtime_ns for s in shards]
+    assert sorted(prepare(path, tmp_path / "notes", [0], 1)) == shards
+    assert [s.stat().st_mtime_ns for s in shards] == before
+    notes, table = load_notes(tmp_path / "notes"), load_table(tmp_path / "notes")
+    assert {n.pitch for n in notes} == {57, 58, 59, 60, 61}
+    assert abs(table.tune_cents[0, 60]) < 3
+    loudest = notes[0].tokens.held[1, 5]
+    assert np.argmax(loudest[:48]) == 0 and loudest[0] > loudest[1] > loudest[2] > loudest[5]
+
+
+def test_a_missing_or_broken_sound_bank_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nothing.sf2: no such SoundFont"):
+        SoundFont(tmp_path / "nothing.sf2")
+    if HAS_FLUIDSYNTH:
+        (tmp_path / "broken.sf2").write_bytes(b"RIFF....sfbk")
+        with pytest.raises(DataError, match="not a SoundFont that FluidSynth can read"):
+            SoundFont(tmp_path / "broken.sf2")
+
+
+def test_a_folder_without_shards_says_how_to_make_them(tmp_path):
+    with pytest.raises(DataError, match="miao data soundfont"):
+        load_notes(tmp_path)
