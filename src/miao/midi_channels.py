@@ -431,5 +431,5 @@ def _curve(seconds: np.ndarray, rows: array, values: array, initial: float) -> C
     times, levels = seconds[np.array(rows, dtype=np.int64)], np.array(values, dtype=np.float64)
     last = np.append(np.diff(times) > 0, True)[: len(times)]
     times, levels = times[last], levels[last]
-    changes = np.diff(values, prepend=initial) != 0
-    return Curve(times[changes], values[changes], initial)
+    changes = np.diff(levels, prepend=initial) != 0
+    return Curve(times[changes], levels[changes], initial)
