@@ -120,6 +120,6 @@ def test_round_trip_through_tokens_and_oscillators_stays_within_two_decibels():
     sound = tone(261.63, 0.3 / np.arange(1, 15), 1.2, decay=2.0)
     sound = sound + rng.normal(0, 1e-3, sound.shape[1]).astype(np.float32)
     measured = analyse_note(sound, RATE, 261.63, 1.0, harmonic_partials(1.0, 0, 0))
-    bank = encoded_bank(measured.tokens, make_toy_bank().table, 4)
+    bank = encoded_bank(measured.tokens, make_toy_bank().table)
     played = play(bank, one_note_score(0, 60, 100, 1.0))
     assert spectrum.log_mel_error(spectrum.log_mel(sound), spectrum.log_mel(played[:, : sound.shape[1]])) < 2.0

@@ -229,11 +229,12 @@ def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table,
 def test_cells_far_below_the_loudest_one_are_left_out(add_notes, token_table):
     (part,) = lively_parts(token_table, count=1)
     levels = np.zeros_like(part.levels)
-    levels[:, 3] = 60
+    loud, weak = np.unique(part.cells)[[0, 5]]
+    levels[:, loud] = 60
     alone, masked, heard = block_of(8000), block_of(8000), block_of(8000)
-    levels[:, 40] = 60 - 45 / tk.LEVEL_STEP_DB
+    levels[:, weak] = 60 - 45 / tk.LEVEL_STEP_DB
     soft = part._replace(levels=levels, shares=np.zeros_like(part.shares))
-    only_loud = soft._replace(levels=levels * (np.arange(tk.N_CELLS) == 3).astype(np.float32))
+    only_loud = soft._replace(levels=levels * (np.arange(tk.N_CELLS) == loud).astype(np.float32))
     add_notes(alone, [only_loud], token_table, 1e-5, 0.01)
     add_notes(masked, [soft], token_table, 1e-5, 0.01)
     add_notes(heard, [soft], token_table, 1e-5, 1e-4)

@@ -26,7 +26,7 @@ EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 # a file imports only from its left; within one folder as it likes
 ORDER = [
     "errors", "config", "general_midi", "midi_file", "midi_channels", "score", "audio", "spectrum", "frames", "tokens",
-    "analysis", "voices", "oscillators", "layers", "model", "bank", "engine", "mix", "master", "synthesizer", "plot",
+    "analysis", "voices", "oscillators", "layers", "model", "bank", "engine", "roundtrip", "mix", "master", "synthesizer", "plot",
     "datasets", "training", "evaluation", "baselines", "live", "web", "cli", "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")

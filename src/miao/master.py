@@ -107,7 +107,7 @@ class Limiter:
 
     def __init__(self, sample_rate: int, ceiling_db: float = -1.0, channels: int = 2) -> None:
         # four points a sample miss the very top of what is between them
-        self._ceiling = 10 ** ((ceiling_db - 0.1) / 20)
+        self._ceiling = 10 ** ((ceiling_db - 0.25) / 20)
         self._half = max(round(LOOK_AHEAD_SECONDS * sample_rate / 2), 1)  # length of each of two boxes: a triangle
         n_window = 2 * self._half - 1
         self.latency = HALF_TAPS + n_window - 1
