@@ -277,7 +277,7 @@ class _Performance:
             context=self._context(notes),
         )
         if self.variation:
-            sway = np.stack([n.sway for n in notes])[:, None]
+            sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
             expected = np.where(expected >= 0.5, expected + _SPREAD_TO_DEVIATION * spread * sway, expected)
         highest = expected[:, :, : tk.PITCH_CELL].max(axis=2)  # [B, a]
         loudest, at_end = highest.max(axis=1), highest[:, -8:].max(axis=1)

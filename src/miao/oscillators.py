@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from miao import tokens as tk
 
 try:
-    from miao import _kernels  # type: ignore[attr-defined]
+    from miao import _kernels
 except ImportError:  # no compiler when the package was installed
     _kernels = None
 
