@@ -93,7 +93,45 @@ def test_modes_keep_their_cells_from_pitch_to_pitch():
         return np.stack([sound, sound]).astype(np.float32)
 
     first = find_modes(bar(300), RATE, 300)
-    np.testing.assert_array_equal(analysis.matched_modes(bar(330), RATE, 330, first), first)
+    np.testing.assert_allclose(analysis.matched_modes(bar(330), RATE, 330, first), first, rtol=1e-4)
+
+
+def test_a_mode_stays_in_its_cell_where_another_note_has_lost_one():
+    common = np.zeros(tk.N_PARTIALS)
+    common[:4] = 1.0, 2.0, 2.76, 5.4
+    matched = analysis.matched_modes(tone_of(300, (1.0, 2.77, 5.4)), RATE, 300, common)
+    np.testing.assert_allclose(matched[:4], [1.0, 0.0, 2.77, 5.4], rtol=2e-3)
+
+
+def test_common_modes_are_those_that_most_notes_have():
+    found = [np.array([1.0, 2.76, 5.4, 0.0]), np.array([1.002, 2.75, 5.41, 7.0]), np.array([0.999, 2.77, 5.39, 0.0])]
+    common = analysis.common_modes(found)
+    np.testing.assert_allclose(common[:4], [1.0, 2.76, 5.4, 7.0], rtol=1e-3)
+    assert not common[4:].any()
+    assert not analysis.common_modes([]).any()
+
+
+@pytest.mark.parametrize("tracking", [1.0, 0.5, 0.0])
+def test_key_tracking_is_how_far_the_spectrum_moves(tracking):
+    ratios = (1.0, 2.76, 5.4, 8.93)
+    low, high = tone_of(300, ratios), tone_of(300 * 2 ** (tracking * 4 / 12), ratios)
+    assert abs(analysis.key_tracking(low, high, RATE, 4) - tracking) < 0.03
+
+
+def tone_of(hz, ratios):
+    t = np.arange(RATE) / RATE
+    sound = sum(np.sin(2 * np.pi * hz * r * t) * np.exp(-4 * t) for r in ratios) * 0.1
+    return np.stack([sound, sound]).astype(np.float32)
+
+
+def test_a_click_ends_when_it_ends():
+    click = np.zeros((2, int(0.03 * RATE)), np.float32)
+    click[:, : int(0.02 * RATE)] = np.random.default_rng(0).normal(0, 0.1, int(0.02 * RATE))
+    partials = analysis.mode_partials(find_modes(click, RATE, 440))
+    assert len(partials.ratios) > 5  # a click has no peaks that stand out, and is sampled all the same
+    tokens = analyse_note(click, RATE, 440, 0.03, partials).tokens
+    assert tokens.held[0, 0, : tk.PITCH_CELL].any()
+    assert not tokens.held[0, 6:, : tk.PITCH_CELL].any()
 
 
 def test_the_onset_is_not_smeared_by_more_than_five_milliseconds():

@@ -67,18 +67,40 @@ def test_the_error_falls_while_it_trains(tmp_path):
     assert last["error_db/attack"] < 0.5 * first["error_db/attack"]
 
 
-def test_resuming_equals_not_having_stopped(tmp_path):
-    whole = tiny(tmp_path / "whole", "train.steps=8")
+@pytest.mark.parametrize("rollout_every", [0, 5])
+def test_resuming_equals_not_having_stopped(tmp_path, rollout_every):
+    changes = ("train.steps=8", "train.checkpoint_every=5", f"train.rollout_every={rollout_every}")
+    whole = tiny(tmp_path / "whole", *changes)
     curve = [whole.step()["loss/am"] for _ in range(8)]
-    stopped = tiny(tmp_path / "stopped", "train.steps=8")
+    stopped = tiny(tmp_path / "stopped", *changes)
     for _ in range(5):
         stopped.step()
     stopped.save()
-    resumed = tiny(tmp_path / "stopped", "train.steps=8")
+    resumed = tiny(tmp_path / "stopped", *changes)
     assert resumed.resume()
     assert [resumed.step()["loss/am"] for _ in range(3)] == curve[5:]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_rollout_gives_the_tokens_that_the_net_itself_would_have_left(tmp_path):
+    trainer = tiny(tmp_path)
+    attack, sustain, _ = trainer.tables
+    own = trainer.rollout()
+    assert not own[tk.ATTACK].any()
+    trainer.save()
+    decode = decode_with(load_model(tmp_path))
+    columns = ("voice", "pitch", "velocity", "index", "age")
+    context = np.zeros((len(attack.note), trainer.config.model.width), np.float32)
+    first, _ = decode(tk.ATTACK, **{c: getattr(attack, c) for c in columns}, previous=own[tk.ATTACK], context=context)
+    np.testing.assert_allclose(own[tk.SUSTAIN], first[:, -1], atol=1e-4)
+    second, _ = decode(tk.SUSTAIN, **{c: getattr(sustain, c) for c in columns}, previous=first[:, -1], context=context)
+    np.testing.assert_allclose(own[tk.RELEASE], second[:, sustain.n_valid[0] - 1], atol=1e-4)
+
+
+def test_rollouts_must_fall_on_checkpoints(tmp_path):
+    with pytest.raises(ConfigError, match="checkpoint_every"):
+        tiny(tmp_path, "train.checkpoint_every=30", "train.rollout_every=7")
 
 
 def test_a_run_logs_and_leaves_a_checkpoint_that_loads(tmp_path):

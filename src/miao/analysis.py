@@ -15,6 +15,8 @@ from miao import tokens as tk
 
 SILENCE = 1e-6  # amplitude below which nothing is measured
 _EPSILON = 1e-20
+_CLICK_SECONDS = 0.01  # no sound is looked at as if it were shorter
+_SAME_MODE_CENTS = 40.0  # how far a mode may lie from where the other notes of its voice have it
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,16 @@ def spectral_peaks(samples: NDArray, sample_rate: int, seconds: float) -> tuple[
     a, b, c = level[at - 1], level[at], level[at + 1]
     shift = 0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-9)
     bin_hz = sample_rate / size
-    block = max(int(150 / bin_hz), 8)
+    block = max(int(max(150, 8 / seconds) / bin_hz), 8)
     edges = np.arange(0, len(level), block)
     medians = np.array([np.median(level[e : e + 2 * block]) for e in edges])
     return (at + shift) * bin_hz, power[at], b - np.interp(at, edges + block / 2, medians)
+
+
+def _loud_seconds(samples: NDArray, sample_rate: int) -> float:
+    """How long a sound is within 34 dB of its peak; never less than a click."""
+    loud = np.flatnonzero(np.abs(samples).max(axis=0) > 0.02 * np.abs(samples).max(initial=0.0))
+    return max((loud[-1] - loud[0]) / sample_rate, _CLICK_SECONDS) if len(loud) else _CLICK_SECONDS
 
 
 def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: float) -> tuple[float, float]:
@@ -112,11 +120,14 @@ def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: floa
 def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db: float = 9.0) -> NDArray[np.float64]:
     """Ratios of the strongest free modes, lowest first, zero where there are fewer than cells. Shape [N_PARTIALS]."""
     chosen: list[tuple[float, float]] = []
-    for seconds in (0.8, 0.2):
+    length = _loud_seconds(samples, sample_rate)
+    is_click = length < 0.06  # its spectrum is smooth: modes are where it can be sampled, not where something rings
+    for seconds in (length,) if is_click else (0.8, 0.2):
         hz, power, prominence = spectral_peaks(samples, sample_rate, seconds)
-        good = (prominence > prominence_db) & (hz > 25) & (hz < 18_000) & (power > power.max() * 1e-6)
+        good = (hz > 25) & (hz < 18_000) & (power > power.max() * 1e-6)
+        good &= is_click | (prominence > prominence_db)
         for i in np.argsort(-power * good)[: good.sum()]:
-            gap = max(20.0, 4.0 / seconds, 0.008 * hz[i])
+            gap = max(20.0, (1.0 if is_click else 4.0) / seconds, 0.008 * hz[i])
             if len(chosen) < tk.N_PARTIALS and all(abs(hz[i] - other) > gap for other, _ in chosen):
                 chosen.append((hz[i], power[i]))
     ratios = np.zeros(tk.N_PARTIALS)
@@ -124,36 +135,71 @@ def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db
     return ratios
 
 
-def matched_modes(samples: NDArray, sample_rate: int, note_hz: float, previous: NDArray | None) -> NDArray[np.float64]:
-    """Free modes of a note whose lower neighbour's are known: the neighbour's where they fit as well (97 % of the
-    power), else its own, each in the cell of the neighbour's nearest mode, so that cells keep their meaning.
+def key_tracking(samples: NDArray, higher: NDArray, sample_rate: int, semitones: float) -> float:
+    """How far the spectrum moves between two notes of a voice, as a share of how far their keys lie apart.
 
-    Shape: [N_PARTIALS].
+    1 for nearly every instrument; 0 for sounds that are the same on every key. 1 too where it cannot be told.
+    """
+    grid = np.geomspace(60, 16_000, int(1200 / 5 * np.log2(16_000 / 60)))  # 5 cents
+    images = []
+    for sound in (samples, higher):
+        n = int(0.8 * sample_rate)
+        piece = np.pad(sound[:, :n], ((0, 0), (0, max(n - sound.shape[1], 0)))) * np.hanning(n)
+        power = (np.abs(np.fft.rfft(piece, axis=1)) ** 2).sum(axis=0)
+        level = 10 * np.log10(np.interp(grid, np.arange(len(power)) * sample_rate / n, power) + _EPSILON)
+        level = np.maximum(level - level.max(), -60)
+        images.append(level - np.convolve(np.pad(level, 240, mode="edge"), np.ones(481) / 481, mode="valid"))
+    low, high = images
+    steps = np.arange(-10, int(semitones * 20 * 1.1))
+    likeness = [np.corrcoef(low[: len(low) - s] if s >= 0 else low[-s:], high[s:] if s >= 0 else high[:s])[0, 1]
+                for s in steps]  # fmt: skip
+    best = int(np.argmax(likeness))
+    expected = likeness[round(semitones * 20) + 10]
+    return float(steps[best] / (20 * semitones)) if likeness[best] > max(0.5, expected + 0.1) else 1.0
+
+
+def common_modes(found: list[NDArray]) -> NDArray[np.float64]:
+    """One list of modes for a voice from the modes of notes all over its range: where most of them agree.
+
+    ``found`` holds a `find_modes` result a note. The list, lowest first, gives each cell its meaning. [N_PARTIALS]
+    """
+    ratios = np.concatenate([modes[modes > 0] for modes in found] or [np.zeros(0)])
+    cents = 1200 * np.log2(np.maximum(ratios, 1e-9))
+    chosen: list[float] = []
+    while len(chosen) < tk.N_PARTIALS and len(cents):
+        votes = np.exp(-0.5 * ((cents[:, None] - cents[None, :]) / 12) ** 2).sum(axis=1)
+        centre = cents[votes.argmax()]
+        near = np.abs(cents - centre) < _SAME_MODE_CENTS
+        chosen.append(float(np.median(cents[near])))
+        cents = cents[~near]
+    common = np.zeros(tk.N_PARTIALS)
+    common[: len(chosen)] = 2 ** (np.sort(chosen) / 1200)
+    return common
+
+
+def matched_modes(samples: NDArray, sample_rate: int, note_hz: float, common: NDArray) -> NDArray[np.float64]:
+    """Free modes of one note, each in the cell of the voice's common mode that it is nearest to. [N_PARTIALS]
+
+    A mode that the common list lacks takes the nearest cell that is left; a common mode that the note lacks is unused.
     """
     own = find_modes(samples, sample_rate, note_hz)
-    if previous is None:
-        return own
     hz, power, _ = spectral_peaks(samples, sample_rate, 0.8)
-
-    def covered(ratios: NDArray) -> float:
-        known = np.sort(ratios[ratios > 0]) * note_hz
-        if not len(known):
-            return 0.0
-        nearest = known[np.abs(hz[:, None] - known[None, :]).argmin(axis=1)]
-        return float(power[np.abs(hz - nearest) < np.maximum(0.004 * hz, 2.0)].sum())
-
-    if covered(previous) >= 0.97 * covered(own):
-        return previous
-    aligned = np.zeros_like(own)
+    loudness = [power[np.abs(hz - ratio * note_hz).argmin()] for ratio in own]
+    matched = np.zeros_like(own)
     rest = []
-    for ratio in own[own > 0]:
-        free = np.where((previous > 0) & (aligned == 0), np.abs(np.log(np.maximum(previous, 1e-9) / ratio)), np.inf)
-        if free.min() < 0.03:
-            aligned[free.argmin()] = ratio
+    with np.errstate(divide="ignore"):
+        away = np.abs(1200 * np.log2(own[:, None] / np.maximum(common[None, :], 1e-9)))  # [own, common]
+    for i in np.argsort(loudness)[::-1]:
+        if own[i] == 0:
+            continue
+        cell = int(np.where(matched == 0, away[i], np.inf).argmin())
+        if away[i, cell] < _SAME_MODE_CENTS:
+            matched[cell] = own[i]
         else:
-            rest.append(ratio)
-    aligned[np.flatnonzero(aligned == 0)[: len(rest)]] = rest
-    return aligned
+            rest.append(i)
+    for i in rest:
+        matched[np.where(matched == 0, away[i], np.inf).argmin()] = own[i]
+    return matched
 
 
 # --- levels -----------------------------------------------------------------------------------------------------
@@ -367,6 +413,8 @@ def analyse_note(
     sustain = measure(held[steps:], 3.0, 0.025, 0.110) if n_held > 1 else attack[:0]
     released = measure(release, 3.0, 0.020, 0.080)
     tokens = np.concatenate([attack, sustain, released])
+    if samples.shape[1] < 0.06 * sample_rate:  # frames are longer than what is left of a click near its end
+        tokens[: len(held), : tk.PITCH_CELL] *= (held < samples.shape[1] / sample_rate - 0.0045)[:, None]
     balance = np.full(tk.N_CELLS - 1, 0.5, np.float32)
     if is_wide:
         balance = _balance(samples, sample_rate, partials, hz, spacing)

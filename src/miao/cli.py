@@ -213,12 +213,14 @@ def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset
 
     \b
     miao train gm --data notes -o runs/gm
+    torchrun --nproc_per_node 2 -m miao train gm --data notes -o runs/gm
     """
     from miao.config import load_preset
     from miao.datasets.notes import load_notes, load_table
     from miao.training.clips import render_clips
-    from miao.training.trainer import RunConfig, Trainer
+    from miao.training.trainer import RunConfig, Trainer, join_processes
 
+    join_processes()
     trainer = Trainer(load_preset(RunConfig, preset, tuple(changes or ())), load_notes(notes), output)
     trainer.resume()
     table, last = load_table(notes), trainer.config.train.steps

@@ -15,6 +15,7 @@ from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, Dept
 from miao.voices import N_VOICES
 
 PITCH_NODES = 43  # a voice has one embedding every three semitones
+_PROFILE_LEVELS = 8.0  # a profile's unit, so that it learns as fast as the nets
 _PATCH = 4  # the decoder's image is that much coarser than a chunk, in steps and in cells
 
 
@@ -25,8 +26,8 @@ class ModelConfig:
     encoder_channels: int = 10  # of the image after Eq. 1; a multiple of the channels of x_m
     width: int = 96  # D, of an encoder token
     n_heads: int = 3  # h (the paper's best)
-    voice_width: int = 64  # of a voice's embedding at one pitch
-    hidden: int = 384  # of the decoder's conditioning
+    voice_width: int = 128  # of a voice's embedding at one pitch
+    hidden: int = 512  # of the decoder's conditioning
     decoder_channels: int = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
     decoder: str = "conv"  # "conv" (Eq. 5-6) or "ffn" (the paper's Table 2)
     n_voices: int = N_VOICES
@@ -128,8 +129,8 @@ class AudioDecoder(nn.Module):
         self.chunks = nn.Embedding(3 * (tk.MAX_CHUNK_INDEX + 1), hidden)
         self.condition = nn.Linear(config.voice_width + 12 + tk.N_CELLS + config.width, hidden)
         self.condition_second = nn.Linear(hidden, hidden)
-        self.expand = nn.Parameter(torch.randn(3, hidden, channels * self.rows * self.columns) * hidden**-0.5)
-        self.expand_bias = nn.Parameter(torch.zeros(3, channels * self.rows * self.columns))
+        size = channels * self.rows * self.columns
+        self.expand = nn.ModuleList(nn.Linear(hidden, size) for _ in range(3))  # by chunk kind
         self.is_ffn = config.decoder == "ffn"
         if not self.is_ffn:
             self.before, self.before_norm = DepthwiseConv(channels), ChannelNorm(channels)
@@ -138,17 +139,21 @@ class AudioDecoder(nn.Module):
             self.after_norm = ChannelNorm(channels)
         self.head = nn.Conv2d(channels, 2 * _PATCH**2, 1)
         self.keep = nn.Parameter(torch.full((3, tk.CHUNK_STEPS, tk.N_CELLS), 2.0))
+        self.profiles = nn.ParameterList(torch.zeros(config.n_voices, PITCH_NODES, tk.N_CELLS) for _ in range(3))
+        steps = torch.arange(1, tk.CHUNK_STEPS + 1) / tk.CHUNK_STEPS
+        self.ramps: Tensor
+        self.register_buffer("ramps", torch.stack([torch.ones_like(steps), steps, steps]), persistent=False)
 
     def embed(self, voice: Tensor, pitch: Tensor) -> Tensor:
         """A voice's embedding at a pitch, between the two nearest nodes. [B] -> [B, voice_width]"""
-        position = pitch.clamp(0, 126) / 3
-        low = position.floor().long()
-        share = (position - low).unsqueeze(1)
-        flat = self.voices.flatten(0, 1)
-        return (1 - share) * flat[voice * PITCH_NODES + low] + share * flat[voice * PITCH_NODES + low + 1]
+        return _between(self.voices, voice, pitch)
 
     def start(self, kind: int, inputs: ChunkInputs, *, is_attack: bool) -> tuple[Tensor, Tensor]:
-        """e_m [B, channels, rows, columns] and the levels [B, a, C] that chunks of one kind set out from."""
+        """e_m [B, channels, rows, columns] and the levels [B, a, C] that chunks of one kind set out from.
+
+        These are the anchor's, kept in part, and the profile of the voice: for attacks the spectrum with which it
+        starts, for the others how fast each cell decays (a straight line in dB).
+        """
         loudness = 40 * torch.log10(inputs.velocity.clamp(min=1 / 127)) / tk.LEVEL_STEP_DB  # in levels, up to 0
         struck = (48 + loudness).unsqueeze(1).expand(-1, tk.PITCH_CELL)
         struck = F.pad(struck, (0, 1), value=float(tk.CENTS_CENTRE))
@@ -158,9 +163,10 @@ class AudioDecoder(nn.Module):
         )
         x = F.gelu(self.condition(known) + self.chunks(kind * (tk.MAX_CHUNK_INDEX + 1) + inputs.index))
         x = x + F.gelu(self.condition_second(x))  # [B, hidden]
-        image = x @ self.expand[kind] + self.expand_bias[kind]
-        image = image.view(x.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
-        return image, torch.sigmoid(self.keep[kind]) * anchor.unsqueeze(1)
+        image = self.expand[kind](x).view(x.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
+        profile = _PROFILE_LEVELS * _between(self.profiles[kind], inputs.voice, inputs.pitch)  # [B, C]
+        moved = self.ramps[kind].unsqueeze(1) * profile.unsqueeze(1)  # [B, a, C]
+        return image, torch.sigmoid(self.keep[kind]) * anchor.unsqueeze(1) + moved
 
     def finish(self, e_m: Tensor, anchor: Tensor) -> LevelDistribution:
         """The distribution that e_m stands for, around the anchor's levels. [B, a, C]"""
@@ -176,6 +182,16 @@ class AudioDecoder(nn.Module):
         """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""
         de_m = F.gelu(self.attention_norm(self.attention(F.gelu(self.before_norm(self.before(e_m))))))
         return e_m + self.after_norm(self.after(self.parallel(de_m)))
+
+
+def _between(nodes: Tensor, voice: Tensor, pitch: Tensor) -> Tensor:
+    """What the nodes [V, PITCH_NODES, W] of voices say at pitches, linear between the two nearest. [B] -> [B, W]"""
+    position = pitch.clamp(0, 126) / 3
+    low = position.floor().long()
+    share = position - low
+    at = voice * PITCH_NODES + low
+    both = F.embedding(torch.stack([at, at + 1], dim=1), nodes.flatten(0, 1))  # [B, 2, W]
+    return (torch.stack([1 - share, share], dim=1).unsqueeze(2) * both).sum(dim=1)
 
 
 def _scalars(inputs: ChunkInputs) -> Tensor:

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao import tokens as tk
-from miao.analysis import analyse_note, fit_harmonics, harmonic_partials, matched_modes, mode_partials
+from miao.analysis import (
+    analyse_note,
+    common_modes,
+    find_modes,
+    fit_harmonics,
+    harmonic_partials,
+    key_tracking,
+    matched_modes,
+    mode_partials,
+)
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
 from miao.roundtrip import round_trip_error
@@ -28,6 +37,7 @@ from miao.voices import (
     N_VOICES,
     VoiceTable,
     balance_of,
+    drum_key,
     is_drum_voice,
     pitch_hz,
 )
@@ -35,6 +45,8 @@ from miao.voices import (
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
 HELD_OUT_VELOCITIES = (45, 80, 115)
 PITCHES = range(22, 107)
+_SILENT = 1e-5  # amplitude below which the sound bank has nothing there
+_FOLLOWS = 0.8  # tracking below which harmonics of the key make no sense
 DRUM_HOLD_SECONDS = 4.0  # drums ring on, whatever the key does
 
 
@@ -65,19 +77,49 @@ def _trimmed(sound: NDArray) -> NDArray:
 def choose_kind(font: SoundFont, voice: int) -> int:
     """Which kind of partial ratios suits a voice, by the round-trip error of three notes under each.
 
-    Harmonic wins unless another kind is clearly better, as it takes bends, vibrato and unseen pitches best.
+    Harmonic wins unless another kind is clearly better, as it takes bends, vibrato and unseen pitches best. Free modes
+    are fitted to each note and must earn more: on average they are 1 dB better wherever they cannot be learnt as well.
     """
     if is_drum_voice(voice):
         return MODES
     errors = np.zeros(3)
     for pitch in (45, 60, 76):
         sound = render(font, voice, pitch, 90, 0.8)
-        if np.abs(sound).max() > 1e-5:
+        if np.abs(sound).max() > _SILENT:
             for kind in (HARMONIC, HALF_HARMONIC, MODES):
                 errors[kind] += round_trip_error(sound, SAMPLE_RATE, pitch, 0.8, kind) / 3
-    if errors[HALF_HARMONIC] < min(errors[HARMONIC] - 0.5, errors[MODES] + 0.3):
-        return HALF_HARMONIC
-    return MODES if errors[MODES] < errors[HARMONIC] - 0.7 else HARMONIC
+    best = HALF_HARMONIC if errors[HALF_HARMONIC] < errors[HARMONIC] - 0.5 else HARMONIC
+    return MODES if errors[MODES] < errors[best] - 1.5 else best
+
+
+def voice_tracking(font: SoundFont, voice: int) -> float:
+    """How far the spectrum of a voice follows the keys (see `key_tracking`); sound effects do so by a part only."""
+    if is_drum_voice(voice):
+        return 1.0
+    found = []
+    for pitch in (48, 56, 64, 72):
+        low, high = (render(font, voice, p, 100, 0.8) for p in (pitch, pitch + 4))
+        if min(np.abs(low).max(), np.abs(high).max()) > _SILENT:
+            found.append(key_tracking(low, high, SAMPLE_RATE, 4))
+    return float(np.median(found)) if found else 1.0
+
+
+def voice_modes(font: SoundFont, voice: int, tracking: float) -> NDArray[np.float64]:
+    """The modes that notes all over a voice's range have in common, as ratios at pitch 60; of a drum key, its own.
+
+    Shape: [N_PARTIALS].
+    """
+    if is_drum_voice(voice):
+        key = drum_key(voice)
+        return find_modes(render(font, voice, key, 110, 1.0), SAMPLE_RATE, float(pitch_hz(key)))
+    sounds = [(pitch, render(font, voice, pitch, 100, 0.8)) for pitch in range(28, 104, 4)]
+    found = [(p, find_modes(s, SAMPLE_RATE, float(pitch_hz(p)))) for p, s in sounds if np.abs(s).max() > _SILENT]
+    return common_modes([modes / _tracked(p, 60, tracking) for p, modes in found])
+
+
+def _tracked(pitch: int | NDArray, origin: int | NDArray, tracking: float) -> float | NDArray:
+    """What ratios at one pitch are to be multiplied by at another, where the spectrum follows the keys by a part."""
+    return 2.0 ** ((pitch - origin) * (tracking - 1) / 12)
 
 
 def training_pitches(voice: int, part: int) -> list[int]:
@@ -134,20 +176,24 @@ def prepare_voice(font: SoundFont, voice: int, part: int, folder: Path, seed: in
     if path.exists():
         return path
     first = folder / f"voice_{voice:03d}.0.npz"
-    kind = int(np.load(first)["kind"]) if first.exists() else choose_kind(font, voice)
+    if first.exists():
+        kind, tracking = (np.load(first)[name].item() for name in ("kind", "tracking"))
+    else:
+        tracking = voice_tracking(font, voice)
+        kind = MODES if tracking < _FOLLOWS else choose_kind(font, voice)
     rng = np.random.default_rng([seed, voice, part])
-    previous: NDArray | None = None
+    common = voice_modes(font, voice, tracking) if kind == MODES else np.zeros(0)
     rows: dict[int, tuple] = {}
     kept: list[NoteData] = []
     for pitch, velocity, hold in draw_notes(voice, part, rng):
         sound = render(font, voice, pitch, velocity, hold)
-        if np.abs(sound).max(initial=0.0) < 1e-5:
+        if np.abs(sound).max(initial=0.0) < _SILENT:
             continue  # the preset has no sample there
         hz = float(pitch_hz(pitch))
         if pitch not in rows:
             tune, stretch, modes = 0.0, 0.0, np.zeros(tk.N_PARTIALS)
             if kind == MODES:
-                modes = previous = matched_modes(sound, SAMPLE_RATE, hz, previous)
+                modes = matched_modes(sound, SAMPLE_RATE, hz, common * _tracked(pitch, 60, tracking))
             else:
                 tune, stretch = fit_harmonics(sound, SAMPLE_RATE, hz, 1.0 if kind == HARMONIC else 0.5)
             rows[pitch] = (tune, stretch, modes)
@@ -168,6 +214,7 @@ def prepare_voice(font: SoundFont, voice: int, part: int, folder: Path, seed: in
     np.savez_compressed(
         temporary,
         kind=kind,
+        tracking=tracking,
         pitch=[n.pitch for n in kept],
         velocity=[n.velocity for n in kept],
         hold=[n.tokens.hold_seconds for n in kept],
@@ -229,7 +276,8 @@ def load_table(folder: Path) -> VoiceTable:
         balance[voice] = balance_of(share)
         if kind[voice] == MODES:
             mode_row[voice] = len(modes)
-            modes.append(np.concatenate([s["modes"] for s in shards])[nearest])
+            moved = _tracked(np.arange(N_PITCHES), pitches[nearest], shards[0]["tracking"].item())
+            modes.append(np.concatenate([s["modes"] for s in shards])[nearest] * np.asarray(moved)[:, None])
     return VoiceTable(
         kind,
         tune,

@@ -40,7 +40,8 @@ def held_out(voice: int) -> list[tuple[int, int]]:
 
 def compare(reference: NDArray, rendered: NDArray) -> NoteErrors:
     """Errors of one rendered note; shapes [2, S] each, at 44.1 kHz."""
-    ours, theirs = spectrum.log_mel(rendered), spectrum.log_mel(reference)
+    n = max(reference.shape[1], rendered.shape[1]) + spectrum.FRAME_SAMPLES  # a click is heard in whole frames too
+    theirs, ours = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (reference, rendered))
     energy = [10 * np.log10(np.square(x).sum() + 1e-12) for x in (rendered, reference)]
     return NoteErrors(
         spectrum.log_mel_error(theirs, ours),

@@ -92,13 +92,25 @@ class Batch:
     weight: Tensor  # [B, a, C] audibility, 0 where a step does not belong to the chunk
 
 
-def gather(table: ChunkTable, rows: NDArray, rng: np.random.Generator, noise_levels: float, context: Tensor) -> Batch:
-    """Rows of a table as a batch; previous tokens are disturbed by ``noise_levels``, as the decoder's own would be."""
+def gather(
+    table: ChunkTable,
+    rows: NDArray,
+    rng: np.random.Generator,
+    noise_levels: float,
+    context: Tensor,
+    own: NDArray | None = None,
+) -> Batch:
+    """Rows of a table as a batch; previous tokens are disturbed by ``noise_levels``, as the decoder's own would be.
+
+    Where ``own`` [B, C] is not all zero, a chunk sets out from it instead: the decoder's own token, as it is.
+    """
     target = torch.from_numpy(table.target[rows].astype(np.float32))
     previous = table.previous[rows]
     shift = rng.normal(0, 0.5 * noise_levels, (len(rows), 1)) + rng.normal(0, noise_levels, previous.shape)
     disturbed = np.clip(previous + shift * (previous > 0), 0, tk.N_LEVELS - 1)
     disturbed[:, tk.PITCH_CELL] = previous[:, tk.PITCH_CELL] + 0.5 * shift[:, tk.PITCH_CELL]
+    if own is not None:
+        disturbed = np.where(own.any(axis=1, keepdims=True), own, disturbed)
     columns = (table.voice, table.pitch, table.velocity, table.index, table.age)
     voice, pitch, velocity, index, age = (torch.from_numpy(column[rows]) for column in columns)
     before = torch.from_numpy(disturbed.astype(np.float32))

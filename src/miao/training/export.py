@@ -45,8 +45,10 @@ class _DecoderOfKind(nn.Module):
         if not decoder.is_ffn:
             self.decoder.parallel = decoder.parallel.merged()  # type: ignore[assignment]
         own = slice(kind, kind + 1)
-        for name in ("expand", "expand_bias", "keep"):
-            setattr(self.decoder, name, nn.Parameter(getattr(decoder, name)[own].clone()))
+        self.decoder.keep = nn.Parameter(decoder.keep[own].clone())
+        self.decoder.expand = nn.ModuleList([copy.deepcopy(decoder.expand[kind])])
+        self.decoder.profiles = nn.ParameterList([decoder.profiles[kind].clone()])
+        self.decoder.register_buffer("ramps", decoder.ramps[own].clone(), persistent=False)
         n = tk.MAX_CHUNK_INDEX + 1
         self.decoder.chunks = nn.Embedding.from_pretrained(decoder.chunks.weight[kind * n : (kind + 1) * n].clone())
 

@@ -24,12 +24,15 @@ from torch import Tensor, nn
 from miao import tokens as tk
 from miao.config import from_table, to_toml
 from miao.datasets.notes import NoteData
-from miao.errors import CheckpointError
+from miao.errors import CheckpointError, ConfigError
 from miao.model import AudioDecoder, LevelDistribution, MidiEncoder, ModelConfig
 from miao.training.chunks import Batch, ChunkTable, chunk_tables, draw_phrase, gather, rows_by_note
 from miao.training.losses import am_loss, level_error_db
 
 logger = logging.getLogger(__name__)
+
+_ROLLOUT_CHUNKS = 512  # at once
+_TABLES = ("decoder.voices", "decoder.keep", "decoder.profiles")  # looked up, so not drawn to zero
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class TrainConfig:
     label_smoothing: float = 0.13  # α
     smoothing_form: str = "neighbours"
     previous_noise_levels: float = 1.5  # disturbance of the tokens that a chunk sets out from
+    rollout_every: int = 0  # steps between plays of all notes by the net itself; 0 never, else divides checkpoint_every
+    own_share: float = 0.5  # of chunks set out from the net's own last token, once it has played
+    precision: str = "fp32"  # or "bf16" for the large matrix products
     average_decay: float = 0.999  # of the moving average of the weights
     max_grad_norm: float = 1.0
     checkpoint_every: int = 1000
@@ -58,6 +64,16 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def join_processes() -> bool:
+    """Under torchrun, meet the other processes of the run; whether this is the first of them, or the only one."""
+    if "RANK" not in os.environ:
+        return True
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    torch.set_num_threads(1)  # two processes with threads that wait for each other take the cores from each other
+    return dist.get_rank() == 0
 
 
 class Miao(nn.Module):
@@ -90,21 +106,30 @@ class Trainer:
         voices = np.array([n.voice for n in notes])
         self.by_voice = [np.flatnonzero(voices == v) for v in np.unique(voices)]
         self.chances = [self._chances(table) for table in self.tables]
-        decayed = [p for n, p in self.model.named_parameters() if p.ndim > 1 and not n.endswith(("voices", "keep"))]
-        others = [p for n, p in self.model.named_parameters() if p.ndim <= 1 or n.endswith(("voices", "keep"))]
+        named = list(self.model.named_parameters())
+        decayed = [p for n, p in named if p.ndim > 1 and not n.startswith(_TABLES)]
+        others = [p for n, p in named if p.ndim <= 1 or n.startswith(_TABLES)]
         groups = [
             {"params": decayed, "weight_decay": config.train.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.own: list[np.ndarray] | None = None  # by kind: the net's own token before each chunk, [M, C]
+        if config.train.rollout_every and config.train.checkpoint_every % config.train.rollout_every:
+            raise ConfigError('"train.checkpoint_every" must be a multiple of "train.rollout_every"')
 
     @staticmethod
     def _chances(table: ChunkTable) -> np.ndarray:
-        """Cumulative chance of each row: voices alike, and within a voice late chunks of long notes less often."""
+        """Cumulative chance of each row: of a voice by the root of its notes, and late chunks of long notes less often.
+
+        A drum key has a tenth of a program's notes, all of one pitch: it needs less, but more than a tenth.
+        """
         weight = 1.0 / (1 + table.index)
-        total = np.bincount(table.voice, weights=weight, minlength=int(table.voice.max()) + 1)
-        chance = np.cumsum(weight / total[table.voice])
+        n_voices = int(table.voice.max()) + 1
+        total = np.bincount(table.voice, weights=weight, minlength=n_voices)
+        n_notes = np.bincount(table.voice[np.unique(table.note, return_index=True)[1]], minlength=n_voices)
+        chance = np.cumsum(np.sqrt(n_notes)[table.voice] * weight / total[table.voice])
         return chance / chance[-1]
 
     def draw(self, rng: np.random.Generator) -> list[Batch]:
@@ -125,14 +150,19 @@ class Trainer:
                 some = rng.permutation(len(phrase.rows[table.kind]))[: config.phrase_chunks]
                 rows.append(phrase.rows[table.kind][some])
                 context.append(contexts[window, torch.from_numpy(phrase.tokens[table.kind][some])])
-            batches.append(gather(table, np.concatenate(rows), rng, config.previous_noise_levels, torch.cat(context)))
+            chosen, own = np.concatenate(rows), None
+            if self.own is not None and table.kind != tk.ATTACK:
+                own = np.where(rng.random(len(chosen)) < config.own_share, 1, 0)[:, None] * self.own[table.kind][chosen]
+            batches.append(gather(table, chosen, rng, config.previous_noise_levels, torch.cat(context), own))
         return batches
 
     def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
         """Distributions of all batches, the image of all kinds refined at once (so that batch norm sees them alike)."""
-        started = [self.model.decoder.start(b.kind, b.inputs, is_attack=b.kind == tk.ATTACK) for b in batches]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            started = [self.model.decoder.start(b.kind, b.inputs, is_attack=b.kind == tk.ATTACK) for b in batches]
         sizes = [len(image) for image, _ in started]
-        both = self.model.decoder.finish(torch.cat([i for i, _ in started]), torch.cat([a for _, a in started]))
+        images, anchors = (torch.cat(some).float() for some in zip(*started, strict=True))
+        both = self.model.decoder.finish(images, anchors)
         return [
             LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)
         ]
@@ -144,6 +174,8 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step_number, config)
+        if config.rollout_every and self.step_number and self.step_number % config.rollout_every == 0:
+            self.own = self.rollout()
         batches = self.draw(rng)
         outputs = self.predict(batches)
         losses = [
@@ -165,6 +197,38 @@ class Trainer:
                 for o, b in zip(outputs, batches, strict=True)
             }
         return {"loss/am": float(loss.detach()), **errors}
+
+    def rollout(self) -> list[np.ndarray]:
+        """All notes played by the averaged net from its own tokens, as the engine will; by kind the token that each
+        chunk then sets out from, [M, C].
+
+        Training on these besides the measured ones teaches the net to come back from its own errors (DAgger, Ross et
+        al. 2011). Contexts are zero here.
+        """
+        player = Miao(self.config.model)
+        player.load_state_dict(self.average)
+        decode = decode_with(player.eval())
+        last = np.zeros((len(self.notes), tk.N_CELLS), np.float32)
+        found = [np.zeros((len(t.note), tk.N_CELLS), np.float32) for t in self.tables]
+        for table, own in zip(self.tables, found, strict=True):
+            first = np.unique(table.note, return_index=True)[1]
+            place = np.arange(len(table.note)) - np.repeat(first, np.diff([*first, len(table.note)]))
+            mine = table.note % self.n_processes == self.rank
+            for number in range(int(place.max()) + 1):
+                due = np.flatnonzero((place == number) & mine)
+                for some in np.array_split(due, max(len(due) // _ROLLOUT_CHUNKS, 1)):
+                    own[some] = last[table.note[some]]
+                    levels, _ = decode(
+                        table.kind,
+                        **{name: getattr(table, name)[some] for name in ("voice", "pitch", "velocity", "index", "age")},
+                        previous=own[some],
+                        context=np.zeros((len(some), self.config.model.width), np.float32),
+                    )
+                    last[table.note[some]] = levels[np.arange(len(some)), table.n_valid[some] - 1]
+        if self.n_processes > 1:
+            for own in found:
+                dist.all_reduce(torch.from_numpy(own))
+        return found
 
     @torch.no_grad()
     def _share_gradients(self) -> None:
