@@ -131,6 +131,15 @@ def test_one_seed_is_one_room():
     assert not np.allclose(room_response(8000, 0.5, seed=3), room_response(8000, 0.5, seed=4))
 
 
+def test_the_room_is_the_same_at_every_sample_rate():
+    rates = (22_050, 44_100, 48_000, 96_000)
+    spectra = [np.fft.rfft(room_response(rate, 0.8), rate)[..., 30:9000] for rate in rates]  # bins of 1 Hz
+    for spectrum in spectra[1:]:
+        likeness = np.abs(np.vdot(spectra[0], spectrum)) / (np.linalg.norm(spectra[0]) * np.linalg.norm(spectrum))
+        assert likeness > 0.99
+        assert np.linalg.norm(spectrum) / np.linalg.norm(spectra[0]) == pytest.approx(1, abs=0.02)
+
+
 @pytest.fixture(scope="module")
 def response():
     return room_response(RATE)
@@ -149,7 +158,7 @@ def decay_seconds(response, hz):
 def test_the_room_decays_as_asked_and_sooner_in_the_treble(response):
     assert decay_seconds(response, 1000) == pytest.approx(1.6, abs=0.1)
     assert decay_seconds(response, 8000) == pytest.approx(0.48 * 1.6, abs=0.15)
-    assert decay_seconds(response, 125) == pytest.approx(1.1 * 1.6, abs=0.15)
+    assert decay_seconds(response, 125) == pytest.approx(1.1 * 1.6, abs=0.2)  # few waves fit into so low an octave
     assert decay_seconds(room_response(RATE, 0.8), 1000) == pytest.approx(0.8, abs=0.1)
 
 
@@ -158,11 +167,15 @@ def test_the_room_is_silent_before_its_predelay_and_faded_at_its_end(response):
     assert np.abs(response[..., -2000:]).max() < 1e-5 * np.abs(response).max()
 
 
-def test_a_send_of_one_gives_as_much_room_as_sound(response):
-    np.testing.assert_allclose(np.sum(response**2, axis=(1, 2)), 1, rtol=1e-5)
-    sent = noise(6)
+def test_a_send_of_one_gives_as_much_room_as_sound():
+    def in_band(sound):
+        spectrum = np.fft.rfft(sound, axis=-1)
+        hz = np.fft.rfftfreq(sound.shape[-1], 1 / RATE)
+        return np.fft.irfft(spectrum * ((hz > 200) & (hz < 2000)), sound.shape[-1])
+
+    sent = in_band(noise(6)).astype(np.float32)
     heard = Room(RATE).process(sent)[:, 2 * RATE:]
-    np.testing.assert_allclose(np.std(heard, axis=1), 1, rtol=0.1)
+    np.testing.assert_allclose(np.std(heard, axis=1), np.std(sent, axis=1), rtol=0.1)
 
 
 def test_echoes_are_dense_from_80_ms_on(response):

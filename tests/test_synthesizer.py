@@ -68,7 +68,36 @@ def test_the_stream_is_the_whole(synthesizer, song):
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole.samples)
 
 
-def test_the_stream_speaks_before_the_end_is_known(synthesizer, song, monkeypatch):
+def test_reading_ahead_changes_nothing_and_stops_when_asked_to():
+    made = []
+
+    def numbers():
+        try:
+            for i in range(1000):
+                made.append(i)
+                yield i
+        finally:
+            made.append("closed")
+
+    assert list(synthesizer_module.ahead(range(50))) == list(range(50))
+    source = synthesizer_module.ahead(numbers())
+    assert next(source) == 0
+    source.close()
+    assert made[-1] == "closed" and len(made) < 10
+
+
+def test_what_goes_wrong_ahead_goes_wrong_here():
+    def broken():
+        yield 1
+        raise ScoreError("the score is broken")
+
+    source = synthesizer_module.ahead(broken())
+    assert next(source) == 1
+    with pytest.raises(ScoreError, match="broken"):
+        next(source)
+
+
+def test_the_stream_speaks_before_the_end_is_known(synthesizer, midi, monkeypatch):
     asked = []
 
     def watched(*arguments, **settings):
@@ -77,7 +106,8 @@ def test_the_stream_speaks_before_the_end_is_known(synthesizer, song, monkeypatc
             yield block
 
     monkeypatch.setattr(synthesizer_module, "stream_stems", watched)
-    assert next(stream(synthesizer, song)).any() and len(asked) == 1
+    long = midi({"notes": [note(0, 60)]})  # 24 blocks
+    assert next(stream(synthesizer, long)).any() and len(asked) < 10
 
 
 @pytest.mark.parametrize("n", [1000, 30_011])

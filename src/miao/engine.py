@@ -36,6 +36,8 @@ _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES = (42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81)
 _CHOKES = {key: group for group in (_HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES) for key in group}
+_KNOWN_CHUNKS = 4096  # written ones that are kept, 10 kB each
+_SAME_SECONDS = 1e-5  # lengths of notes that differ by less are the same
 _ENCODED_AT_ONCE = 4  # windows; more would cost memory and gain nothing
 
 
@@ -139,11 +141,17 @@ class _Sounding:
     phase: float = 0.0  # cycles at times[0]
     kind: int = tk.ATTACK
     index: int = 0
+    n_held: int = 0  # tokens until it is let go
     next_chunk: float = 0.0  # when the next chunk starts
     last: NDArray = field(default_factory=lambda: np.zeros(tk.N_CELLS, np.float32))
     loudest: float = 0.0
     cut_at: float = np.inf  # from here on it fades
     is_written: bool = False  # its last token is known
+
+    def key(self) -> tuple:
+        """What decides the next chunk where a note stands by itself: all that was decided before follows from it."""
+        age = round((self.next_chunk - self.start) / _SAME_SECONDS)
+        return self.kind, self.voice, self.pitch, self.velocity, self.index, self.n_held, age
 
     def take(self, levels: NDArray, loudest: float, at_end: float) -> None:
         """Add a decoded chunk [a, C] and work out which chunk comes next, if any.
@@ -162,6 +170,7 @@ class _Sounding:
             if self.damp < end:
                 n = max(int(np.ceil((self.damp - self.next_chunk) / step - 1e-6)), 1)
                 levels, times = levels[:n], times[:n]
+            self.n_held += len(levels)
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN
             is_faded = np.isinf(self.damp) and end - self.start >= DRUM_SECONDS
@@ -207,6 +216,9 @@ class _Performance:
         self.next_note = [0] * len(self.tracks)
         self.sounding: list[_Sounding] = []
         self.contexts: dict[tuple[int, int], NDArray] = {}
+        # where nothing but the note itself decides how it sounds, the same note sounds the same again
+        self.is_repeating = bank.encode is None and not variation
+        self.known: dict[tuple, tuple[NDArray[np.float32], float, float]] = {}
         self.n_left_out = 0
 
     @property
@@ -266,6 +278,22 @@ class _Performance:
                     self._decode(kind, group[first : first + 512])
 
     def _decode(self, kind: int, notes: list[_Sounding]) -> None:
+        """Have the next chunks of some notes written; those that were written before are only looked up."""
+        if not self.is_repeating:
+            for note, chunk in zip(notes, self._written(kind, notes), strict=True):
+                note.take(*chunk)
+            return
+        keys = [note.key() for note in notes]
+        new = {key: note for key, note in zip(keys, notes, strict=True) if key not in self.known}
+        if new:
+            self.known.update(zip(new, self._written(kind, list(new.values())), strict=True))
+        for note, key in zip(notes, keys, strict=True):
+            note.take(*self.known[key])
+        for key in list(self.known)[: max(len(self.known) - _KNOWN_CHUNKS, 0)]:
+            del self.known[key]
+
+    def _written(self, kind: int, notes: list[_Sounding]) -> list[tuple[NDArray[np.float32], float, float]]:
+        """For each note its next chunk [a, C], the highest level in it and in its last quarter."""
         expected, spread = self.bank.decode(
             kind,
             voice=np.array([n.voice for n in notes], np.int64),
@@ -280,9 +308,8 @@ class _Performance:
             sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
             expected = np.where(expected >= 0.5, expected + _SPREAD_TO_DEVIATION * spread * sway, expected)
         highest = expected[:, :, : tk.PITCH_CELL].max(axis=2)  # [B, a]
-        loudest, at_end = highest.max(axis=1), highest[:, -8:].max(axis=1)
-        for note, levels, loud, quiet in zip(notes, expected, loudest.tolist(), at_end.tolist(), strict=True):
-            note.take(levels, loud, quiet)
+        loudest, at_end = highest.max(axis=1).tolist(), highest[:, -8:].max(axis=1).tolist()
+        return [(chunk.copy(), loud, quiet) for chunk, loud, quiet in zip(expected, loudest, at_end, strict=True)]
 
     def _context(self, notes: list[_Sounding]) -> NDArray[np.float32]:
         """The encoder's tokens for chunks that start now, [B, D]; windows are encoded when first asked for."""

@@ -1,6 +1,7 @@
 """From stems to a stereo mix: the gain of each track over time, and the room they all stand in."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ N_REFLECTIONS = 24  # of each speaker to each ear
 BAND_HZ = np.array([63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000])
 BAND_DECAYS = np.array([0.95, 1.1, 1.12, 1.06, 1.0, 0.88, 0.7, 0.48, 0.3])
 BAND_LEVELS_DB = np.array([-9, -3, 0, 0, 0, 0, -1, -3, -7])
+REFERENCE_BAND_HZ = (200, 2000)  # where the room is as loud as what is sent: that music has at any sample rate
 
 
 def pan_gains(pan: np.ndarray | float) -> np.ndarray:
@@ -50,7 +52,7 @@ def track_gains(controls: Mapping[str, Curve], start_sample: int, n_samples: int
     value = {name: controls[name].at(at) if name in controls else np.full(len(at), DEFAULTS[name]) for name in DEFAULTS}
     steps = value["volume"] ** 2 * value["expression"] ** 2 * pan_gains(value["pan"])  # [2, knots - 1]
     if not len(inside):
-        return np.repeat(steps.astype(np.float32), n_samples, axis=1)
+        return np.broadcast_to(steps.astype(np.float32), (2, n_samples))  # without memory, and quick to multiply by
     begins = first + np.arange(n_samples)
     areas = np.concatenate([np.zeros((2, 1)), np.cumsum(steps * np.diff(knots), axis=1)], axis=1)  # integral at knots
     means = [(np.interp(begins + span, knots, area) - np.interp(begins, knots, area)) / span for area in areas]
@@ -60,22 +62,24 @@ def track_gains(controls: Mapping[str, Curve], start_sample: int, n_samples: int
 def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) -> np.ndarray:
     """The room's impulse responses [2 ears, 2 speakers, S] float32; rt60_seconds is the time to fall 60 dB at 1 kHz.
 
-    White noise on both speakers comes back as loud as it went in, i.e. a send of 1 gives as much room as sound.
+    From 200 to 2000 Hz noise on both speakers comes back as loud as it went in, i.e. a send of 1 gives as much room as
+    sound.
     """
     rng = np.random.default_rng(seed)
     n = int((PREDELAY_SECONDS + 1.25 * rt60_seconds) * sample_rate)
-    n_fft = _fast_size(n)
-    hz = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    hz = np.fft.rfftfreq(n, 1 / sample_rate)
     seconds = np.arange(n) / sample_rate - PREDELAY_SECONDS
-    # diffuse tail: Gaussian noise in octave bands with cos^2 flanks, each with its own decay
-    noise = np.fft.rfft(rng.standard_normal((2, 2, n_fft), dtype=np.float32))
+    # diffuse tail: Gaussian noise in octave bands with cos^2 flanks, each with its own decay; drawn from the lowest
+    # frequency upwards, so that the room is the same at every sample rate
+    drawn = [source.standard_normal((len(hz), 2), np.float32) for source in rng.spawn(4)]
+    noise = n * np.stack([draw[:, 0] + 1j * draw[:, 1] for draw in drawn]).reshape(2, 2, -1)
     octave = np.interp(np.log2(np.maximum(hz, 1)), np.log2(BAND_HZ), np.arange(len(BAND_HZ)))
     octave[hz < 30] = -1  # nothing below hearing
     tail = np.zeros((2, 2, n), np.float32)
     for band, (decay, level) in enumerate(zip(BAND_DECAYS, BAND_LEVELS_DB, strict=True)):
         flanks = np.cos(np.pi / 2 * np.minimum(np.abs(octave - band), 1)).astype(np.float32)
         envelope = 10 ** (level / 20 - 3 * seconds / (decay * rt60_seconds))
-        tail += np.fft.irfft(noise * flanks, n_fft)[..., :n] * envelope.astype(np.float32)
+        tail += np.fft.irfft(noise * flanks, n) * envelope.astype(np.float32)
     rise = np.clip(seconds / BUILD_UP_SECONDS, 0, 1)
     fall = np.clip((n - np.arange(n)) / (0.2 * n), 0, 1)
     tail *= (np.sin(np.pi / 2 * rise) * np.sin(np.pi / 2 * fall) ** 2 * (seconds >= 0)).astype(np.float32)
@@ -92,7 +96,9 @@ def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) ->
     reflections = np.apply_along_axis(np.convolve, -1, reflections, wall, "same").astype(np.float32)
     reflections *= np.sqrt(0.25 * np.sum(tail**2) / np.sum(reflections**2))  # a fifth of the whole
     response = tail + reflections
-    return response / np.sqrt(np.sum(response**2, axis=(1, 2), keepdims=True))
+    in_band = (hz >= REFERENCE_BAND_HZ[0]) & (hz <= REFERENCE_BAND_HZ[1])
+    power = np.square(np.abs(np.fft.rfft(response)[..., in_band])).mean(axis=2).sum(axis=1)  # of each ear
+    return response / np.sqrt(power).astype(np.float32)[:, None, None]
 
 
 class Room:
@@ -109,14 +115,9 @@ class Room:
 
     def __init__(self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0,
                  partition_samples: int = 16384) -> None:
-        response = room_response(sample_rate, rt60_seconds, seed)
-        self.n_tail = response.shape[-1] - 1
         self._size = size = partition_samples
-        n_parts = -(-response.shape[-1] // size)
-        padded = np.zeros((2, 2, n_parts * size), np.float32)
-        padded[..., :response.shape[-1]] = response
-        parts = padded.reshape(2, 2, n_parts, size).transpose(2, 0, 1, 3)
-        self._parts = np.fft.rfft(parts, 2 * size).astype(np.complex64)  # [parts, ears, speakers, bins]
+        self._parts, self.n_tail = _partitions(sample_rate, rt60_seconds, seed, size)
+        n_parts = len(self._parts)
         self._past = np.zeros((n_parts, 2, size + 1), np.complex64)  # ring of spectra: what was sent, by partition
         self._at = 0  # where in the ring the partition goes that is being filled
         self._filling = np.zeros((2, size), np.float32)
@@ -170,6 +171,12 @@ class Room:
         self._n_filled = 0
 
 
-def _fast_size(n: int) -> int:
-    """The smallest 2^a 3^b 5^c (a > 0) that is not below n: numpy's FFT is quick there."""
-    return min(2**a * 3**b * 5**c for a in range(1, 25) for b in range(4) for c in range(4) if 2**a * 3**b * 5**c >= n)
+@lru_cache(maxsize=4)
+def _partitions(sample_rate: int, rt60_seconds: float, seed: int, size: int) -> tuple[np.ndarray, int]:
+    """Spectra of a room's response in partitions, [parts, ears, speakers, size + 1], and how long it sounds on."""
+    response = room_response(sample_rate, rt60_seconds, seed)
+    n_parts = -(-response.shape[-1] // size)
+    padded = np.zeros((2, 2, n_parts * size), np.float32)
+    padded[..., :response.shape[-1]] = response
+    parts = padded.reshape(2, 2, n_parts, size).transpose(2, 0, 1, 3)
+    return np.fft.rfft(parts, 2 * size).astype(np.complex64), response.shape[-1] - 1

@@ -6,14 +6,16 @@ over the mix, which `render` keeps in memory and `render_file` in an unnamed tem
 needs no more memory than a minute.
 """
 
+import queue
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import numpy as np
 
@@ -24,10 +26,9 @@ from miao.master import Limiter, Loudness
 from miao.mix import Room, track_gains
 from miao.score import Curve, Score, Track, TrackSummary, read_score
 
+STREAM_GAIN_DB = 14.0  # from the mixing desk, as nothing is known of the song yet; most want 13 to 24 dB for -16 LUFS
 CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
-# General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound: `room_response` is scaled for white
-# noise, and music, which lies where rooms ring longest, comes back 7 dB louder than that
-ROOM_LEVEL = 0.22
+ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound
 FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
 SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
 METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
@@ -90,7 +91,8 @@ class Synthesizer:
         return cls(Bank.load(name))
 
     def stream(self, score: Source, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0,
-               gain_db: float = 0.0, start: float = 0.0, end: float | None = None) -> Iterator[np.ndarray]:
+               gain_db: float = STREAM_GAIN_DB, start: float = 0.0, end: float | None = None
+               ) -> Iterator[np.ndarray]:
         """The mix block by block, f4[2, n], as soon as it is known: with a fixed gain and the limiter at -1 dBTP."""
         score = _prepared(score, sample_rate, variation, start, end, gain_db)
         blocks = self._blocks(score, False, sample_rate, seed, variation, start, end)
@@ -150,7 +152,7 @@ class Synthesizer:
             if str(path) == "-":
                 files.enter_context(writer)
             finished = _Levels(sample_rate)  # measured again, as the limiter may have changed it
-            for rows in _mastered(blocks, min(wished, allowed), limiter):
+            for rows in ahead(_mastered(blocks, min(wished, allowed), limiter)):
                 mix = rows.sum(axis=0)
                 finished.add(mix[None])
                 writer.write(mix)
@@ -170,7 +172,7 @@ class Synthesizer:
         Raises: MiaoError at the end if nothing sounded.
         """
         stems = stream_stems(self.bank, score, sample_rate=sample_rate, seed=seed, variation=variation)
-        blocks = _mixed(stems, score.tracks, sample_rate, with_stems)
+        blocks = ahead(_mixed(ahead(stems), score.tracks, sample_rate, with_stems))
         if end is None or end >= score.duration:
             blocks = _trimmed(blocks)
         is_silent = True
@@ -200,6 +202,49 @@ def _prepared(source: Source, sample_rate: int, variation: float, start: float, 
     return score
 
 
+T = TypeVar("T")
+
+
+def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
+    """The same items, made on a thread of their own up to ``n`` of them ahead; what goes wrong there goes wrong here.
+
+    NumPy and the nets let other threads run while they work, so that stages behind each other share the cores.
+    """
+    waiting: queue.Queue = queue.Queue(n)
+    is_wanted = True
+
+    def offer(entry: tuple[bool, object]) -> None:
+        while is_wanted:
+            with suppress(queue.Full):
+                return waiting.put(entry, timeout=0.1)
+
+    def work() -> None:
+        try:
+            with closing(iter(items)) if hasattr(items, "close") else nullcontext(items) as source:
+                for item in source:
+                    offer((True, item))
+                    if not is_wanted:
+                        return
+            offer((False, None))
+        except BaseException as error:  # KeyboardInterrupt too: whoever waits must hear of it
+            offer((False, error))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        while True:
+            is_item, value = waiting.get()
+            if is_item:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        is_wanted = False
+        worker.join()
+
+
 def _mixed(blocks: Iterator[Block], tracks: tuple[Track, ...], sample_rate: int, with_stems: bool
            ) -> Iterator[np.ndarray]:
     """Each track behind its fader, and the room; goes on until the room is silent."""
@@ -213,7 +258,8 @@ def _mixed(blocks: Iterator[Block], tracks: tuple[Track, ...], sample_rate: int,
             if stem.any():  # most tracks rest most of the time
                 line = stem * track_gains(track.controls, block.start_sample, n, sample_rate)
                 rows[i if with_stems else 0] += line
-                sent += np.float32(ROOM_LEVEL) * line * track_gains(send, block.start_sample, n, sample_rate)
+                line *= np.float32(ROOM_LEVEL) * track_gains(send, block.start_sample, n, sample_rate)
+                sent += line
         rows[-1] += room.process(sent)
         yield rows
     tail = room.tail()
