@@ -278,6 +278,7 @@ def miao(show_version: Annotated[bool, typer.Option("--version", callback=_versi
 
 def main() -> None:
     """The command `miao`."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our threads share the cores; BLAS's own would wait by spinning
     logging.basicConfig(format="miao: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go then, too
     app(prog_name="miao")

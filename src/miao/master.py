@@ -157,7 +157,7 @@ class Limiter:
             self._between.skip(samples)
             self._last_between = 0.0  # anything below the ceiling
             return None
-        between = self._between(samples)
+        between = self._between(samples, self._safe_peak)
         before = np.concatenate([[self._last_between], between[:-1]])
         self._last_between = between[-1]
         peak = np.maximum(np.maximum(between, before), np.abs(at).max(axis=0)).astype(np.float64)
@@ -196,15 +196,28 @@ class _Between:
             matrix[place:place + kernels.shape[1], :, place] = kernels.T
         self._matrix = matrix.reshape(len(matrix), -1)
 
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """f4[n] of f4[channels, n]."""
+    def __call__(self, samples: np.ndarray, safe_peak: float = 0.0) -> np.ndarray:
+        """f4[n] of f4[channels, n]; 0 where all samples around are below `safe_peak`, which is then not looked into."""
         n = samples.shape[1]
         filling = np.zeros((len(samples), -n % ROW_SAMPLES), np.float32)
         line = np.concatenate([self.past, samples, filling], axis=1, dtype=np.float32)
         self.skip(samples)
         rows = np.lib.stride_tricks.sliding_window_view(line, len(self._matrix), axis=1)[:, ::ROW_SAMPLES]
-        points = np.abs(rows @ self._matrix).reshape(*rows.shape[:2], -1, ROW_SAMPLES)
-        return points.max(axis=2).max(axis=0).reshape(-1)[:n]
+        highest = np.zeros((rows.shape[1], ROW_SAMPLES), np.float32)
+        if safe_peak:
+            cells = np.abs(np.pad(line, ((0, 0), (0, -line.shape[1] % ROW_SAMPLES)))).max(axis=0)
+            cells = cells.reshape(-1, ROW_SAMPLES).max(axis=1)  # a row reaches into as many as it has samples / 32
+            reach = -(-len(self._matrix) // ROW_SAMPLES)
+            padded = np.pad(cells, (0, reach))
+            matters = np.flatnonzero(_running_max(padded, reach)[:len(highest)] >= safe_peak)
+        else:
+            matters = np.arange(len(highest))
+        for channel in rows:
+            points = np.abs(channel[matters] @ self._matrix)
+            points = points.reshape(len(matters), self._matrix.shape[1] // ROW_SAMPLES, ROW_SAMPLES)
+            for kernel in range(points.shape[1]):  # the maximum over an inner axis is ten times slower
+                highest[matters] = np.maximum(highest[matters], points[:, kernel])
+        return highest.reshape(-1)[:n]
 
     def skip(self, samples: np.ndarray) -> None:
         """Goes on as if it had been asked about `samples`."""
