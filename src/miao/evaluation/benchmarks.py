@@ -1,0 +1,353 @@
+"""Benchmarks: the scores and recordings that systems are compared on, rebuilt by one command from what can be had.
+
+| name | version | scores | sound |
+|---|---|---|---|
+| gm-heldout | 1 | Freedoom's test part, OpenMSX, PianoBooster | the SoundFont that the bank was learnt from, dry |
+| gm-othersource | 1 | the same | an unrelated SoundFont, dry |
+| recordings | 1 | aligned with the sound, or transcribed from it | real piano, violin, drums, quartet |
+| dissonant | 1 | made by rule, from triads to clusters and quarter tones | a SoundFont, dry |
+
+None of it is ever trained on. A benchmark is a folder: manifest.json and, for each piece, <split>/<piece>/ with score.mid,
+mix.flac, stems/NN.flac (one for each track of the score, behind its faders) and piece.json. Of each song there is an
+excerpt of 30 s, unless said otherwise, from 15 s on if there is that much; what sounds on is cut off 1.5 s later. A piece
+appears whole or not at all, and pieces that are there are kept, so that a build goes on where it stopped. Whatever was
+found and left out stands in the manifest under "skipped", with the reason.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.audio import Audio, read_audio
+from miao.errors import ConfigError, DataError, MiaoError
+from miao.evaluation.sampler import Sampler, file_checksum
+from miao.score import Score, read_score, write_score
+from miao.spectrum import SAMPLE_RATE
+
+VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1}
+SPLIT = "test"
+EXCERPT_START = 15.0  # seconds
+EXCERPT_SECONDS = 30.0
+TAIL_SECONDS = 1.5
+PEAK = 0.9  # of the loudest stem or the mix
+SUFFIXES = (".mid", ".midi", ".rmi")
+_SILENT = 1e-5
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Scores that may be on this machine."""
+
+    name: str
+    places: tuple[str, ...]  # folders below a root
+    licence: str
+    origin: str
+
+
+SONGS = (
+    Collection("freedoom", ("midi/freedoom/test", "freedoom/test", "test"), "BSD-3-Clause",
+               "the test part of the music of Freedoom, https://freedoom.github.io"),
+    Collection("openmsx", ("openmsx", "baseset/openmsx", "usr/share/games/openttd/baseset/openmsx"), "GPL-2",
+               "OpenMSX, Debian package openttd-openmsx"),
+    Collection("pianobooster", ("pianobooster", "usr/share/games/pianobooster/music",
+                                "usr/share/games/pianobooster/BoosterMusicBooks"), "GPL-3",
+               "music books of PianoBooster, Debian package pianobooster"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Material:
+    """A piece before it is written down."""
+
+    score: Score
+    seconds: float  # of sound
+    audio: Audio | None = None  # None: a SoundFont is to play it
+    stems: tuple[Audio, ...] = ()
+    notes_from: str = "score"  # or "alignment", "transcription"
+    bandwidth_hz: float = SAMPLE_RATE / 2
+    facts: tuple[tuple[str, float], ...] = ()  # further numbers, such as the roughness
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A piece to be made."""
+
+    name: str
+    group: str  # what results are put together by: a collection, an instrument, a kind of harmony
+    origin: str  # the file
+    read: Callable[[], Material]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a benchmark; paths are relative to the benchmark's folder."""
+
+    name: str
+    group: str
+    split: str
+    origin: str
+    seconds: float
+    n_notes: int
+    score: str
+    mix: str
+    stems: tuple[str, ...]
+    notes_from: str
+    bandwidth_hz: float
+    facts: dict[str, float]
+    checksum: str  # SHA-256 over its files
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that has been built."""
+
+    folder: Path
+    name: str
+    version: int
+    source: Path | None  # the SoundFont it was played by
+    pieces: tuple[Piece, ...]
+    manifest: dict
+
+
+def load_benchmark(folder: Path, split: str = SPLIT) -> Benchmark:
+    """The benchmark in a folder. Raises: DataError that names the first missing or changed file; ConfigError."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise DataError(f"{path} is not there; build it with `miao data benchmark NAME -o {folder}`")
+    try:
+        manifest = json.loads(path.read_text())
+        pieces = tuple(Piece(**{**p, "stems": tuple(p["stems"])}) for p in manifest["pieces"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the manifest of a benchmark ({error}); build it again") from None
+    splits = sorted({piece.split for piece in pieces})
+    if split not in splits:
+        raise ConfigError(f"{folder}: has no split {split}; there is {', '.join(splits) or 'none'}")
+    chosen = tuple(piece for piece in pieces if piece.split == split)
+    for piece in chosen:
+        for name in files_of(piece):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder / name} is missing; build the benchmark again, it makes what is not there")
+        if _checksum(folder, files_of(piece)) != piece.checksum:
+            raise DataError(f"{folder / piece.mix}: the files of {piece.name} have changed; remove their folder and "
+                            "build the benchmark again")  # fmt: skip
+    source = manifest["settings"].get("soundfont_path")
+    return Benchmark(folder, manifest["name"], manifest["version"], source and Path(source), chosen, manifest)
+
+
+def files_of(piece: Piece) -> tuple[str, ...]:
+    """The files that a piece consists of."""
+    return (piece.score, piece.mix, *piece.stems)
+
+
+def load_sound(folder: Path, piece: Piece) -> tuple[Score, NDArray[np.float32], NDArray[np.float32] | None]:
+    """Score, mix [2, S] and stems [tracks, 2, S] (or None) of a piece."""
+    mix = read_audio(folder / piece.mix).samples
+    stems = np.stack([read_audio(folder / name).samples for name in piece.stems]) if piece.stems else None
+    return read_score(folder / piece.score), mix, stems
+
+
+# building
+
+
+def build(name: str, folder: Path, roots: list[Path], soundfont: Path | None, *, seconds: float = EXCERPT_SECONDS,
+          limit: int | None = None, jobs: int = 1) -> Iterator[float]:
+    """Make a benchmark, or what is missing of it; yields how much of it is done.
+
+    roots      folders that collections and recordings are looked for in, before the places that packages install to
+    soundfont  what plays it; recordings need none
+    seconds    of each piece; 0 takes it whole
+    limit      only the first pieces of each group
+
+    Raises: ConfigError, or DataError if nothing is found or the folder holds something else.
+    """
+    from joblib import Parallel, delayed
+
+    if name not in VERSIONS:
+        raise ConfigError(f"no benchmark {name}; there are {', '.join(VERSIONS)}")
+    if name == "recordings":
+        soundfont = None
+    elif soundfont is None:
+        raise ConfigError(f"{name} is played by a SoundFont; say which by --soundfont FILE.sf2")
+    else:
+        Sampler(soundfont)  # fails here, in one line, rather than in a process
+    settings = {
+        "benchmark": name, "version": VERSIONS[name], "seconds": seconds, "start": EXCERPT_START, "tail": TAIL_SECONDS,
+        "soundfont": soundfont and soundfont.name, "soundfont_checksum": soundfont and file_checksum(soundfont),
+    }  # fmt: skip
+    _check_folder(folder, settings)
+    plans, made_of, skipped = plan(name, roots, seconds)
+    plans = [p for p in plans if limit is None or [q for q in plans if q.group == p.group].index(p) < limit]
+    if not plans:
+        raise DataError(f"{name}: nothing to make it of in {', '.join(map(str, roots)) or 'the usual places'}: "
+                        + "; ".join(s["reason"] for s in skipped))  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    work = (delayed(_make)(p, folder, settings, soundfont) for p in plans)
+    records: dict[str, dict] = {}
+    for number, record in enumerate(Parallel(jobs, return_as="generator")(work), start=1):
+        records[record["name"]] = record
+        yield number / len(plans)
+    pieces = [records[p.name] for p in plans if "reason" not in records[p.name]]
+    skipped += [records[p.name] for p in plans if "reason" in records[p.name]]
+    if not pieces:
+        raise DataError(f"{name}: no piece could be made; the first reason: {skipped[0]['reason']}")
+    groups = sorted({piece["group"] for piece in pieces})
+    minutes = {g: round(sum(p["seconds"] for p in pieces if p["group"] == g) / 60, 2) for g in groups}
+    manifest = {
+        "format": _FORMAT, "name": name, "version": VERSIONS[name], "made_of": made_of,
+        "settings": {**settings, "limit": limit, "soundfont_path": soundfont and str(soundfont.resolve())},
+        "minutes": minutes, "pieces": pieces, "skipped": skipped,
+    }  # fmt: skip
+    write_json(folder / "manifest.json", manifest)
+
+
+def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+    """What a benchmark is to be made of: pieces, their origins with licences, and what is left out and why."""
+    if name == "recordings":
+        from miao.evaluation.recordings import plan_recordings
+
+        return plan_recordings(roots, seconds)
+    if name == "dissonant":
+        from miao.evaluation.dissonant import plan_dissonant
+
+        return plan_dissonant()
+    plans: list[Plan] = []
+    made_of, skipped = [], []
+    contents: dict[str, str] = {}
+    for collection in SONGS:
+        place = found_place(roots, collection.places)
+        if place is None:
+            skipped.append({"name": collection.name, "reason": f"{collection.name} is not there ({collection.origin})"})
+            continue
+        paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+        made_of.append({**asdict(collection), "places": str(place), "n_files": len(paths)})
+        for path in paths:
+            piece = f"{collection.name}-{path.stem}"
+            twin = contents.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), piece)
+            if twin != piece:
+                skipped.append({"name": piece, "reason": f"{path.name} holds the same bytes as {twin}"})
+            else:
+                plans.append(Plan(piece, collection.name, path.name, partial(read_song, path, seconds)))
+    return plans, made_of, skipped
+
+
+def found_place(roots: list[Path], places: tuple[str, ...]) -> Path | None:
+    """The first of these folders below one of the roots, or below the root of the system."""
+    for root in (*roots, Path("/")):
+        for place in places:
+            if (root / place).is_dir() and (root != Path("/") or place.startswith("usr/")):
+                return root / place
+    return None
+
+
+def read_song(path: Path, seconds: float) -> Material:
+    """An excerpt of a MIDI file. Raises: ScoreError if there is nothing in it."""
+    score = read_score(path)
+    start = min(EXCERPT_START, max(0.0, score.duration - seconds)) if seconds else 0.0
+    part = excerpt(score, start, seconds or score.duration)
+    return Material(part, (seconds or score.duration) + TAIL_SECONDS)
+
+
+def excerpt(score: Score, start: float, seconds: float) -> Score:
+    """The notes that start within, none of them held beyond its end."""
+    part = score.between(start, start + seconds)
+    tracks = []
+    for track in part.tracks:
+        notes = track.notes.copy()
+        for name in ("end", "damp"):
+            notes[name] = np.minimum(notes[name], seconds)
+        tracks.append(replace(track, notes=notes))
+    return replace(part, tracks=tuple(tracks), duration=min(part.duration, seconds))
+
+
+def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -> dict:
+    """One piece in its folder; its record, or the reason why there is none."""
+    target = folder / SPLIT / planned.name
+    done = target / "piece.json"
+    if done.is_file():
+        return json.loads(done.read_text())["piece"]
+    about = {"name": planned.name, "group": planned.group, "origin": planned.origin}
+    part = folder / SPLIT / f".{planned.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        material = planned.read()
+        if not material.score.tracks:
+            return {**about, "reason": f"{planned.origin}: no note in the excerpt"}
+        part.mkdir(parents=True)
+        write_score(material.score, part / "score.mid")
+        score = read_score(part / "score.mid")
+        mix, stems = _sound(material, score, soundfont)
+        peak = float(max(np.abs(mix).max(initial=0.0), *(np.abs(stem).max(initial=0.0) for stem in stems)))
+        if peak < _SILENT:
+            return {**about, "reason": f"{planned.origin}: nothing is heard in the excerpt"}
+        gain = np.float32(PEAK / peak)
+        (part / "stems").mkdir()
+        names = [f"stems/{number:02d}.flac" for number in range(1, len(stems) + 1)]
+        for file, sound in zip(["mix.flac", *names], [mix, *stems], strict=True):
+            Audio(sound * gain, SAMPLE_RATE).save(part / file, subtype="24")
+        inside = f"{SPLIT}/{planned.name}"
+        piece = Piece(
+            **about, split=SPLIT, seconds=mix.shape[1] / SAMPLE_RATE, n_notes=score.n_notes,
+            score=f"{inside}/score.mid", mix=f"{inside}/mix.flac", stems=tuple(f"{inside}/{n}" for n in names),
+            notes_from=material.notes_from, bandwidth_hz=material.bandwidth_hz,
+            facts=dict(material.facts) | {"gain_db": round(20 * float(np.log10(gain)), 2)},
+            checksum=_checksum(part, ("score.mid", "mix.flac", *names)),
+        )  # fmt: skip
+        write_json(part / "piece.json", {"settings": settings, "piece": asdict(piece)})
+        os.replace(part, target)
+        return asdict(piece)
+    except MiaoError as error:
+        return {**about, "reason": str(error)}
+    except OSError as error:
+        raise DataError(f"{part}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[NDArray, list[NDArray]]:
+    """Mix and stems of a piece, [2, S] each."""
+    if material.audio is None:
+        assert soundfont is not None
+        stems = Sampler(soundfont).stems(score, material.seconds)
+        return stems.sum(axis=0), list(stems)
+    sounds = [np.broadcast_to(a.samples, (2, a.samples.shape[1])) for a in (material.audio, *material.stems)]
+    alone = sounds[:1] if len(score.tracks) == 1 else []
+    return sounds[0], sounds[1:] or alone
+
+
+def _checksum(folder: Path, names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_folder(folder: Path, settings: dict) -> None:
+    """Raises: DataError if pieces there were made with other settings."""
+    for path in sorted(folder.glob("*/*/piece.json")):
+        theirs = json.loads(path.read_text())["settings"]
+        for key, value in settings.items():
+            if theirs.get(key) != value:
+                raise DataError(f"{folder} holds a benchmark with {key} {theirs.get(key)}, not {value}; use another "
+                                "folder")  # fmt: skip
+        return
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

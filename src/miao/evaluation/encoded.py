@@ -1,0 +1,166 @@
+"""The round trip of whole scores: every note measured into audio tokens and played back by the engine, without any net.
+
+What a sound bank plays can be taken apart, so it is measured note by note: each note of a track is rendered alone as
+the source plays it, analysed, and played at its place by the engine that plays banks, with the track's bends and faders.
+What this loses no model over these tokens can win back: it is the ceiling of all of them.
+
+Notes are measured once for each voice, pitch and velocity, and for each length within 9 %; the held part of a note comes
+from the longest of its lengths, its release from the nearest. Where notes sound together, as in recordings, there is
+nothing to measure them from.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import tokens as tk
+from miao.analysis import analyse_note
+from miao.bank import Bank
+from miao.datasets.notes import choose_kind
+from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.roundtrip import fitted_table
+from miao.score import Track
+from miao.voices import (
+    MODES,
+    N_PITCHES,
+    N_VOICES,
+    VoiceTable,
+    balance_of,
+    drum_voice,
+    is_drum_voice,
+    pitch_hz,
+    program_voice,
+)
+
+LENGTHS_PER_OCTAVE = 8
+DRUM_HOLD_SECONDS = 4.0  # drums ring on, whatever the key does
+LONGEST_SECONDS = 20.0  # of a held note; what sounds on after that is the last chunk
+_SILENT = 1e-5  # amplitude below which the sound bank has nothing there
+_CHUNK_SECONDS = [tk.CHUNK_STEPS * step for step in tk.STEP_SECONDS]
+
+
+@dataclass(frozen=True)
+class _Note:
+    """One note to be measured."""
+
+    program: int  # of drums, the kit
+    is_drum: bool
+    pitch: int
+    velocity: int
+    hold_seconds: float
+
+    @property
+    def voice(self) -> int:
+        return drum_voice(self.pitch) if self.is_drum else program_voice(self.program)
+
+
+Takes = dict[tuple[int, int], list[tuple[int, tk.NoteTokens]]]
+"""The measured notes of each (voice, pitch): velocity and tokens."""
+
+
+def encoded_track(font: SoundFont, track: Track) -> Bank:
+    """A bank that plays the measured notes of this track instead of predicting them."""
+    takes: Takes = defaultdict(list)
+    rows: dict[tuple[int, int], _Row] = {}
+    for note in notes_to_measure(track):
+        place = note.voice, note.pitch
+        sound = _rendered(font, note)
+        if np.abs(sound).max(initial=0.0) < _SILENT:
+            continue  # the preset has no sample there
+        if place not in rows:
+            rows[place] = _fitted(font, note, sound)
+        hold = sound.shape[1] / SAMPLE_RATE if note.is_drum else note.hold_seconds
+        measured = analyse_note(sound, SAMPLE_RATE, float(pitch_hz(note.pitch)), hold, rows[place].table.partials(0, 0))
+        if rows[place].balance is None:
+            rows[place] = replace(rows[place], balance=balance_of(measured.balance), is_wide=measured.is_wide)
+        takes[place].append((note.velocity, measured.tokens))
+    return Bank("encoded", Path("encoded"), _table(rows), lambda kind, **inputs: _decode(takes, kind, **inputs), None, 1)
+
+
+def notes_to_measure(track: Track) -> list[_Note]:
+    """The different notes of a track, the longest of each voice, pitch and velocity first."""
+    longest: dict[tuple, _Note] = {}
+    for n in track.notes:
+        is_drum = bool(n["is_drum"])
+        hold = DRUM_HOLD_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
+        note = _Note(int(n["program"]), is_drum, int(n["pitch"]), int(n["velocity"]), hold)
+        key = (note.voice, note.pitch, note.velocity, round(LENGTHS_PER_OCTAVE * np.log2(hold)))
+        if key not in longest or longest[key].hold_seconds < hold:
+            longest[key] = note
+    return sorted(longest.values(), key=lambda n: (n.voice, n.pitch, -n.velocity, -n.hold_seconds))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What belongs to a voice at one pitch."""
+
+    table: VoiceTable  # the same at every pitch
+    balance: NDArray[np.int8] | None = None  # [C - 1]
+    is_wide: bool = False
+
+
+def _rendered(font: SoundFont, note: _Note) -> NDArray[np.float32]:
+    tail = 0.0 if note.is_drum else 3.0
+    return font.note(note.program, note.pitch, note.velocity, note.hold_seconds, is_drum=note.is_drum,
+                     tail_seconds=tail)  # fmt: skip
+
+
+def _fitted(font: SoundFont, note: _Note, sound: NDArray) -> _Row:
+    kind = MODES if note.is_drum else _kind(font, note.voice)
+    return _Row(fitted_table(sound, SAMPLE_RATE, note.pitch, kind))
+
+
+@cache
+def _kind(font: SoundFont, voice: int) -> int:
+    return choose_kind(font, voice)
+
+
+def _table(rows: dict[tuple[int, int], _Row]) -> VoiceTable:
+    shape = (N_VOICES, N_PITCHES)
+    voices = sorted({voice for voice, _ in rows})
+    table = VoiceTable(
+        np.zeros(N_VOICES, np.int8), np.zeros(shape, np.float32), np.zeros(shape, np.float32),
+        np.full(N_VOICES, -1, np.int16), np.zeros((len(voices), N_PITCHES, tk.N_PARTIALS), np.float32),
+        np.zeros((*shape, tk.N_CELLS - 1), np.int8), np.zeros(shape, np.uint8), np.zeros(N_VOICES, np.float32),
+    )  # fmt: skip
+    for (voice, pitch), row in rows.items():
+        table.kind[voice] = row.table.kind[0]
+        table.mode_row[voice] = voices.index(voice) if table.kind[voice] == MODES else -1
+        table.tune_cents[voice, pitch], table.stretch[voice, pitch] = (
+            row.table.tune_cents[0, 0], row.table.stretch[0, 0]
+        )  # fmt: skip
+        table.modes[voices.index(voice), pitch] = row.table.modes[0, 0]
+        if row.balance is not None:
+            table.balance[voice, pitch] = row.balance
+        table.is_wide[voice, pitch] = row.is_wide
+    return table
+
+
+def _decode(takes: Takes, kind: int, voice: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray,
+            **_: NDArray) -> tuple[NDArray, NDArray]:
+    """The chunks that these notes were measured to have, as a bank gives them; silence where there is none."""
+    levels = np.zeros((len(voice), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+    levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
+    for row, place in enumerate(zip(voice.tolist(), np.rint(pitch).astype(int).tolist(), strict=True)):
+        found = takes.get(place)
+        if not found:
+            continue
+        wanted = 127 * float(velocity[row])
+        nearest = min(abs(v - wanted) for v, _ in found)
+        lengths = [tokens for v, tokens in found if abs(v - wanted) <= nearest + 1e-3]
+        if kind == tk.RELEASE:
+            hold = float(age[row]) - int(index[row]) * _CHUNK_SECONDS[tk.RELEASE]
+            chunks = min(lengths, key=lambda tokens: abs(np.log(tokens.hold_seconds / max(hold, 1e-3)))).release
+            n = int(index[row])
+        else:
+            chunks = max(lengths, key=lambda tokens: tokens.hold_seconds).held
+            n = 0 if kind == tk.ATTACK else 1 + round((float(age[row]) - tk.ATTACK_SECONDS) / _CHUNK_SECONDS[kind])
+            if not is_drum_voice(place[0]):
+                n = min(n, len(chunks) - 1)
+        if n < len(chunks):
+            levels[row] = chunks[n]
+    return levels, np.ones_like(levels)

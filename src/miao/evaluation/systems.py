@@ -1,0 +1,298 @@
+"""What can be evaluated: anything that turns a score into sound, by a name.
+
+    miao, miao:BANK, miao:BANK+effects          our banks; with effects: in their room
+    fluidsynth:FILE.sf2, ...+effects            a sampler; with effects: its reverb and chorus
+    encoded, encoded:FILE.sf2                   analysis and synthesis of the reference's notes: the ceiling of miao
+    reference                                   the audio of the benchmark itself: the ceiling of every metric
+    silence, noise, sine                        floors: nothing; noise as loud as the reference from moment to moment;
+                                                a sine for each note
+
+Systems are small frozen dataclasses of names and paths, so that they can be sent to other processes; what they open
+stays open there. All sound is at 44.1 kHz and as long as the reference. Stems lie behind their faders and without
+effects, in every system; the mix is their sum, with effects where these are asked for. Levels are left as they are:
+whoever compares, aligns them.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import Bank
+from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.engine import stream_stems
+from miao.errors import ConfigError, DataError
+from miao.evaluation.encoded import encoded_track
+from miao.evaluation.sampler import Sampler, file_checksum
+from miao.mix import track_gains
+from miao.score import Score, Track
+from miao.synthesizer import Synthesizer
+from miao.voices import pitch_hz
+
+NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", "encoded", "reference", "silence", "noise", "sine")
+EFFECTS = "+effects"
+_EFFECTS_GAIN_DB = -20.0  # low enough that the limiter has no work
+_ENVELOPE_SECONDS = 0.02  # of the noise
+_SINE_RAMP_SECONDS = 0.005
+_DRUM_SECONDS = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A piece as it sounds."""
+
+    mix: NDArray[np.float32]  # [2, S] at 44.1 kHz
+    stems: NDArray[np.float32] | None  # [tracks, 2, S]; None where only the mix is known
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What a system is given: the score, and what only ceilings and floors may look at."""
+
+    score: Score
+    seconds: float  # how much sound is wanted
+    reference: Sound
+    source: Path | None  # the SoundFont that plays the reference; None for a recording
+
+
+class System(Protocol):
+    """Something that plays pieces."""
+
+    @property
+    def name(self) -> str:
+        """As it is asked for on the command line, without folders."""
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether a metric must rank it behind everything that plays the music."""
+
+    @property
+    def checksum(self) -> str:
+        """Changes with what the system sounds like."""
+
+    def play(self, piece: Piece) -> Sound:
+        """The piece's sound. Raises: MiaoError if the system cannot play it."""
+
+
+@dataclass(frozen=True)
+class MiaoSystem:
+    """A bank, played by the engine."""
+
+    bank: str = "gm"
+    effects: bool = False
+    is_floor: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"miao:{Path(self.bank).name}" + EFFECTS * self.effects
+
+    @cached_property
+    def checksum(self) -> str:
+        return _bank(self.bank).checksum
+
+    def play(self, piece: Piece) -> Sound:
+        bank = _bank(self.bank)
+        stems = played_stems(bank, piece.score, piece.seconds)
+        if not self.effects:
+            return Sound(stems.sum(axis=0), stems)
+        audio = Synthesizer(bank).render(piece.score, gain_db=_EFFECTS_GAIN_DB)
+        return Sound(_fitted(audio.samples / 10 ** (_EFFECTS_GAIN_DB / 20), piece.seconds), stems)
+
+
+@dataclass(frozen=True)
+class FluidSynthSystem:
+    """A SoundFont, played by FluidSynth."""
+
+    path: Path
+    effects: bool = False
+    is_floor: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"fluidsynth:{self.path.name}" + EFFECTS * self.effects
+
+    @cached_property
+    def checksum(self) -> str:
+        return file_checksum(self.path)
+
+    def play(self, piece: Piece) -> Sound:
+        stems = _sampler(self.path, False).stems(piece.score, piece.seconds)
+        wet = _sampler(self.path, True).stems(piece.score, piece.seconds) if self.effects else stems
+        return Sound(wet.sum(axis=0), stems)
+
+
+@dataclass(frozen=True)
+class EncodedSystem:
+    """The notes of the reference, measured one by one and played back."""
+
+    path: Path | None = None  # of the SoundFont; None: the one that the benchmark was made with
+    is_floor: bool = False
+
+    @property
+    def name(self) -> str:
+        return "encoded" if self.path is None else f"encoded:{self.path.name}"
+
+    @property
+    def checksum(self) -> str:
+        return "" if self.path is None else file_checksum(self.path)
+
+    def play(self, piece: Piece) -> Sound:
+        source = self.path or piece.source
+        if source is None:
+            raise DataError("encoded is not available for recordings: their notes sound together and cannot be "
+                            "measured one by one")  # fmt: skip
+        if not source.is_file():
+            raise DataError(f"encoded needs the SoundFont of the benchmark, and {source} is not there; "
+                            "say encoded:FILE.sf2")  # fmt: skip
+        stems = np.zeros((len(piece.score.tracks), 2, round(piece.seconds * SAMPLE_RATE)), np.float32)
+        for row, track in zip(stems, piece.score.tracks, strict=True):
+            alone = replace(piece.score, tracks=(track,))
+            row[:] = played_stems(encoded_track(_soundfont(source), track), alone, piece.seconds)[0]
+        return Sound(stems.sum(axis=0), stems)
+
+
+@dataclass(frozen=True)
+class ReferenceSystem:
+    """The reference itself."""
+
+    name: str = "reference"
+    is_floor: bool = False
+    checksum: str = ""
+
+    def play(self, piece: Piece) -> Sound:
+        return piece.reference
+
+
+@dataclass(frozen=True)
+class SilenceSystem:
+    """Nothing."""
+
+    name: str = "silence"
+    is_floor: bool = True
+    checksum: str = ""
+
+    def play(self, piece: Piece) -> Sound:
+        silence = np.zeros((2, round(piece.seconds * SAMPLE_RATE)), np.float32)
+        return Sound(silence, np.broadcast_to(silence, (len(piece.score.tracks), *silence.shape)))
+
+
+@dataclass(frozen=True)
+class NoiseSystem:
+    """White noise with the level that the reference has from moment to moment."""
+
+    name: str = "noise"
+    is_floor: bool = True
+    checksum: str = ""
+
+    def play(self, piece: Piece) -> Sound:
+        reference = piece.reference
+        random = np.random.default_rng(0)
+        if reference.stems is None:
+            return Sound(_noise_like(reference.mix, random), None)
+        stems = np.stack([_noise_like(stem, random) for stem in reference.stems])
+        return Sound(stems.sum(axis=0), stems)
+
+
+@dataclass(frozen=True)
+class SineSystem:
+    """A sine for each note, from its start to its end; for a drum, a tenth of a second of it."""
+
+    name: str = "sine"
+    is_floor: bool = True
+    checksum: str = ""
+
+    def play(self, piece: Piece) -> Sound:
+        stems = np.stack([_sines(track, piece.seconds) for track in piece.score.tracks])
+        return Sound(stems.sum(axis=0), stems)
+
+
+def system(text: str) -> System:
+    """The system of that name. Raises: ConfigError if there is none; BankError or DataError for a file at fault."""
+    kind, _, rest = text.removesuffix(EFFECTS).partition(":")
+    effects = text.endswith(EFFECTS)
+    plain: dict[str, System] = {
+        "reference": ReferenceSystem(), "silence": SilenceSystem(), "noise": NoiseSystem(), "sine": SineSystem()
+    }  # fmt: skip
+    if kind == "miao":
+        _bank(rest or "gm")
+        return MiaoSystem(rest or "gm", effects)
+    if kind == "fluidsynth":
+        if not rest:
+            raise ConfigError(f"{text}: which SoundFont? say fluidsynth:FILE.sf2")
+        return FluidSynthSystem(_sampler(Path(rest), effects).path, effects)
+    if effects:
+        raise ConfigError(f"{text}: only miao and fluidsynth have effects")
+    if kind == "encoded":
+        if rest and not Path(rest).is_file():
+            raise DataError(f"{rest}: no such SoundFont; give the path of an .sf2 or .sf3 file")
+        return EncodedSystem(Path(rest) if rest else None)
+    if kind not in plain or rest:
+        raise ConfigError(f"{text}: no such system; there are {', '.join(NAMES)}")
+    return plain[kind]
+
+
+# what stays open in a process
+
+
+@cache
+def _bank(name: str) -> Bank:
+    return Bank.load(name, n_threads=1)
+
+
+@cache
+def _sampler(path: Path, effects: bool) -> Sampler:
+    return Sampler(path, effects)
+
+
+@cache
+def _soundfont(path: Path) -> SoundFont:
+    return SoundFont(path)
+
+
+# sound
+
+
+def played_stems(bank: Bank, score: Score, seconds: float) -> NDArray[np.float32]:
+    """The stems of a score behind their faders, without a room, [tracks, 2, S]."""
+    stems = np.zeros((len(score.tracks), 2, round(seconds * SAMPLE_RATE)), np.float32)
+    for block in stream_stems(bank, score, sample_rate=SAMPLE_RATE):
+        n = min(block.stems.shape[2], stems.shape[2] - block.start_sample)
+        if n <= 0:
+            break
+        for row, stem, track in zip(stems, block.stems, score.tracks, strict=True):
+            gains = track_gains(track.controls, block.start_sample, n, SAMPLE_RATE)
+            row[:, block.start_sample : block.start_sample + n] = stem[:, :n] * gains
+    return stems
+
+
+def _fitted(samples: NDArray, seconds: float) -> NDArray[np.float32]:
+    """The sound, cut or continued by silence to a length."""
+    n_samples = round(seconds * SAMPLE_RATE)
+    return np.pad(samples, ((0, 0), (0, max(n_samples - samples.shape[1], 0))))[:, :n_samples]
+
+
+def _noise_like(sound: NDArray, random: np.random.Generator) -> NDArray[np.float32]:
+    size = round(_ENVELOPE_SECONDS * SAMPLE_RATE)
+    power = np.square(sound, dtype=np.float64)
+    frames = np.pad(power, ((0, 0), (0, -power.shape[1] % size))).reshape(len(sound), -1, size).mean(axis=2)
+    at = (np.arange(frames.shape[1]) + 0.5) * size
+    level = np.stack([np.interp(np.arange(sound.shape[1]), at, np.sqrt(row)) for row in frames])
+    return (level * random.standard_normal(sound.shape)).astype(np.float32)
+
+
+def _sines(track: Track, seconds: float) -> NDArray[np.float32]:
+    sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    for note in track.notes:
+        length = _DRUM_SECONDS if note["is_drum"] else float(note["damp"] - note["start"])
+        first = round(note["start"] * SAMPLE_RATE)
+        n = min(round(max(length, 2 * _SINE_RAMP_SECONDS) * SAMPLE_RATE), len(sound) - first)
+        if n <= 0:
+            continue
+        t = np.arange(n) / SAMPLE_RATE
+        ramp = np.clip(np.minimum(t, t[-1] - t) / _SINE_RAMP_SECONDS, 0, 1)
+        sine = np.sin(2 * np.pi * float(pitch_hz(int(note["pitch"]))) * t)
+        sound[first : first + n] += 0.1 * (note["velocity"] / 127) ** 2 * ramp * sine
+    return np.stack([sound, sound])
