@@ -11,8 +11,9 @@ from miao.config import load_preset
 from miao.datasets.notes import NoteData
 from miao.engine import Bank
 from miao.errors import CheckpointError, ConfigError
-from miao.training.chunks import chunk_tables
+from miao.training.chunks import chunk_tables, gather, heard_in_either
 from miao.training.trainer import RunConfig, Trainer, decode_with, learning_rate, load_model
+from miao.voices import N_PROGRAMS
 from tests.conftest import make_toy_bank
 
 KINDS = (tk.ATTACK, tk.SUSTAIN, tk.RELEASE)
@@ -49,6 +50,29 @@ def test_steps_after_the_key_is_up_do_not_belong_to_a_held_chunk():
     tables = chunk_tables(made_up_notes())
     sustain = tables[tk.SUSTAIN]
     assert set(sustain.n_valid) == {round((0.8 - tk.ATTACK_SECONDS) / tk.STEP_SECONDS[tk.SUSTAIN])}
+
+
+def test_a_drum_learns_to_fall_silent():
+    note = made_up_notes()[0]
+    drum = NoteData(N_PROGRAMS, 27, 100, tk.NoteTokens(note.tokens.held[:1], note.tokens.release, 0.05))
+    attack, sustain, _ = chunk_tables([note, drum])  # the other note has a release
+    assert attack.n_valid.tolist() == [32, 32]  # nobody lets go of a drum
+    assert sustain.n_valid[sustain.voice == N_PROGRAMS].tolist() == [32]
+    assert not sustain.target[sustain.voice == N_PROGRAMS][..., : tk.PITCH_CELL].any()
+
+
+def test_what_is_heard_though_it_should_not_be_counts_in_full():
+    tables = chunk_tables(made_up_notes())
+    batch = gather(tables[tk.ATTACK], np.arange(4), np.random.default_rng(0), 0.0, torch.zeros(4, 24))
+    silent = batch.target == 0
+    silent[..., tk.PITCH_CELL] = False
+    expected = batch.target.clone()
+    expected[0, 3, 7] = batch.loudest[0]
+    assert silent[0, 3, 7]
+    weight = heard_in_either(batch, expected)
+    assert weight[0, 3, 7] == 1
+    weight[0, 3, 7] = batch.weight[0, 3, 7]
+    torch.testing.assert_close(weight, batch.weight)
 
 
 def test_a_release_sets_out_from_the_last_token_before_the_key_was_up():

@@ -25,6 +25,7 @@ from miao.analysis import (
     mode_partials,
 )
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.engine import DRUM_SECONDS
 from miao.errors import DataError
 from miao.roundtrip import round_trip_error
 from miao.voices import (
@@ -47,7 +48,7 @@ HELD_OUT_VELOCITIES = (45, 80, 115)
 PITCHES = range(22, 107)
 _SILENT = 1e-5  # amplitude below which the sound bank has nothing there
 _FOLLOWS = 0.8  # tracking below which harmonics of the key make no sense
-DRUM_HOLD_SECONDS = 4.0  # drums ring on, whatever the key does
+DRUM_HOLD_SECONDS = DRUM_SECONDS  # drums ring on, whatever the key does
 
 
 @dataclass(frozen=True)

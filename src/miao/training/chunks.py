@@ -11,6 +11,7 @@ from miao import tokens as tk
 from miao.datasets.notes import NoteData
 from miao.frames import WINDOW_SECONDS, WINDOW_TOKENS, encode_frames, last_token
 from miao.model import ChunkInputs
+from miao.voices import is_drum_voice
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
 _FAINT = 0.05  # weight of a cell that nobody hears
@@ -40,6 +41,11 @@ def chunk_tables(notes: list[NoteData]) -> list[ChunkTable]:
     for n, note in enumerate(notes):
         held, release = note.tokens.held, note.tokens.release
         hold = note.tokens.hold_seconds
+        if is_drum_voice(note.voice):  # nobody lets go of a drum: that it has fallen silent is to be learnt, too
+            silence = np.zeros_like(held[:1])
+            silence[..., tk.PITCH_CELL] = tk.CENTS_CENTRE
+            held, hold = np.concatenate([held, silence]), np.inf
+            release = release[:0]
         flat, times = held.reshape(-1, tk.N_CELLS), tk.held_times(len(held))
         loudest = float(flat[:, : tk.PITCH_CELL].max())
         common = (n, note.voice, note.pitch, note.velocity / 127)
@@ -90,6 +96,8 @@ class Batch:
     inputs: ChunkInputs
     target: Tensor  # [B, a, C] float levels
     weight: Tensor  # [B, a, C] audibility, 0 where a step does not belong to the chunk
+    inside: Tensor  # [B, a, 1] whether a step does
+    loudest: Tensor  # [B] highest level of the note
 
 
 def gather(
@@ -115,20 +123,28 @@ def gather(
     voice, pitch, velocity, index, age = (torch.from_numpy(column[rows]) for column in columns)
     before = torch.from_numpy(disturbed.astype(np.float32))
     inputs = ChunkInputs(voice, pitch, velocity, index, age, before, context)
-    weight = audibility(target, table.n_valid[rows], table.loudest[rows])
+    loudest = torch.from_numpy(table.loudest[rows])
+    n_valid = torch.from_numpy(table.n_valid[rows].astype(np.int64))
+    inside = torch.arange(target.shape[1])[None, :, None] < n_valid[:, None, None]
+    weight = audibility(target, loudest)
+    weight[..., tk.PITCH_CELL] = 1
     faint = weight <= _FAINT
     kept = torch.from_numpy(rng.random(faint.shape, np.float32)) < _FAINT_SHARE
     weight = torch.where(faint, weight * kept / _FAINT_SHARE, weight)  # the same on average, at a fraction of the work
-    return Batch(table.kind, inputs, target, weight)
+    return Batch(table.kind, inputs, target, weight * inside, inside, loudest)
 
 
-def audibility(target: Tensor, n_valid: NDArray, loudest: NDArray) -> Tensor:
+def audibility(levels: Tensor, loudest: Tensor) -> Tensor:
     """How much each cell counts: 1 near the note's loudest level, falling to 0.05 at 70 dB below it. [B, a, C]"""
-    below = target - torch.from_numpy(loudest)[:, None, None]
-    weight = ((below + _AUDIBLE_LEVELS) / (30 / tk.LEVEL_STEP_DB)).clamp(_FAINT, 1)
-    weight[..., tk.PITCH_CELL] = 1
-    inside = torch.arange(target.shape[1])[None, :, None] < torch.from_numpy(n_valid.astype(np.int64))[:, None, None]
-    return weight * inside
+    below = levels - loudest[:, None, None]
+    return ((below + _AUDIBLE_LEVELS) / (30 / tk.LEVEL_STEP_DB)).clamp(_FAINT, 1)
+
+
+def heard_in_either(batch: Batch, expected: Tensor) -> Tensor:
+    """The batch's weights, raised where what the net expects [B, a, C] is heard though nothing should be."""
+    heard = audibility(expected, batch.loudest) * batch.inside
+    heard[..., tk.PITCH_CELL] = 0
+    return torch.where(heard > _FAINT, torch.maximum(batch.weight, heard), batch.weight)
 
 
 @dataclass(frozen=True)

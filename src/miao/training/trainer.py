@@ -26,7 +26,7 @@ from miao.config import from_table, to_toml
 from miao.datasets.notes import NoteData
 from miao.errors import CheckpointError, ConfigError
 from miao.model import AudioDecoder, LevelDistribution, MidiEncoder, ModelConfig
-from miao.training.chunks import Batch, ChunkTable, chunk_tables, draw_phrase, gather, rows_by_note
+from miao.training.chunks import Batch, ChunkTable, chunk_tables, draw_phrase, gather, heard_in_either, rows_by_note
 from miao.training.losses import am_loss, level_error_db
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,9 @@ class Trainer:
         batches = self.draw(rng)
         outputs = self.predict(batches)
         losses = [
-            am_loss(o, b.target, b.weight, config.label_smoothing, config.smoothing_form)
+            am_loss(
+                o, b.target, heard_in_either(b, o.mean.detach()), config.label_smoothing, config.smoothing_form
+            )
             for o, b in zip(outputs, batches, strict=True)
         ]
         loss: Tensor = torch.stack(losses).mean()
