@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperGroup
 
+from miao import cli_evaluate
 from miao.errors import MiaoError
 
 if TYPE_CHECKING:
@@ -250,6 +251,11 @@ def export(run: Run, notes: Notes,
     table = replace(table, trim_db=power_trim(load_model(run), load_notes(notes), len(table.kind)))
     export_bank(run, table, output, uses_context=context)
     _say(str(output))
+
+
+data.command()(cli_evaluate.benchmark)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.score)
 
 
 @app.command()

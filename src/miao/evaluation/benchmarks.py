@@ -7,21 +7,23 @@
 | recordings | 1 | aligned with the sound, or transcribed from it | real piano, violin, drums, quartet |
 | dissonant | 1 | made by rule, from triads to clusters and quarter tones | a SoundFont, dry |
 
-None of it is ever trained on. A benchmark is a folder: manifest.json and, for each piece, <split>/<piece>/ with score.mid,
-mix.flac, stems/NN.flac (one for each track of the score, behind its faders) and piece.json. Of each song there is an
-excerpt of 30 s, unless said otherwise, from 15 s on if there is that much; what sounds on is cut off 1.5 s later. A piece
-appears whole or not at all, and pieces that are there are kept, so that a build goes on where it stopped. Whatever was
-found and left out stands in the manifest under "skipped", with the reason.
+None of it is ever trained on. A benchmark is a folder: manifest.json and, for each piece, <split>/<piece>/ with
+score.mid, mix.flac, stems/NN.flac (one for each track of the score, behind its faders) and piece.json. Of each song
+there is an excerpt of 30 s, unless said otherwise, from 15 s on if there is that much; what sounds on is cut off 1.5 s
+later. A piece appears whole or not at all, and pieces that are there are kept, so that a build goes on where it
+stopped. Whatever was found and left out stands in the manifest under "skipped", with the reason.
 """
 
 import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +120,11 @@ class Benchmark:
     manifest: dict
 
 
-def load_benchmark(folder: Path, split: str = SPLIT) -> Benchmark:
-    """The benchmark in a folder. Raises: DataError that names the first missing or changed file; ConfigError."""
+def load_benchmark(folder: Path, split: str = SPLIT, limit: int | None = None) -> Benchmark:
+    """The benchmark in a folder, or the first pieces of each group of it.
+
+    Raises: DataError that names the first missing or changed file; ConfigError for an unknown split.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
         raise DataError(f"{path} is not there; build it with `miao data benchmark NAME -o {folder}`")
@@ -131,7 +136,7 @@ def load_benchmark(folder: Path, split: str = SPLIT) -> Benchmark:
     splits = sorted({piece.split for piece in pieces})
     if split not in splits:
         raise ConfigError(f"{folder}: has no split {split}; there is {', '.join(splits) or 'none'}")
-    chosen = tuple(piece for piece in pieces if piece.split == split)
+    chosen = first_of_groups([piece for piece in pieces if piece.split == split], limit)
     for piece in chosen:
         for name in files_of(piece):
             if not (folder / name).is_file():
@@ -141,6 +146,20 @@ def load_benchmark(folder: Path, split: str = SPLIT) -> Benchmark:
                             "build the benchmark again")  # fmt: skip
     source = manifest["settings"].get("soundfont_path")
     return Benchmark(folder, manifest["name"], manifest["version"], source and Path(source), chosen, manifest)
+
+
+Grouped = TypeVar("Grouped", Piece, Plan)
+
+
+def first_of_groups(pieces: list[Grouped], limit: int | None) -> tuple[Grouped, ...]:
+    """The first pieces of each group, in their order."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for piece in pieces:
+        seen[piece.group] += 1
+        if limit is None or seen[piece.group] <= limit:
+            chosen.append(piece)
+    return tuple(chosen)
 
 
 def files_of(piece: Piece) -> tuple[str, ...]:
@@ -185,7 +204,7 @@ def build(name: str, folder: Path, roots: list[Path], soundfont: Path | None, *,
     }  # fmt: skip
     _check_folder(folder, settings)
     plans, made_of, skipped = plan(name, roots, seconds)
-    plans = [p for p in plans if limit is None or [q for q in plans if q.group == p.group].index(p) < limit]
+    plans = list(first_of_groups(plans, limit))
     if not plans:
         raise DataError(f"{name}: nothing to make it of in {', '.join(map(str, roots)) or 'the usual places'}: "
                         + "; ".join(s["reason"] for s in skipped))  # fmt: skip

@@ -1,12 +1,12 @@
 """The round trip of whole scores: every note measured into audio tokens and played back by the engine, without any net.
 
 What a sound bank plays can be taken apart, so it is measured note by note: each note of a track is rendered alone as
-the source plays it, analysed, and played at its place by the engine that plays banks, with the track's bends and faders.
-What this loses no model over these tokens can win back: it is the ceiling of all of them.
+the source plays it, analysed, and played at its place by the engine that plays banks, with the track's bends and
+faders. What this loses no model over these tokens can win back: it is the ceiling of all of them.
 
-Notes are measured once for each voice, pitch and velocity, and for each length within 9 %; the held part of a note comes
-from the longest of its lengths, its release from the nearest. Where notes sound together, as in recordings, there is
-nothing to measure them from.
+Notes are measured once for each voice, pitch and velocity, and for each length within 9 %; the held part of a note
+comes from the longest of its lengths, its release from the nearest. Where notes sound together, as in recordings, there
+is nothing to measure them from.
 """
 
 from collections import defaultdict
@@ -78,7 +78,11 @@ def encoded_track(font: SoundFont, track: Track) -> Bank:
         if rows[place].balance is None:
             rows[place] = replace(rows[place], balance=balance_of(measured.balance), is_wide=measured.is_wide)
         takes[place].append((note.velocity, measured.tokens))
-    return Bank("encoded", Path("encoded"), _table(rows), lambda kind, **inputs: _decode(takes, kind, **inputs), None, 1)
+
+    def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+        return _decode(takes, kind, **inputs)
+
+    return Bank("encoded", Path("encoded"), _table(rows), decode, None, 1)
 
 
 def notes_to_measure(track: Track) -> list[_Note]:

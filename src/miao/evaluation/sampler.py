@@ -1,8 +1,8 @@
 """A whole score played by a SoundFont: the sampler that benchmarks are made with, and that miao is compared with.
 
 FluidSynth's own player reads each track as a MIDI file, so that controllers, pedals and bends are its business; a track
-after another, so that stems, and more than sixteen tracks, come for free. It adds up sounds without any limiter, and its
-reverb and chorus are linear: the mix is the sum of the stems, with effects or without.
+after another, so that stems, and more than sixteen tracks, come for free. It adds up sounds without any limiter, and
+its reverb and chorus are linear: the mix is the sum of the stems, with effects or without.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ _DONE = 3  # FLUID_PLAYER_DONE
 
 
 class Sampler:
-    """A SoundFont that plays scores at 44.1 kHz. Each score is played by a new synthesizer: same score, same samples."""
+    """A SoundFont that plays scores at 44.1 kHz, each by a new synthesizer: same score, same samples."""
 
     def __init__(self, path: str | Path, effects: bool = False) -> None:
         """Raises: DataError if FluidSynth or the file cannot be opened."""

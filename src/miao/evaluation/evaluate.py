@@ -1,0 +1,176 @@
+"""Systems side by side on the pieces of a benchmark: plays, measures and keeps one record for each system and piece.
+
+A record is records/SYSTEM/PIECE.json in the report's folder, with the embeddings of the sound in an .npz beside it. It
+is written whole, the JSON last, and carries a fingerprint of all it depends on: the system's checksum, the piece's,
+what measured it and how. A run does what has no record with the right fingerprint, so that it goes on where it was
+stopped, and does again only what has changed. A system that cannot play a piece leaves a record that says why; it is
+tried again the next time. The reference is always measured too.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from miao.errors import ConfigError, DataError, MiaoError
+from miao.evaluation import benchmarks
+from miao.evaluation.benchmarks import Benchmark, first_of_groups, load_sound, write_json
+from miao.evaluation.measure import METRICS_VERSION, Heard, Tools, listen_to_reference, measure
+from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
+from miao.evaluation.transcription import BasicPitch, model_path
+from miao.spectrum import SAMPLE_RATE, log_mel
+
+PICTURE_FRAMES = 700  # of a log-mel spectrogram that is kept for pictures
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What a run measures with, by name and path; opened in each process."""
+
+    transcriber: Path | None = None  # the graph of Basic Pitch
+    yamnet: Path | None = None
+    has_musicnn: bool = False
+
+    @staticmethod
+    def found(yamnet: Path | None) -> tuple["Listeners", list[str]]:
+        """Those that are here, and what is not: one line each, for the report. Raises: DataError."""
+        missing = []
+        if yamnet is None:
+            missing.append("no distances of YAMNet: give its .tflite file by --yamnet")
+        elif not yamnet.is_file():
+            raise DataError(f"{yamnet}: there is no such file; it is to be YAMNet's .tflite file")
+        path = model_path()
+        if path is None or not path.is_file():
+            missing.append("no note F1 and no harmony: pip install --no-deps basic-pitch==0.4.0")
+            path = None
+        return Listeners(path, yamnet, False), missing
+
+    def names(self) -> list[str]:
+        """Of the embedders."""
+        return list(self.open().embedders)
+
+    def open(self) -> Tools:
+        """Ready to listen."""
+        return _tools(self)
+
+
+@cache
+def _tools(listeners: Listeners) -> Tools:
+    transcribe = BasicPitch(listeners.transcriber, n_threads=1) if listeners.transcriber else None
+    return Tools(transcribe, {})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: what is compared, on what, with what, and where it is kept."""
+
+    systems: tuple[System, ...]  # the reference first
+    benchmark: Benchmark
+    listeners: Listeners
+    folder: Path
+
+    def record_path(self, system: System, piece: benchmarks.Piece) -> Path:
+        """Where a record is kept."""
+        return self.folder / "records" / re.sub(r"[^\w.+-]+", "_", system.name) / f"{piece.name}.json"
+
+    def fingerprint(self, system: System, piece: benchmarks.Piece) -> str:
+        """Of all that a record depends on."""
+        parts = {
+            "system": system.name, "checksum": system.checksum, "piece": piece.checksum, "metrics": METRICS_VERSION,
+            "source": self.benchmark.manifest["settings"].get("soundfont_checksum"),
+            "listeners": [str(name and name.name) for name in (self.listeners.transcriber, self.listeners.yamnet)]
+            + [self.listeners.has_musicnn],
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def record(self, system: System, piece: benchmarks.Piece) -> dict | None:
+        """The record of a system and piece, if there is one that still holds."""
+        try:
+            record = json.loads(self.record_path(system, piece).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record if record.get("fingerprint") == self.fingerprint(system, piece) else None
+
+
+def new_run(systems: list[System], benchmark: Benchmark, listeners: Listeners, folder: Path) -> Run:
+    """Raises: ConfigError if two systems have one name."""
+    names = [system.name for system in systems]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is there twice; systems are told apart by their names")
+    chosen = (ReferenceSystem(), *(s for s in systems if s.name != "reference"))
+    return Run(chosen, benchmark, listeners, folder)
+
+
+def perform(run: Run, jobs: int = 1) -> Iterator[tuple[int, int, list[str]]]:
+    """Do what is not done yet; yields how many pieces are done, of how many, and what could not be played."""
+    from joblib import Parallel, delayed
+
+    pieces = run.benchmark.pieces
+    to_do = [p for p in pieces if any(_is_open(run.record(s, p)) for s in run.systems)]
+    n_done = len(pieces) - len(to_do)
+    yield n_done, len(pieces), []
+    work = (delayed(_perform_piece)(run, piece) for piece in to_do)
+    for number, troubles in enumerate(Parallel(jobs, return_as="generator_unordered")(work), start=1):
+        yield n_done + number, len(pieces), troubles
+
+
+def _is_open(record: dict | None) -> bool:
+    return record is None or "failure" in record
+
+
+def _perform_piece(run: Run, piece: benchmarks.Piece) -> list[str]:
+    """All systems on one piece; what could not be played."""
+    score, mix, stems = load_sound(run.benchmark.folder, piece)
+    material = Piece(score, mix.shape[1] / SAMPLE_RATE, Sound(mix, stems), run.benchmark.source)
+    troubles: list[str] = []
+    heard: Heard | None = None
+    is_pictured = piece in first_of_groups(list(run.benchmark.pieces), 1)
+    for system in run.systems:
+        if not _is_open(run.record(system, piece)):
+            continue
+        about = {"fingerprint": run.fingerprint(system, piece), "system": system.name, "piece": piece.name,
+                 "group": piece.group, "seconds": material.seconds, "facts": piece.facts}  # fmt: skip
+        path = run.record_path(system, piece)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            began = time.perf_counter()
+            sound = system.play(material)
+            play_seconds = time.perf_counter() - began
+            heard = heard or listen_to_reference(material, run.listeners.open())
+            measured = measure(material, sound, run.listeners.open(), heard, piece.bandwidth_hz)
+        except MiaoError as error:
+            write_json(path, {**about, "failure": str(error)})
+            troubles.append(f"{system.name}, {piece.name}: {error}")
+            continue
+        arrays = {f"embedding/{name}": x for name, x in measured.embeddings.items()}
+        if is_pictured:
+            arrays["picture"] = picture(10 ** (measured.gain_db / 20) * sound.mix)
+        _write_arrays(path.with_suffix(".npz"), arrays)
+        rest = asdict(measured)
+        del rest["embeddings"]
+        write_json(path, {**about, "play_seconds": play_seconds, **rest})
+    return troubles
+
+
+def picture(mix: np.ndarray) -> np.ndarray:
+    """The first 8 seconds of a sound as log-mel levels, dB, int8 [frames, N_MELS]."""
+    return np.clip(log_mel(mix)[:PICTURE_FRAMES], -128, 0).astype(np.int8)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.npz")
+    try:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

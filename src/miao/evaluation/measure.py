@@ -1,0 +1,178 @@
+"""Everything that is measured of one piece as one system plays it.
+
+Before anything is compared, the system's mix is brought to the power of the reference's by one gain, which all its
+stems get too, so that the level of a system does not count and the balance of its parts does; and if the reference is a
+recording of a lower bandwidth, the system's sound is limited to it. A transcriber hears stems and mixes at the same
+peak.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.audio import Audio, resample
+from miao.evaluation.systems import Piece, Sound
+from miao.evaluation.transcription import as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
+from miao.score import Track
+from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
+
+METRICS_VERSION = 1  # to be raised when a number here changes its meaning
+ALIGNMENT = "each system's mix has the power of the reference's; one gain for its mix and stems"
+PEAK = 0.5  # at which the transcriber hears
+FEWEST_NOTES = 5  # a stem with fewer is not transcribed
+SILENT = 1e-5  # a stem of the reference that stays below is not compared
+LOWER, HIGHER, NEITHER = "lower", "higher", ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number a piece, or a set of pieces."""
+
+    key: str
+    title: str
+    unit: str  # "" for ratios
+    better: str  # LOWER, HIGHER, or NEITHER for what only describes
+
+
+METRICS = (
+    Metric("log_mel_db", "log-mel error, mix", "dB", LOWER),
+    Metric("stem_log_mel_db", "log-mel error, stems", "dB", LOWER),
+    Metric("f1_same_heard", "F1 of notes heard against notes heard in the reference, mix", "", HIGHER),
+    Metric("stem_f1_same_heard", "F1 of notes heard against notes heard in the reference, stems", "", HIGHER),
+    Metric("f1_flat", "F1 of notes heard against the score, onsets, mix", "", HIGHER),
+    Metric("f1_onset", "F1 of notes heard against the score, onsets, stems", "", HIGHER),
+    Metric("f1_offset", "F1 of notes heard against the score, onsets and offsets, stems", "", HIGHER),
+    Metric("f1_drums", "F1 of drum onsets, stems", "", HIGHER),
+)
+STEM_KEYS = ("stem_log_mel_db", "stem_f1_same_heard", "f1_onset", "f1_offset", "f1_drums")  # means over stems
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What listens: a transcriber (samples, rate -> HEARD) and embedders (samples, rate -> [n, D]) by their names."""
+
+    transcribe: Callable[[NDArray, int], NDArray] | None = None
+    embedders: dict[str, Callable[[NDArray, int], NDArray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What the tools make of a mix."""
+
+    notes: NDArray | None  # HEARD; None without a transcriber
+    embeddings: dict[str, NDArray[np.float32]]  # [n, D], by embedder
+    stems: tuple[NDArray | None, ...] = ()  # HEARD in each stem; None where it was not transcribed
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one piece gave."""
+
+    values: dict[str, float]  # by metric
+    stems: list[dict]  # by stem of the score: track, program, is_drum, n_notes and what was measured
+    gain_db: float  # that brought the system to the reference's level
+    embeddings: dict[str, NDArray[np.float32]]  # of the mix
+
+
+def listen(mix: NDArray, tools: Tools) -> Heard:
+    """A mix [2, S], transcribed and embedded."""
+    notes = None if tools.transcribe is None else tools.transcribe(at_peak(mix), SAMPLE_RATE)
+    return Heard(notes, {name: embed(mix, SAMPLE_RATE) for name, embed in tools.embedders.items()})
+
+
+def listen_to_reference(piece: Piece, tools: Tools) -> Heard:
+    """The reference of a piece, mix and stems; needed once for all systems."""
+    heard = listen(piece.reference.mix, tools)
+    if piece.reference.stems is None or tools.transcribe is None:
+        return heard
+    pairs = zip(piece.score.tracks, piece.reference.stems, strict=True)
+    stems = [tools.transcribe(at_peak(s), SAMPLE_RATE) if is_transcribed(t) else None for t, s in pairs]
+    return replace(heard, stems=tuple(stems))
+
+
+def is_transcribed(track: Track) -> bool:
+    """Whether a transcriber of pitched notes is to hear this track's stem."""
+    return len(track.notes) >= FEWEST_NOTES and not track.notes["is_drum"].any()
+
+
+def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard, bandwidth_hz: float = SAMPLE_RATE / 2
+            ) -> Measured:  # fmt: skip
+    """All metrics that can be had of one system's sound of a piece; those that cannot are left out of `values`.
+
+    ``reference`` is what the tools make of the piece's own sound.
+    """
+    gain = level_gain(piece.reference.mix, sound.mix)
+    mix = band_limited(gain * sound.mix, bandwidth_hz)
+    heard = listen(mix, tools)
+    values = measure_mix(piece, mix, heard, reference)
+    stems = []
+    if piece.reference.stems is not None and sound.stems is not None:
+        rows = zip_longest(piece.score.tracks, piece.reference.stems, sound.stems, reference.stems)
+        for track, theirs, ours, notes in rows:
+            if np.abs(theirs).max(initial=0.0) >= SILENT:
+                stems.append(measure_stem(track, theirs, band_limited(gain * ours, bandwidth_hz), notes, tools))
+    for key in STEM_KEYS:
+        found = [stem[key] for stem in stems if key in stem]
+        if found:
+            values[key] = float(np.mean(found))
+    return Measured(values, stems, 20 * float(np.log10(gain)), heard.embeddings)
+
+
+def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> dict[str, float]:
+    """What is measured of a mix at the reference's level."""
+    values = {"log_mel_db": log_mel_error(log_mel(piece.reference.mix), log_mel(mix))}
+    if heard.notes is not None and reference.notes is not None:
+        values["f1_same_heard"] = note_f1(reference.notes, heard.notes).f1
+        played = [track.notes[~track.notes["is_drum"]] for track in piece.score.tracks]
+        notes = np.concatenate(played) if played else np.zeros(0)
+        if len(notes) >= FEWEST_NOTES:
+            values["f1_flat"] = note_f1(as_heard(notes), heard.notes).f1
+    return values
+
+
+def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: NDArray | None, tools: Tools) -> dict:
+    """What is measured of one stem; ``heard`` are the notes heard in the reference."""
+    notes = track.notes
+    is_drum = bool(notes["is_drum"].any())
+    stem: dict = {"track": track.name, "program": int(notes["program"][0]), "is_drum": is_drum, "n_notes": len(notes)}
+    stem["stem_log_mel_db"] = log_mel_error(log_mel(reference), log_mel(rendered))
+    if len(notes) < FEWEST_NOTES:
+        return stem
+    loud = at_peak(rendered)
+    if is_drum:
+        stem["f1_drums"] = onset_f1(merged_onsets(notes["start"]), flux_onsets(loud))
+    elif tools.transcribe is not None and heard is not None:
+        ours = tools.transcribe(loud, SAMPLE_RATE)
+        score = note_f1(as_heard(notes), ours)
+        stem |= {"f1_onset": score.f1, "f1_offset": score.f1_with_offset, "n_heard": score.n_heard}
+        stem["stem_f1_same_heard"] = note_f1(heard, ours).f1
+    return stem
+
+
+def set_metrics(embedder: str) -> list[tuple[Metric, Callable[[NDArray, NDArray], float]]]:
+    """The distances between two sets of embeddings, [n, D] each, under their names."""
+    return []
+
+
+def level_gain(reference: NDArray, rendered: NDArray) -> float:
+    """What a sound is to be multiplied by to have the power of another; 1 for silence."""
+    ours, theirs = (float(np.square(x, dtype=np.float64).sum()) for x in (rendered, reference))
+    return float(np.sqrt(theirs / ours)) if ours > 1e-12 and theirs > 1e-12 else 1.0
+
+
+def at_peak(sound: NDArray) -> NDArray[np.float32]:
+    """The sound at the peak at which it is transcribed; silence stays silence."""
+    peak = float(np.abs(sound).max(initial=0.0))
+    return np.asarray(sound * (PEAK / peak if peak > 1e-6 else 0.0), np.float32)
+
+
+def band_limited(sound: NDArray, bandwidth_hz: float) -> NDArray[np.float32]:
+    """The sound without what lies above a frequency."""
+    if bandwidth_hz >= SAMPLE_RATE / 2:
+        return np.asarray(sound, np.float32)
+    narrow = resample(Audio(sound, SAMPLE_RATE), round(2 * bandwidth_hz))
+    wide = resample(narrow, SAMPLE_RATE).samples
+    return np.pad(wide, ((0, 0), (0, max(sound.shape[1] - wide.shape[1], 0))))[:, : sound.shape[1]]

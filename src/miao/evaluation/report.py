@@ -1,0 +1,207 @@
+"""What an evaluation found, as data: means with intervals, the order that each metric puts the systems in, differences.
+
+Means are over pieces, with 95 % intervals from 2000 bootstrap samples of pieces. A metric that claims to measure
+quality has to put the reference first and every floor behind everything that plays the music. One that does not is
+named and set aside: its numbers are still printed, but they say nothing about quality. Distances between embeddings are
+one number a system, over all windows of all pieces; beside them stands their floor, the distance between the two halves
+of the reference (every other piece).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.evaluation.evaluate import Run
+from miao.evaluation.measure import ALIGNMENT, HIGHER, METRICS, PEAK, Metric, set_metrics
+
+N_RESAMPLES = 2000
+CONFIDENCE = 0.95
+FEWEST_FOR_FACTS = 8  # pieces, from which on a metric is looked at as a function of a fact
+
+Played = dict[str, list[dict]]
+"""The records of each system that hold values."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over pieces with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_of(values: Iterable[float], seed: int = 0) -> Mean:
+    """The mean of what is finite, and the bounds within which it would lie for other pieces of the kind."""
+    x = np.array([v for v in values if np.isfinite(v)])
+    if not len(x):
+        return Mean(float("nan"), float("nan"), float("nan"), 0)
+    draws = np.random.default_rng(seed).integers(0, len(x), (N_RESAMPLES, len(x)))
+    low, high = np.quantile(x[draws].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Mean(float(x.mean()), float(low), float(high), len(x))
+
+
+def verdict(better: str, means: dict[str, float], floors: set[str]) -> str:
+    """What is wrong with the order that a metric puts the systems in; "" if nothing is, or if it claims none."""
+    if not better or "reference" not in means:
+        return ""
+    cost = {name: -m if better == HIGHER else m for name, m in means.items()}
+    wrong = [f"{name} before the reference" for name, c in cost.items() if c < cost["reference"] - 1e-9]
+    for floor in sorted(floors & cost.keys()):
+        behind = [name for name, c in cost.items() if name not in floors and c >= cost[floor]]
+        if behind:
+            wrong.append(f"{floor} before {', '.join(behind)}")
+    return "puts " + "; ".join(wrong) if wrong else ""
+
+
+def summary(run: Run, missing: list[str]) -> dict:
+    """The whole report as plain data."""
+    records = {s.name: [run.record(s, piece) for piece in run.benchmark.pieces] for s in run.systems}
+    played: Played = {name: [r for r in rows if r and "values" in r] for name, rows in records.items()}
+    floors = {s.name for s in run.systems if s.is_floor}
+    metrics = [m for m in (metric_summary(metric, played, floors) for metric in METRICS) if m]
+    metrics += embedding_metrics(run, played, floors)
+    manifest = run.benchmark.manifest
+    return {
+        "benchmark": {
+            "name": manifest["name"], "version": manifest["version"], "n_pieces": len(run.benchmark.pieces),
+            "minutes": minutes(run), "settings": manifest["settings"], "made_of": manifest["made_of"],
+            "skipped": manifest["skipped"],
+            "notes_from": {p.group: p.notes_from for p in run.benchmark.pieces},
+        },
+        "settings": {
+            "transcriber": run.listeners.transcriber and "basic-pitch 0.4.0", "embedders": run.listeners.names(),
+            "alignment": ALIGNMENT, "transcribed_at_peak": PEAK, "resamples": N_RESAMPLES, "confidence": CONFIDENCE,
+        },
+        "missing": missing,
+        "systems": [system_summary(s.name, s.checksum, s.is_floor, records[s.name]) for s in run.systems],
+        "metrics": metrics,
+        "groups": group_means(played),
+        "differences": differences(played, [m for m in metrics if m["better"] and not m["fault"]]),
+        "facts": fact_slopes(played),
+    }  # fmt: skip
+
+
+def minutes(run: Run) -> dict[str, float]:
+    """How much of each group was evaluated."""
+    found: dict[str, float] = defaultdict(float)
+    for piece in run.benchmark.pieces:
+        found[piece.group] += piece.seconds / 60
+    return {group: round(m, 2) for group, m in found.items()}
+
+
+def metric_summary(metric: Metric, played: Played, floors: set[str]) -> dict | None:
+    """One metric of all systems, over the pieces on which it exists; None if there are none."""
+    means = {name: mean_of(values_of(rows, metric.key).values()) for name, rows in played.items()}
+    means = {name: m for name, m in means.items() if m.n}
+    if not means:
+        return None
+    fault = verdict(metric.better, {name: m.mean for name, m in means.items()}, floors)
+    return {**asdict(metric), "systems": {name: asdict(m) for name, m in means.items()}, "fault": fault}
+
+
+def values_of(records: list[dict], key: str) -> dict[str, float]:
+    """The finite values of a metric, by piece."""
+    values = {r["piece"]: r["values"][key] for r in records if r["values"].get(key) is not None}
+    return {piece: v for piece, v in values.items() if np.isfinite(v)}
+
+
+def embedding_metrics(run: Run, played: Played, floors: set[str]) -> list[dict]:
+    """The distances of each embedder between each system and the reference, with n and their floor."""
+    found = []
+    pieces = {piece.name: piece for piece in run.benchmark.pieces}
+    systems = {s.name: s for s in run.systems}
+    for embedder in run.listeners.names():
+        stacks: dict[str, list[NDArray]] = {}
+        for name, rows in played.items():
+            paths = [run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows]
+            stacks[name] = [np.load(path)[f"embedding/{embedder}"] for path in paths]
+        if not stacks["reference"]:
+            continue
+        for metric, distance in set_metrics(embedder):
+            reference = np.concatenate(stacks["reference"])
+            means = {name: distance(reference, np.concatenate(s)) for name, s in stacks.items() if s}
+            halves = [np.concatenate(h) for h in (stacks["reference"][::2], stacks["reference"][1::2]) if h]
+            floor = distance(*halves) if len(halves) == 2 else None
+            n = {name: sum(map(len, s)) for name, s in stacks.items() if s}
+            values = {name: {"mean": value, "low": None, "high": None, "n": n[name]} for name, value in means.items()}
+            fault = verdict(metric.better, means, floors)
+            found.append({**asdict(metric), "systems": values, "fault": fault, "halves": floor})
+    return found
+
+
+def system_summary(name: str, checksum: str, is_floor: bool, records: list[dict | None]) -> dict:
+    """What a system is, how fast it played, and what it could not play."""
+    played = [r for r in records if r and "values" in r]
+    failures: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        if record and "failure" in record:
+            failures[record["failure"]].append(record["piece"])
+    taken = sum(r["play_seconds"] for r in played)
+    return {
+        "name": name, "checksum": checksum, "is_floor": is_floor, "n_pieces": len(played),
+        "seconds": sum(r["seconds"] for r in played), "play_seconds": taken, "failures": dict(failures),
+    }  # fmt: skip
+
+
+def group_means(played: Played) -> dict:
+    """Means by group, metric and system: [mean, n]."""
+    found: dict = {}
+    for name, rows in played.items():
+        for metric in METRICS:
+            values = values_of(rows, metric.key)
+            for record in rows:
+                if record["piece"] in values:
+                    in_group = found.setdefault(record["group"], {}).setdefault(metric.key, {})
+                    in_group.setdefault(name, []).append(values[record["piece"]])
+    return {
+        group: {key: {name: [float(np.mean(v)), len(v)] for name, v in systems.items()}
+                for key, systems in metrics.items()}
+        for group, metrics in found.items()
+    }  # fmt: skip
+
+
+def differences(played: Played, metrics: list[dict]) -> list[dict]:
+    """How much worse each of our systems is than each sampler, on the pieces both play; below 0 it is better."""
+    found = []
+    for ours in (name for name in played if name.startswith("miao")):
+        for theirs in (name for name in played if name.startswith("fluidsynth")):
+            for metric in metrics:
+                a, b = (values_of(played[name], metric["key"]) for name in (ours, theirs))
+                sign = -1 if metric["better"] == HIGHER else 1
+                mean = mean_of(sign * (a[piece] - b[piece]) for piece in a if piece in b)
+                if mean.n:
+                    found.append({"key": metric["key"], "ours": ours, "theirs": theirs, "worse_by": asdict(mean)})
+    return found
+
+
+def fact_slopes(played: Played) -> list[dict]:
+    """Each metric as a function of each fact about the pieces: rank correlation, and the means of its thirds."""
+    found = []
+    facts = sorted({fact for rows in played.values() for r in rows for fact in r["facts"] if fact != "gain_db"})
+    for fact in facts:
+        for metric in METRICS:
+            for name, rows in played.items():
+                values = values_of(rows, metric.key)
+                pairs = np.array([(r["facts"][fact], values[r["piece"]]) for r in rows
+                                  if fact in r["facts"] and r["piece"] in values])  # fmt: skip
+                if len(pairs) < FEWEST_FOR_FACTS:
+                    continue
+                thirds = np.array_split(pairs[np.argsort(pairs[:, 0], kind="stable")], 3)
+                found.append({"fact": fact, "key": metric.key, "system": name, "n": len(pairs),
+                              "rank_correlation": rank_correlation(pairs[:, 0], pairs[:, 1]),
+                              "thirds": [[float(t[:, 0].mean()), float(t[:, 1].mean())] for t in thirds]})  # fmt: skip
+    return found
+
+
+def rank_correlation(x: NDArray, y: NDArray) -> float:
+    """Spearman's, -1 to 1; 0 if one of them never changes."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(v) - (len(v) + 1) / 2 for v in (x, y))
+    scale = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float((a * b).sum() / scale) if scale else 0.0
