@@ -7,15 +7,15 @@
 | kernel_distance | KAD, MMD² | the distributions themselves | none | about 0 to 2, 0 |
 | relative_embedding_distance | RED | each frame with its own counterpart | embedding unit | 0 up, 0 |
 
-Embeddings are [n, D]: n frames, a row each, of one embedder (embedders.py), whose name belongs to the metric's: numbers of
-two embedders cannot be compared, and no number here is a number of the paper's, which does not name its own.
+Embeddings are [n, D]: n frames, a row each, of one embedder (embedders.py), whose name belongs to the metric's: numbers
+of two embedders cannot be compared, and no number here is a number of the paper's, which does not name its own.
 
-Bias. The Fréchet distance of two samples of one distribution is not 0 but falls like 1/n towards it, and slowly: with fewer
-frames than dimensions it says more about n than about sound. Hence the extrapolation, and hence the floor: what two halves
-of the reference, which hold other music by the same players, are apart. A value near the floor says "as alike as the
-reference is to itself"; below it, "plays the same music". The kernel distance is unbiased at every n (and so may come out a
-little below 0); prefer it where n is small. RED is a mean over frames and has no such bias, but asks that both sounds play
-the same notes at the same time.
+Bias. The Fréchet distance of two samples of one distribution is not 0 but falls like 1/n towards it, and slowly: with
+fewer frames than dimensions it says more about n than about sound. Hence the extrapolation, and hence the floor: what
+two halves of the reference, which hold other music by the same players, are apart. A value near the floor says "as
+alike as the reference is to itself"; below it, "plays the same music". The kernel distance is unbiased at every n (and
+so may come out a little below 0); prefer it where n is small. RED is a mean over frames and has no such bias, but asks
+that both sounds play the same notes at the same time.
 """
 
 from dataclasses import dataclass
@@ -44,13 +44,13 @@ class FrechetFit:
 def frechet_distance(a: NDArray, b: NDArray) -> float:
     """Fréchet distance of two Gaussians fitted to embeddings: |μa - μb|² + tr(Σa + Σb - 2 (Σa Σb)^½).
 
-    Unit: squared embedding unit. Range: 0 to infinity, 0 is best. Symmetric. Source: Heusel et al. 2017 (FID), Kilgour et
-    al. 2019 (FAD). Σ is the unbiased covariance (n - 1), as in both their programs.
+    Unit: squared embedding unit. Range: 0 to infinity, 0 is best. Symmetric. Source: Heusel et al. 2017 (FID), Kilgour
+    et al. 2019 (FAD). Σ is the unbiased covariance (n - 1), as in both their programs.
 
     Differs from other tools in how the root's trace is found: they take the root of the matrix product, and add to its
-    diagonal or drop imaginary parts where it is near singular, which it always is with fewer frames than dimensions. Here
-    it is the sum of the singular values of Xa Xbᵀ, X being the centred frames over √(n-1), which is the same number,
-    exact at any n.
+    diagonal or drop imaginary parts where it is near singular, which it always is with fewer frames than dimensions.
+    Here it is the sum of the singular values of Xa Xbᵀ, X being the centred frames over √(n-1), which is the same
+    number, exact at any n.
 
     Shapes: [n, D] and [m, D]. Raises: ValueError unless both are so, with n, m >= 2.
     """
@@ -66,10 +66,10 @@ def frechet_infinity(reference: NDArray, rendered: NDArray, *, sizes: int = FIT_
                      seed: int = 0) -> FrechetFit:
     """The Fréchet distance that infinitely many frames would show, with the floor beside it.
 
-    Unit and range as `frechet_distance`, but noise may carry it a little below 0. The distance of random subsets of both
-    sets is fitted by a straight line over 1/n, from a quarter of the frames to all of them; the value is where it meets
-    1/n = 0. Source: Chong & Forsyth 2020 (FID∞), Gui et al. 2024 (FAD∞). Those shrink the evaluated set only and keep the
-    reference whole, which leaves the reference's own bias in; here both shrink together.
+    Unit and range as `frechet_distance`, but noise may carry it a little below 0. The distance of random subsets of
+    both sets is fitted by a straight line over 1/n, from a quarter of the frames to all of them; the value is where it
+    meets 1/n = 0. Source: Chong & Forsyth 2020 (FID∞), Gui et al. 2024 (FAD∞). Those shrink the evaluated set only and
+    keep the reference whole, which leaves the reference's own bias in; here both shrink together.
 
     Sets of the same length are taken to be frames of the same music in the same order and are drawn in pairs: what both
     owe to the choice of music then cancels, and equal sets are at 0, as they should be. Frames that follow one another
@@ -93,18 +93,18 @@ def frechet_infinity(reference: NDArray, rendered: NDArray, *, sizes: int = FIT_
 def kernel_distance(reference: NDArray, rendered: NDArray) -> float:
     """Squared maximum mean discrepancy of two sets of embeddings, unbiased, with a Gaussian kernel.
 
-    MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y), k(u, v) = exp(-|u - v|² / 2σ²), σ the median distance between two frames
-    of the reference. Unit: none. Range: about 0 to 2, 0 is best; an estimate may be a little below 0. Not symmetric: the
-    reference sets the scale. Source: Gretton et al. 2012; as a metric of sound Chung et al. 2025 (KAD), whose program
-    prints 100 times this.
+    MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y), k(u, v) = exp(-|u - v|² / 2σ²), σ the median distance between two
+    frames of the reference. Unit: none. Range: about 0 to 2, 0 is best; an estimate may be a little below 0. Not
+    symmetric: the reference sets the scale. Source: Gretton et al. 2012; as a metric of sound Chung et al. 2025 (KAD),
+    whose program prints 100 times this.
 
     Why Gaussian and not KID's (x·y/D + 1)³: it sees any difference of two distributions, the cubic only that of their
-    first three moments; it is bounded, so that a few odd frames do not decide; and with the median for its width it does
-    not depend on the embedder's scale.
+    first three moments; it is bounded, so that a few odd frames do not decide; and with the median for its width it
+    does not depend on the embedder's scale.
 
     Sets of the same length are taken to be frames of the same music in the same order: a frame and its own counterpart
-    are then left out of E k(x, y) as a frame and itself are left out of the others. It stays unbiased, and equal sets are
-    at 0 exactly (KAD's program puts them below 0).
+    are then left out of E k(x, y) as a frame and itself are left out of the others. It stays unbiased, and equal sets
+    are at 0 exactly (KAD's program puts them below 0).
 
     Shapes: [n, D] and [m, D]. Raises: ValueError unless n, m >= 2, or if all frames of the reference are alike.
     """
@@ -121,9 +121,9 @@ def relative_embedding_distance(reference: NDArray, rendered: NDArray) -> float:
     """RED of the paper: the mean over frames of the L2 distance between a frame and its counterpart.
 
     Unit: the embedder's. Range: 0 to infinity, 0 is best. Symmetric. The longer set is cut to the shorter one's length.
-    Over several pieces take the mean of their values. Source: Hawthorne et al. 2022, who call it reconstruction embedding
-    distance and take VGGish and TRILL. It has no bias in n, as it compares pairs and fits nothing; its floor is 0. But it
-    punishes other timing and other takes of the same sound too: two renderings by one player are not at 0.
+    Over several pieces take the mean of their values. Source: Hawthorne et al. 2022, who call it reconstruction
+    embedding distance and take VGGish and TRILL. It has no bias in n, as it compares pairs and fits nothing; its floor
+    is 0. But it punishes other timing and other takes of the same sound too: two renderings by one player are not at 0.
 
     Shapes: [n, D] and [m, D]. Raises: ValueError unless both hold a frame.
     """
@@ -144,7 +144,7 @@ def _frames(a: NDArray, b: NDArray, fewest: int = 2) -> tuple[NDArray[np.float64
 def _root(x: NDArray) -> NDArray[np.float64]:
     """R with Rᵀ R the covariance of the frames, [min(n, D), D]."""
     centred = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(x) > x.shape[1] else centred
 
 
 def _extrapolated(a: NDArray, b: NDArray, sizes: int, draws: int, random: np.random.Generator) -> float:

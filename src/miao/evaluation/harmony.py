@@ -7,13 +7,14 @@
 | roughness | Hutchinson & Knopoff | none | 0 (one sine) to about 1.5 (a cluster) | neither |
 
 None of them measures quality: they belong to the music. What can be judged is how near a transcription of the rendering
-comes to a transcription of the reference; print both, and their difference. (The paper counts higher PCE as better; noise
-would win.) Notes are structured arrays with the fields start, end (seconds) and pitch (MIDI): those of a score
+comes to a transcription of the reference; print both, and their difference. (The paper counts higher PCE as better;
+noise would win.) Notes are structured arrays with the fields start, end (seconds) and pitch (MIDI): those of a score
 (score.NOTE) or of a transcriber (transcription.HEARD). Drum strokes, where a field is_drum tells, do not count. Without
 any note SC and PCE are nan: silence has no harmony.
 """
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,10 @@ _CRITICAL_BANDS_APART = 1.2  # beyond which two partials do not rub
 def scale_consistency(notes: NDArray) -> float:
     """SC: the largest share of notes, weighted by how long they last, that lie in one of the 24 major and minor scales.
 
-    Range: 7/12 where all pitch classes last equally long, to 1; nan without notes. The minor scales are the natural ones,
-    so that each has the pitches of a major scale, and 12 sets are compared. Source: Mogren 2016; MusPy has the same
-    scales but counts notes; the paper does not say. A note lasts from `start` to `end`; should all have no length, they
-    are counted.
+    Range: 7/12 where all pitch classes last equally long, to 1; nan without notes. The minor scales are the natural
+    ones, so that each has the pitches of a major scale, and 12 sets are compared. Source: Mogren 2016; MusPy has the
+    same scales but counts notes; the paper does not say. A note lasts from `start` to `end`; should all have no length,
+    they are counted.
     """
     pitched = _pitched(notes)
     if not len(pitched):
@@ -45,8 +46,8 @@ def scale_consistency(notes: NDArray) -> float:
 def pitch_class_entropy(notes: NDArray) -> float:
     """PCE: the Shannon entropy of the pitch classes, bits.
 
-    Range: 0 (one pitch class only) to log2 12 = 3.585 (all equally often); nan without notes. Notes are counted, however
-    long they are, as in MusPy; Wu & Yang 2020 take it bar by bar and average.
+    Range: 0 (one pitch class only) to log2 12 = 3.585 (all equally often); nan without notes. Notes are counted,
+    however long they are, as in MusPy; Wu & Yang 2020 take it bar by bar and average.
     """
     pitched = _pitched(notes)
     if not len(pitched):
@@ -70,7 +71,7 @@ def roughness(notes: NDArray, bend: NDArray | float = 0.0) -> float:
     start, end = notes["start"][is_pitched], notes["end"][is_pitched]
     times = np.unique(np.concatenate([start, end]))
     total = sounding = 0.0
-    for begin, stop in zip(times[:-1], times[1:], strict=True):
+    for begin, stop in pairwise(times):
         chord = pitch[(start <= begin) & (end >= stop)]
         if len(chord):
             total += (stop - begin) * _chord_roughness(tuple(sorted(chord.tolist())))
@@ -104,7 +105,7 @@ def _chord_roughness(pitches: tuple[float, ...]) -> float:
     number = np.arange(1, N_HARMONICS + 1)
     pitch = np.add.outer(np.array(pitches), 12 * np.log2(number)).ravel()
     power = np.tile(1 / number**2, len(pitches))
-    places, which = np.unique(np.rint(100 * pitch).astype(int), return_inverse=True)
+    _, which = np.unique(np.rint(100 * pitch).astype(int), return_inverse=True)
     merged = np.bincount(which, power)
     centre = np.bincount(which, power * pitch) / merged
     return spectrum_roughness(_A4_HZ * 2 ** ((centre - _A4) / 12), np.sqrt(merged))
