@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from miao.audio import Audio, read_audio
 from miao.errors import ConfigError, DataError, MiaoError
+from miao.evaluation.harmony import roughness
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.score import Score, read_score, write_score
 from miao.spectrum import SAMPLE_RATE
@@ -76,7 +77,6 @@ class Material:
     stems: tuple[Audio, ...] = ()
     notes_from: str = "score"  # or "alignment", "transcription"
     bandwidth_hz: float = SAMPLE_RATE / 2
-    facts: tuple[tuple[str, float], ...] = ()  # further numbers, such as the roughness
 
 
 @dataclass(frozen=True)
@@ -317,10 +317,11 @@ def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -
             **about, split=SPLIT, seconds=mix.shape[1] / SAMPLE_RATE, n_notes=score.n_notes,
             score=f"{inside}/score.mid", mix=f"{inside}/mix.flac", stems=tuple(f"{inside}/{n}" for n in names),
             notes_from=material.notes_from, bandwidth_hz=material.bandwidth_hz,
-            facts=dict(material.facts) | {"gain_db": round(20 * float(np.log10(gain)), 2)},
+            facts={"gain_db": round(20 * float(np.log10(gain)), 2), "roughness": round(score_roughness(score), 4)},
             checksum=_checksum(part, ("score.mid", "mix.flac", *names)),
         )  # fmt: skip
         write_json(part / "piece.json", {"settings": settings, "piece": asdict(piece)})
+        shutil.rmtree(target, ignore_errors=True)  # without a piece.json it is not whole
         os.replace(part, target)
         return asdict(piece)
     except MiaoError as error:
@@ -340,6 +341,13 @@ def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[ND
     sounds = [np.broadcast_to(a.samples, (2, a.samples.shape[1])) for a in (material.audio, *material.stems)]
     alone = sounds[:1] if len(score.tracks) == 1 else []
     return sounds[0], sounds[1:] or alone
+
+
+def score_roughness(score: Score) -> float:
+    """Roughness of all notes of a score together, their bends included."""
+    notes = np.concatenate([track.notes for track in score.tracks])
+    bends = np.concatenate([track.controls["bend"].at(track.notes["start"]) for track in score.tracks])
+    return roughness(notes, bends)
 
 
 def _checksum(folder: Path, names: tuple[str, ...]) -> str:

@@ -1,12 +1,12 @@
 """Everything that is measured of one piece as one system plays it.
 
 Before anything is compared, the system's mix is brought to the power of the reference's by one gain, which all its
-stems get too, so that the level of a system does not count and the balance of its parts does; and if the reference is a
+stems get too, so that the level of a system does not count and the balance of its parts does. If the reference is a
 recording of a lower bandwidth, the system's sound is limited to it. A transcriber hears stems and mixes at the same
 peak.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -14,6 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.audio import Audio, resample
+from miao.evaluation.distances import (
+    frechet_distance,
+    frechet_infinity,
+    kernel_distance,
+    relative_embedding_distance,
+)
+from miao.evaluation.harmony import pitch_class_entropy, scale_consistency
 from miao.evaluation.systems import Piece, Sound
 from miao.evaluation.transcription import as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
 from miao.score import Track
@@ -24,6 +31,8 @@ ALIGNMENT = "each system's mix has the power of the reference's; one gain for it
 PEAK = 0.5  # at which the transcriber hears
 FEWEST_NOTES = 5  # a stem with fewer is not transcribed
 SILENT = 1e-5  # a stem of the reference that stays below is not compared
+FRECHET_DRAWS = 2  # subsets of each size, of which the extrapolation is made
+FEWEST_EMBEDDINGS = 32  # below, sets are not compared
 LOWER, HIGHER, NEITHER = "lower", "higher", ""
 
 
@@ -46,6 +55,10 @@ METRICS = (
     Metric("f1_onset", "F1 of notes heard against the score, onsets, stems", "", HIGHER),
     Metric("f1_offset", "F1 of notes heard against the score, onsets and offsets, stems", "", HIGHER),
     Metric("f1_drums", "F1 of drum onsets, stems", "", HIGHER),
+    Metric("sc_error", "scale consistency of notes heard, difference from the reference, mix", "", LOWER),
+    Metric("pce_error", "pitch-class entropy of notes heard, difference from the reference, mix", "bit", LOWER),
+    Metric("sc", "scale consistency of notes heard, mix", "", NEITHER),
+    Metric("pce", "pitch-class entropy of notes heard, mix", "bit", NEITHER),
 )
 STEM_KEYS = ("stem_log_mel_db", "stem_f1_same_heard", "f1_onset", "f1_offset", "f1_drums")  # means over stems
 
@@ -98,14 +111,13 @@ def is_transcribed(track: Track) -> bool:
     return len(track.notes) >= FEWEST_NOTES and not track.notes["is_drum"].any()
 
 
-def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard, bandwidth_hz: float = SAMPLE_RATE / 2
-            ) -> Measured:  # fmt: skip
+def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard) -> Measured:
     """All metrics that can be had of one system's sound of a piece; those that cannot are left out of `values`.
 
     ``reference`` is what the tools make of the piece's own sound.
     """
     gain = level_gain(piece.reference.mix, sound.mix)
-    mix = band_limited(gain * sound.mix, bandwidth_hz)
+    mix = np.asarray(gain * sound.mix, np.float32)
     heard = listen(mix, tools)
     values = measure_mix(piece, mix, heard, reference)
     stems = []
@@ -113,11 +125,12 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard, bandwidt
         rows = zip_longest(piece.score.tracks, piece.reference.stems, sound.stems, reference.stems)
         for track, theirs, ours, notes in rows:
             if np.abs(theirs).max(initial=0.0) >= SILENT:
-                stems.append(measure_stem(track, theirs, band_limited(gain * ours, bandwidth_hz), notes, tools))
+                stems.append(measure_stem(track, theirs, np.asarray(gain * ours, np.float32), notes, tools))
     for key in STEM_KEYS:
         found = [stem[key] for stem in stems if key in stem]
         if found:
             values[key] = float(np.mean(found))
+    values = {key: value for key, value in values.items() if np.isfinite(value)}
     return Measured(values, stems, 20 * float(np.log10(gain)), heard.embeddings)
 
 
@@ -130,6 +143,12 @@ def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> d
         notes = np.concatenate(played) if played else np.zeros(0)
         if len(notes) >= FEWEST_NOTES:
             values["f1_flat"] = note_f1(as_heard(notes), heard.notes).f1
+        for key, function in (("sc", scale_consistency), ("pce", pitch_class_entropy)):
+            values[key] = function(heard.notes)
+            values[f"{key}_error"] = abs(values[key] - function(reference.notes))
+    for name, embeddings in heard.embeddings.items():
+        if len(embeddings):
+            values[f"red/{name}"] = relative_embedding_distance(reference.embeddings[name], embeddings)
     return values
 
 
@@ -152,9 +171,30 @@ def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: NDA
     return stem
 
 
+def piece_metrics(embedders: Iterable[str]) -> tuple[Metric, ...]:
+    """All metrics of a piece, those of the embedders included."""
+    return METRICS + tuple(Metric(f"red/{name}", f"RED ({name}), mix", "", LOWER) for name in embedders)
+
+
 def set_metrics(embedder: str) -> list[tuple[Metric, Callable[[NDArray, NDArray], float]]]:
     """The distances between two sets of embeddings, [n, D] each, under their names."""
-    return []
+    return [
+        (Metric(f"fad/{embedder}", f"Fréchet distance ({embedder}), mix", "", LOWER), frechet_distance),
+        (Metric(f"fad_infinity/{embedder}", f"Fréchet distance at n = ∞ ({embedder}), mix", "", LOWER), _infinity),
+        (Metric(f"kad/{embedder}", f"kernel distance ({embedder}), mix", "", LOWER), kernel_distance),
+    ]
+
+
+def _infinity(reference: NDArray, rendered: NDArray) -> float:
+    return frechet_infinity(reference, rendered, draws=FRECHET_DRAWS).value
+
+
+def limited(sound: Sound, bandwidth_hz: float) -> Sound:
+    """The sound without what lies above a frequency."""
+    if bandwidth_hz >= SAMPLE_RATE / 2:
+        return sound
+    stems = None if sound.stems is None else np.stack([band_limited(stem, bandwidth_hz) for stem in sound.stems])
+    return Sound(band_limited(sound.mix, bandwidth_hz), stems)
 
 
 def level_gain(reference: NDArray, rendered: NDArray) -> float:
@@ -170,9 +210,7 @@ def at_peak(sound: NDArray) -> NDArray[np.float32]:
 
 
 def band_limited(sound: NDArray, bandwidth_hz: float) -> NDArray[np.float32]:
-    """The sound without what lies above a frequency."""
-    if bandwidth_hz >= SAMPLE_RATE / 2:
-        return np.asarray(sound, np.float32)
+    """Samples [2, S] without what lies above a frequency."""
     narrow = resample(Audio(sound, SAMPLE_RATE), round(2 * bandwidth_hz))
     wide = resample(narrow, SAMPLE_RATE).samples
     return np.pad(wide, ((0, 0), (0, max(sound.shape[1] - wide.shape[1], 0))))[:, : sound.shape[1]]

@@ -8,7 +8,7 @@ import numpy as np
 from miao.audio import read_audio, resample
 from miao.errors import AudioError
 from miao.evaluation.evaluate import Listeners
-from miao.evaluation.measure import METRICS, listen_to_reference, measure
+from miao.evaluation.measure import limited, listen_to_reference, measure, piece_metrics
 from miao.evaluation.recordings import as_score
 from miao.evaluation.systems import Piece, Sound
 from miao.score import Score, read_score
@@ -32,7 +32,8 @@ class Row:
 def score_pair(reference: Path, rendered: Path, midi: Path | None, listeners: Listeners) -> list[Row]:
     """All metrics of a rendering against its reference; with the score, those that need one too.
 
-    The sounds start together; the shorter is continued by silence, their levels are aligned.
+    The sounds start together; the shorter is continued by silence, their levels are aligned, and both are compared up
+    to the narrower bandwidth.
     Raises: AudioError if a file cannot be read or is too short; ScoreError.
     """
     sounds, bandwidth = [], SAMPLE_RATE / 2
@@ -44,12 +45,15 @@ def score_pair(reference: Path, rendered: Path, midi: Path | None, listeners: Li
         samples = resample(audio, SAMPLE_RATE).samples[:2]
         sounds.append(np.broadcast_to(samples, (2, samples.shape[1])))
     length = max(x.shape[1] for x in sounds)
-    theirs, ours = (np.pad(x, ((0, 0), (0, length - x.shape[1]))) for x in sounds)
+    padded = [Sound(np.pad(x, ((0, 0), (0, length - x.shape[1]))), None) for x in sounds]
+    theirs, ours = (limited(sound, bandwidth) for sound in padded)
     score: Score = as_score([]) if midi is None else read_score(midi)
-    piece = Piece(score, length / SAMPLE_RATE, Sound(theirs, None), None)
+    piece = Piece(score, length / SAMPLE_RATE, theirs, None)
     tools = listeners.open()
     heard = listen_to_reference(piece, tools)
-    itself, values = (measure(piece, Sound(mix, None), tools, heard, bandwidth).values for mix in (theirs, ours))
+    itself, values = (measure(piece, sound, tools, heard).values for sound in (theirs, ours))
     return [
-        Row(m.key, m.title, m.unit, m.better, values[m.key], itself[m.key]) for m in METRICS if m.key in values
-    ]  # fmt: skip
+        Row(m.key, m.title, m.unit, m.better, values[m.key], itself.get(m.key))
+        for m in piece_metrics(tools.embedders)
+        if m.key in values
+    ]

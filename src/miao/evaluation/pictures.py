@@ -1,5 +1,6 @@
 """The pictures of a report: bars with intervals, metrics over facts, spectrograms side by side."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from miao.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
 
 MAX_ROWS = 6  # of spectrograms
 DPI = 110
+TITLE_LETTERS = 56  # in a line
 
 
 def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
@@ -36,7 +38,8 @@ def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
         axes.tick_params(axis="x", labelsize=7)
         aside = " (set aside)" if metric["fault"] else ""
         unit = f", {metric['unit']}" if metric["unit"] else ""
-        axes.set_title(f"{metric['title']}{unit}, {metric['better']} is better{aside}", fontsize=7, parse_math=False)
+        title = textwrap.fill(f"{metric['title']}{unit}, {metric['better']} is better{aside}", TITLE_LETTERS)
+        axes.set_title(title, fontsize=7, parse_math=False)
     figure.savefig(folder / "bars.png", dpi=DPI)
     return [("Means and intervals", "bars.png")]
 
@@ -56,7 +59,7 @@ def draw_facts(report: dict, folder: Path) -> list[tuple[str, str]]:
             axes = figure.add_subplot(n_rows, n_columns, place + 1)
             for row in (f for f in report["facts"] if f["fact"] == fact and f["key"] == key):
                 axes.plot(*np.array(row["thirds"]).T, marker="o", markersize=3, label=row["system"])
-            axes.set_title(metrics[key]["title"], fontsize=8, parse_math=False)
+            axes.set_title(textwrap.fill(metrics[key]["title"], TITLE_LETTERS), fontsize=7, parse_math=False)
             axes.set_xlabel(fact, fontsize=7)
             axes.tick_params(labelsize=7)
             if place == 0:
@@ -86,6 +89,8 @@ def draw_spectrograms(run: Run) -> list[tuple[str, str]]:
     names = [s.name for s in run.systems if any(s.name in found for found in rows.values())]
     figure = _figure(0.6 + 2.0 * len(names), 0.4 + 1.7 * len(rows))
     grid = figure.subplots(len(rows), len(names), squeeze=False, sharex="row", sharey=True)
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(textwrap.fill(name, TITLE_LETTERS // 2), fontsize=8, parse_math=False)
     for line, (piece_name, found) in zip(grid, rows.items(), strict=True):
         top = int(found["reference"].max())
         for axes, name in zip(line, names, strict=True):
@@ -95,8 +100,6 @@ def draw_spectrograms(run: Run) -> list[tuple[str, str]]:
                 seconds = len(found[name]) * HOP_SAMPLES / SAMPLE_RATE
                 axes.imshow(found[name].T, origin="lower", aspect="auto", cmap="magma", vmin=top - AUDIBLE_DB,
                             vmax=top, interpolation="nearest", extent=(0, seconds, 0, 1))  # fmt: skip
-            if line is grid[0]:
-                axes.set_title(name, fontsize=8, parse_math=False)
         line[0].set_ylabel(piece_name[:24], fontsize=7, parse_math=False)
     figure.savefig(run.folder / "spectrograms.png", dpi=DPI)
     return [("Log-mel spectrograms: the first 8 s of the first piece of each group", "spectrograms.png")]

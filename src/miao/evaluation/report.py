@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.evaluation.evaluate import Run
-from miao.evaluation.measure import ALIGNMENT, HIGHER, METRICS, PEAK, Metric, set_metrics
+from miao.evaluation.measure import (
+    ALIGNMENT,
+    FEWEST_EMBEDDINGS,
+    HIGHER,
+    PEAK,
+    Metric,
+    piece_metrics,
+    set_metrics,
+)
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -63,7 +71,8 @@ def summary(run: Run, missing: list[str]) -> dict:
     records = {s.name: [run.record(s, piece) for piece in run.benchmark.pieces] for s in run.systems}
     played: Played = {name: [r for r in rows if r and "values" in r] for name, rows in records.items()}
     floors = {s.name for s in run.systems if s.is_floor}
-    metrics = [m for m in (metric_summary(metric, played, floors) for metric in METRICS) if m]
+    of_pieces = piece_metrics(run.listeners.names())
+    metrics = [m for m in (metric_summary(metric, played, floors) for metric in of_pieces) if m]
     metrics += embedding_metrics(run, played, floors)
     manifest = run.benchmark.manifest
     return {
@@ -80,9 +89,9 @@ def summary(run: Run, missing: list[str]) -> dict:
         "missing": missing,
         "systems": [system_summary(s.name, s.checksum, s.is_floor, records[s.name]) for s in run.systems],
         "metrics": metrics,
-        "groups": group_means(played),
+        "groups": group_means(played, of_pieces),
         "differences": differences(played, [m for m in metrics if m["better"] and not m["fault"]]),
-        "facts": fact_slopes(played),
+        "facts": fact_slopes(played, of_pieces),
     }  # fmt: skip
 
 
@@ -111,26 +120,30 @@ def values_of(records: list[dict], key: str) -> dict[str, float]:
 
 
 def embedding_metrics(run: Run, played: Played, floors: set[str]) -> list[dict]:
-    """The distances of each embedder between each system and the reference, with n and their floor."""
-    found = []
+    """The distances of each embedder between each system and the reference on the same pieces, with their floor."""
     pieces = {piece.name: piece for piece in run.benchmark.pieces}
     systems = {s.name: s for s in run.systems}
+    found = []
     for embedder in run.listeners.names():
-        stacks: dict[str, list[NDArray]] = {}
+        sets: dict[str, dict[str, NDArray]] = {}
         for name, rows in played.items():
-            paths = [run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows]
-            stacks[name] = [np.load(path)[f"embedding/{embedder}"] for path in paths]
-        if not stacks["reference"]:
+            paths = {r["piece"]: run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows}
+            sets[name] = {piece: np.load(path)[f"embedding/{embedder}"] for piece, path in paths.items()}
+        pairs = {}
+        for name, ours in sets.items():
+            common = [piece for piece in ours if piece in sets["reference"]]
+            if sum(len(ours[piece]) for piece in common) >= FEWEST_EMBEDDINGS:
+                pairs[name] = tuple(np.concatenate([s[piece] for piece in common]) for s in (sets["reference"], ours))
+        if "reference" not in pairs:
             continue
+        halves = [np.concatenate(list(sets["reference"].values())[first::2] or [np.zeros((0, 1))]) for first in (0, 1)]
         for metric, distance in set_metrics(embedder):
-            reference = np.concatenate(stacks["reference"])
-            means = {name: distance(reference, np.concatenate(s)) for name, s in stacks.items() if s}
-            halves = [np.concatenate(h) for h in (stacks["reference"][::2], stacks["reference"][1::2]) if h]
-            floor = distance(*halves) if len(halves) == 2 else None
-            n = {name: sum(map(len, s)) for name, s in stacks.items() if s}
-            values = {name: {"mean": value, "low": None, "high": None, "n": n[name]} for name, value in means.items()}
-            fault = verdict(metric.better, means, floors)
-            found.append({**asdict(metric), "systems": values, "fault": fault, "halves": floor})
+            means = {name: distance(*pair) for name, pair in pairs.items()}
+            floor = distance(*halves) if min(map(len, halves)) >= FEWEST_EMBEDDINGS else None
+            cells = {name: {"mean": mean, "low": None, "high": None, "n": len(pairs[name][1])}
+                     for name, mean in means.items()}  # fmt: skip
+            found.append({**asdict(metric), "systems": cells, "fault": verdict(metric.better, means, floors),
+                          "halves": floor})  # fmt: skip
     return found
 
 
@@ -148,11 +161,11 @@ def system_summary(name: str, checksum: str, is_floor: bool, records: list[dict 
     }  # fmt: skip
 
 
-def group_means(played: Played) -> dict:
+def group_means(played: Played, metrics: Iterable[Metric]) -> dict:
     """Means by group, metric and system: [mean, n]."""
     found: dict = {}
     for name, rows in played.items():
-        for metric in METRICS:
+        for metric in metrics:
             values = values_of(rows, metric.key)
             for record in rows:
                 if record["piece"] in values:
@@ -160,8 +173,8 @@ def group_means(played: Played) -> dict:
                     in_group.setdefault(name, []).append(values[record["piece"]])
     return {
         group: {key: {name: [float(np.mean(v)), len(v)] for name, v in systems.items()}
-                for key, systems in metrics.items()}
-        for group, metrics in found.items()
+                for key, systems in by_metric.items()}
+        for group, by_metric in found.items()
     }  # fmt: skip
 
 
@@ -179,12 +192,12 @@ def differences(played: Played, metrics: list[dict]) -> list[dict]:
     return found
 
 
-def fact_slopes(played: Played) -> list[dict]:
+def fact_slopes(played: Played, metrics: Iterable[Metric]) -> list[dict]:
     """Each metric as a function of each fact about the pieces: rank correlation, and the means of its thirds."""
     found = []
     facts = sorted({fact for rows in played.values() for r in rows for fact in r["facts"] if fact != "gain_db"})
     for fact in facts:
-        for metric in METRICS:
+        for metric in metrics:
             for name, rows in played.items():
                 values = values_of(rows, metric.key)
                 pairs = np.array([(r["facts"][fact], values[r["piece"]]) for r in rows
