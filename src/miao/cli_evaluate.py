@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-YamnetOption = Annotated[Path | None, typer.Option("--yamnet", metavar="FILE", help=
-                                                   "YAMNet's .tflite file, for distances between embeddings.")]
+EmbedderOption = Annotated[list[str] | None, typer.Option("--embedder", metavar="NAME=FILE", help=
+                                                          "yamnet, vggish or trill with a file of its weights; may be "
+                                                          "repeated. musicnn is used where it is installed.")]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes.")]
 SecondsOption = Annotated[float, typer.Option(min=0, metavar="S", help="Of each piece; 0 takes it whole.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first pieces of each group.")]
@@ -52,14 +53,14 @@ def evaluate(systems: Annotated[list[str], typer.Argument(metavar="SYSTEM...", h
                                 "+effects after the first two.")],
              data: Annotated[Path, typer.Option(metavar="FOLDER", help="A benchmark made by `miao data benchmark`.")],
              output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The report's folder.")],
-             split: Annotated[str, typer.Option(metavar="NAME")] = "test", yamnet: YamnetOption = None,
+             split: Annotated[str, typer.Option(metavar="NAME")] = "test", embedder: EmbedderOption = None,
              limit: LimitOption = None, jobs: JobsOption = 2) -> None:
     """Compare systems on a benchmark, side by side.
 
     Can be interrupted; the same command goes on where it was. Writes report.md, report.json and pictures.
 
     \b
-    miao evaluate miao encoded silence noise sine --data gm-heldout -o report
+    miao evaluate miao encoded silence noise sine --data gm-heldout -o report --embedder yamnet=yamnet.tflite
     miao evaluate miao fluidsynth:TimGM6mb.sf2 --data recordings --limit 2 -o report
     """
     from miao.evaluation.benchmarks import load_benchmark
@@ -68,7 +69,8 @@ def evaluate(systems: Annotated[list[str], typer.Argument(metavar="SYSTEM...", h
     from miao.evaluation.tables import write_report
 
     chosen = [system(name) for name in systems]
-    listeners, missing = Listeners.found(yamnet)
+    listeners, missing = Listeners.found(embedder or [])
+    listeners.open()  # fails here, in one line, rather than in a process
     run = new_run(chosen, load_benchmark(data, split, limit), listeners, output)
     with _progress("evaluating") as tell:
         for done, total, troubles in perform(run, jobs):
@@ -82,7 +84,7 @@ def evaluate(systems: Annotated[list[str], typer.Argument(metavar="SYSTEM...", h
 def score(reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A sound file: how it should sound.")],
           rendered: Annotated[Path, typer.Argument(metavar="RENDERED", help="A sound file: how it does sound.")],
           midi: Annotated[Path | None, typer.Option(metavar="FILE", help="What was played, for note F1.")] = None,
-          yamnet: YamnetOption = None,
+          embedder: EmbedderOption = None,
           as_json: Annotated[bool, typer.Option("--json", help="For programs to read.")] = False) -> None:
     """Measure one sound file against another.
 
@@ -95,7 +97,7 @@ def score(reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A
     from miao.evaluation.evaluate import Listeners
     from miao.evaluation.pair import score_pair
 
-    listeners, missing = Listeners.found(yamnet)
+    listeners, missing = Listeners.found(embedder or [])
     rows = score_pair(reference, rendered, midi, listeners)
     if as_json:
         print(json.dumps({"metrics": [asdict(row) for row in rows], "missing": missing}, indent=2))

@@ -8,6 +8,7 @@ tried again the next time. The reference is always measured too.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -22,11 +23,14 @@ import numpy as np
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation import benchmarks
 from miao.evaluation.benchmarks import Benchmark, first_of_groups, load_sound, write_json
+from miao.evaluation.embedders import musicnn, trill, vggish, yamnet
 from miao.evaluation.measure import METRICS_VERSION, Heard, Tools, limited, listen_to_reference, measure
+from miao.evaluation.sampler import file_checksum
 from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
 from miao.evaluation.transcription import BasicPitch, model_path
 from miao.spectrum import SAMPLE_RATE, log_mel
 
+EMBEDDERS = {"yamnet": yamnet, "vggish": vggish, "trill": trill}  # those whose weights are a file
 PICTURE_FRAMES = 700  # of a log-mel spectrogram that is kept for pictures
 
 
@@ -35,36 +39,55 @@ class Listeners:
     """What a run measures with, by name and path; opened in each process."""
 
     transcriber: Path | None = None  # the graph of Basic Pitch
-    yamnet: Path | None = None
-    has_musicnn: bool = False
+    embedders: tuple[tuple[str, Path | None], ...] = ()  # names, and files of weights where there are any
 
     @staticmethod
-    def found(yamnet: Path | None) -> tuple["Listeners", list[str]]:
-        """Those that are here, and what is not: one line each, for the report. Raises: DataError."""
+    def found(embedders: list[str]) -> tuple["Listeners", list[str]]:
+        """Those that are here, and a line for each that is not; embedders with weights are named as NAME=FILE.
+
+        Raises: ConfigError for an unknown embedder; DataError if its file is not there.
+        """
+        chosen: dict[str, Path | None] = {}
+        for text in embedders:
+            name, _, path = text.partition("=")
+            if name not in EMBEDDERS or not path:
+                raise ConfigError(f"{text}: no such embedder; say NAME=FILE, NAME one of {', '.join(EMBEDDERS)}")
+            if not Path(path).is_file():
+                raise DataError(f"{path}: there is no such file; it is to hold the weights of {name}")
+            chosen[name] = Path(path)
         missing = []
-        if yamnet is None:
-            missing.append("no distances of YAMNet: give its .tflite file by --yamnet")
-        elif not yamnet.is_file():
-            raise DataError(f"{yamnet}: there is no such file; it is to be YAMNet's .tflite file")
-        path = model_path()
-        if path is None or not path.is_file():
+        if importlib.util.find_spec("musicnn"):
+            chosen["musicnn"] = None
+        else:
+            missing.append("no distances of musicnn: pip install --no-deps musicnn==0.1.0")
+        for name in EMBEDDERS:
+            if name not in chosen:
+                missing.append(f"no distances of {name}: give its weights by --embedder {name}=FILE")
+        graph = model_path()
+        if graph is None or not graph.is_file():
             missing.append("no note F1 and no harmony: pip install --no-deps basic-pitch==0.4.0")
-            path = None
-        return Listeners(path, yamnet, False), missing
+            graph = None
+        return Listeners(graph, tuple(chosen.items())), missing
 
     def names(self) -> list[str]:
         """Of the embedders."""
-        return list(self.open().embedders)
+        return [name for name, _ in self.embedders]
+
+    def checksums(self) -> dict[str, str]:
+        """Of all weights that are files."""
+        paths = {"transcriber": self.transcriber, **dict(self.embedders)}
+        return {name: file_checksum(path) if path else "" for name, path in paths.items()}
 
     def open(self) -> Tools:
-        """Ready to listen."""
+        """Ready to listen. Raises: DataError if weights are not what they should be."""
         return _tools(self)
 
 
 @cache
 def _tools(listeners: Listeners) -> Tools:
     transcribe = BasicPitch(listeners.transcriber, n_threads=1) if listeners.transcriber else None
-    return Tools(transcribe, {})
+    opened = {name: EMBEDDERS[name](path) if path else musicnn() for name, path in listeners.embedders}
+    return Tools(transcribe, dict(opened))
 
 
 @dataclass(frozen=True)
@@ -85,8 +108,7 @@ class Run:
         parts = {
             "system": system.name, "checksum": system.checksum, "piece": piece.checksum, "metrics": METRICS_VERSION,
             "source": self.benchmark.manifest["settings"].get("soundfont_checksum"),
-            "listeners": [str(name and name.name) for name in (self.listeners.transcriber, self.listeners.yamnet)]
-            + [self.listeners.has_musicnn],
+            "listeners": self.listeners.checksums(),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
