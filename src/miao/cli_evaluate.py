@@ -106,7 +106,7 @@ def score(reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A
     for row in rows:
         ceiling = "" if row.reference is None else f"   (the reference itself: {row.reference:.3f})"
         print(f"{row.title:{width}}  {row.value:10.3f} {row.unit:6}{ceiling}".rstrip())
-    for what in missing:
+    for what in missing + ["no attacks, pitches and note F1: say what was played by --midi"] * (midi is None):
         _say(f"left out: {what}")
 
 

@@ -24,7 +24,7 @@ from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation import benchmarks
 from miao.evaluation.benchmarks import Benchmark, first_of_groups, load_sound, write_json
 from miao.evaluation.embedders import musicnn, trill, vggish, yamnet
-from miao.evaluation.measure import METRICS_VERSION, Heard, Tools, limited, listen_to_reference, measure
+from miao.evaluation.measure import METRICS_VERSION, HeardReference, Tools, limited, listen_to_reference, measure
 from miao.evaluation.sampler import file_checksum
 from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
 from miao.evaluation.transcription import BasicPitch, model_path
@@ -153,7 +153,7 @@ def _perform_piece(run: Run, piece: benchmarks.Piece) -> list[str]:
     score, mix, stems = load_sound(run.benchmark.folder, piece)
     material = Piece(score, mix.shape[1] / SAMPLE_RATE, Sound(mix, stems), run.benchmark.source)
     troubles: list[str] = []
-    heard: Heard | None = None
+    heard: HeardReference | None = None
     is_pictured = piece in first_of_groups(list(run.benchmark.pieces), 1)
     for system in run.systems:
         if not _is_open(run.record(system, piece)):

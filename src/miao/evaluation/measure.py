@@ -7,8 +7,7 @@ peak.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,13 @@ from miao.evaluation.distances import (
     relative_embedding_distance,
 )
 from miao.evaluation.harmony import pitch_class_entropy, scale_consistency
+from miao.evaluation.sound import attack_error, centroid_error, loudness_error, pitch_error, width_error
 from miao.evaluation.systems import Piece, Sound
-from miao.evaluation.transcription import as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
+from miao.evaluation.transcription import HEARD, as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
 from miao.score import Track
 from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
-METRICS_VERSION = 1  # to be raised when a number here changes its meaning
+METRICS_VERSION = 2  # to be raised when a number here changes its meaning
 ALIGNMENT = "each system's mix has the power of the reference's; one gain for its mix and stems"
 PEAK = 0.5  # at which the transcriber hears
 FEWEST_NOTES = 5  # a stem with fewer is not transcribed
@@ -49,6 +49,12 @@ class Metric:
 METRICS = (
     Metric("log_mel_db", "log-mel error, mix", "dB", LOWER),
     Metric("stem_log_mel_db", "log-mel error, stems", "dB", LOWER),
+    Metric("loudness_lu", "loudness error, mix", "LU", LOWER),
+    Metric("attack_ms", "attack-time error, mix", "ms", LOWER),
+    Metric("stem_attack_ms", "attack-time error, stems", "ms", LOWER),
+    Metric("pitch_cents", "pitch error, mix", "cents", LOWER),
+    Metric("centroid_octaves", "spectral-centroid error, mix", "octaves", LOWER),
+    Metric("width", "stereo-width error, mix", "", LOWER),
     Metric("f1_same_heard", "F1 of notes heard against notes heard in the reference, mix", "", HIGHER),
     Metric("stem_f1_same_heard", "F1 of notes heard against notes heard in the reference, stems", "", HIGHER),
     Metric("f1_flat", "F1 of notes heard against the score, onsets, mix", "", HIGHER),
@@ -60,7 +66,8 @@ METRICS = (
     Metric("sc", "scale consistency of notes heard, mix", "", NEITHER),
     Metric("pce", "pitch-class entropy of notes heard, mix", "bit", NEITHER),
 )
-STEM_KEYS = ("stem_log_mel_db", "stem_f1_same_heard", "f1_onset", "f1_offset", "f1_drums")  # means over stems
+STEM_KEYS = ("stem_log_mel_db", "stem_attack_ms", "stem_f1_same_heard", "f1_onset", "f1_offset", "f1_drums")
+"""What is measured stem by stem; of a piece, the mean over its stems."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,27 @@ class Tools:
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """What the tools make of a mix."""
+    """What is made of a mix."""
 
+    levels: NDArray[np.float32]  # log-mel, [frames, N_MELS]
     notes: NDArray | None  # HEARD; None without a transcriber
     embeddings: dict[str, NDArray[np.float32]]  # [n, D], by embedder
-    stems: tuple[NDArray | None, ...] = ()  # HEARD in each stem; None where it was not transcribed
+
+
+@dataclass(frozen=True, eq=False)
+class HeardStem:
+    """What is made of a stem."""
+
+    levels: NDArray[np.float32]
+    notes: NDArray | None  # HEARD; None for drums, few notes, or without a transcriber
+
+
+@dataclass(frozen=True, eq=False)
+class HeardReference:
+    """What is made of a piece's own sound; needed once for all systems."""
+
+    mix: Heard
+    stems: tuple[HeardStem, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,40 +115,45 @@ class Measured:
 
 def listen(mix: NDArray, tools: Tools) -> Heard:
     """A mix [2, S], transcribed and embedded."""
-    notes = None if tools.transcribe is None else tools.transcribe(at_peak(mix), SAMPLE_RATE)
-    return Heard(notes, {name: embed(mix, SAMPLE_RATE) for name, embed in tools.embedders.items()})
+    embeddings = {name: embed(mix, SAMPLE_RATE) for name, embed in tools.embedders.items()}
+    return Heard(log_mel(mix), transcribed(mix, tools), embeddings)
 
 
-def listen_to_reference(piece: Piece, tools: Tools) -> Heard:
-    """The reference of a piece, mix and stems; needed once for all systems."""
-    heard = listen(piece.reference.mix, tools)
-    if piece.reference.stems is None or tools.transcribe is None:
-        return heard
-    pairs = zip(piece.score.tracks, piece.reference.stems, strict=True)
-    stems = [tools.transcribe(at_peak(s), SAMPLE_RATE) if is_transcribed(t) else None for t, s in pairs]
-    return replace(heard, stems=tuple(stems))
+def listen_to_stem(track: Track, sound: NDArray, tools: Tools) -> HeardStem:
+    """A stem [2, S]; transcribed if it has notes enough, and no drums."""
+    is_notes = len(track.notes) >= FEWEST_NOTES and not track.notes["is_drum"].any()
+    return HeardStem(log_mel(sound), transcribed(sound, tools) if is_notes else None)
 
 
-def is_transcribed(track: Track) -> bool:
-    """Whether a transcriber of pitched notes is to hear this track's stem."""
-    return len(track.notes) >= FEWEST_NOTES and not track.notes["is_drum"].any()
+def listen_to_reference(piece: Piece, tools: Tools) -> HeardReference:
+    """The piece's own mix and stems."""
+    stems = () if piece.reference.stems is None else zip(piece.score.tracks, piece.reference.stems, strict=True)
+    return HeardReference(listen(piece.reference.mix, tools), tuple(listen_to_stem(t, s, tools) for t, s in stems))
 
 
-def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard) -> Measured:
+def transcribed(sound: NDArray, tools: Tools) -> NDArray | None:
+    """The notes in a sound, HEARD; none in silence, None without a transcriber."""
+    if tools.transcribe is None:
+        return None
+    loud = at_peak(sound)
+    return tools.transcribe(loud, SAMPLE_RATE) if loud.any() else np.zeros(0, HEARD)
+
+
+def measure(piece: Piece, sound: Sound, tools: Tools, reference: HeardReference) -> Measured:
     """All metrics that can be had of one system's sound of a piece; those that cannot are left out of `values`.
 
-    ``reference`` is what the tools make of the piece's own sound.
+    ``reference`` is what `listen_to_reference` makes of the piece.
     """
     gain = level_gain(piece.reference.mix, sound.mix)
     mix = np.asarray(gain * sound.mix, np.float32)
     heard = listen(mix, tools)
-    values = measure_mix(piece, mix, heard, reference)
+    values = measure_mix(piece, mix, heard, reference.mix)
     stems = []
     if piece.reference.stems is not None and sound.stems is not None:
-        rows = zip_longest(piece.score.tracks, piece.reference.stems, sound.stems, reference.stems)
-        for track, theirs, ours, notes in rows:
+        rows = zip(piece.score.tracks, piece.reference.stems, sound.stems, reference.stems, strict=True)
+        for track, theirs, ours, heard_stem in rows:
             if np.abs(theirs).max(initial=0.0) >= SILENT:
-                stems.append(measure_stem(track, theirs, np.asarray(gain * ours, np.float32), notes, tools))
+                stems.append(measure_stem(track, theirs, np.asarray(gain * ours, np.float32), heard_stem, tools))
     for key in STEM_KEYS:
         found = [stem[key] for stem in stems if key in stem]
         if found:
@@ -136,7 +164,17 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: Heard) -> Measu
 
 def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> dict[str, float]:
     """What is measured of a mix at the reference's level."""
-    values = {"log_mel_db": log_mel_error(log_mel(piece.reference.mix), log_mel(mix))}
+    theirs = piece.reference.mix
+    values = {
+        "log_mel_db": log_mel_error(reference.levels, heard.levels),
+        "loudness_lu": loudness_error(theirs, mix),
+        "centroid_octaves": centroid_error(theirs, mix),
+        "width": width_error(theirs, mix),
+    }
+    if piece.score.tracks:
+        onsets = merged_onsets(np.concatenate([track.notes["start"] for track in piece.score.tracks]))
+        values["attack_ms"] = 1000 * attack_error(theirs, mix, onsets)
+        values["pitch_cents"] = pitch_error(theirs, mix, onsets)
     if heard.notes is not None and reference.notes is not None:
         values["f1_same_heard"] = note_f1(reference.notes, heard.notes).f1
         played = [track.notes[~track.notes["is_drum"]] for track in piece.score.tracks]
@@ -152,23 +190,22 @@ def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> d
     return values
 
 
-def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: NDArray | None, tools: Tools) -> dict:
-    """What is measured of one stem; ``heard`` are the notes heard in the reference."""
+def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: HeardStem, tools: Tools) -> dict:
+    """What is measured of one stem; ``heard`` is what is made of the reference's."""
     notes = track.notes
     is_drum = bool(notes["is_drum"].any())
     stem: dict = {"track": track.name, "program": int(notes["program"][0]), "is_drum": is_drum, "n_notes": len(notes)}
-    stem["stem_log_mel_db"] = log_mel_error(log_mel(reference), log_mel(rendered))
-    if len(notes) < FEWEST_NOTES:
-        return stem
-    loud = at_peak(rendered)
-    if is_drum:
-        stem["f1_drums"] = onset_f1(merged_onsets(notes["start"]), flux_onsets(loud))
-    elif tools.transcribe is not None and heard is not None:
-        ours = tools.transcribe(loud, SAMPLE_RATE)
-        score = note_f1(as_heard(notes), ours)
+    ours = listen_to_stem(track, rendered, tools)
+    onsets = merged_onsets(notes["start"])
+    stem["stem_log_mel_db"] = log_mel_error(heard.levels, ours.levels)
+    stem["stem_attack_ms"] = 1000 * attack_error(reference, rendered, onsets)
+    if is_drum and len(notes) >= FEWEST_NOTES:
+        stem["f1_drums"] = onset_f1(onsets, flux_onsets(at_peak(rendered)))
+    if ours.notes is not None and heard.notes is not None:
+        score = note_f1(as_heard(notes), ours.notes)
         stem |= {"f1_onset": score.f1, "f1_offset": score.f1_with_offset, "n_heard": score.n_heard}
-        stem["stem_f1_same_heard"] = note_f1(heard, ours).f1
-    return stem
+        stem["stem_f1_same_heard"] = note_f1(heard.notes, ours.notes).f1
+    return {key: value for key, value in stem.items() if not isinstance(value, float) or np.isfinite(value)}
 
 
 def piece_metrics(embedders: Iterable[str]) -> tuple[Metric, ...]:
