@@ -2,7 +2,7 @@
 
 | error | definition | unit | range |
 |---|---|---|---|
-| log_mel_db | mean difference of audible cells, spectrum.log_mel_error | dB | 0 to 60 |
+| log_mel_db | mean difference of audible cells, spectrum.log_mel_error | dB | 0 up, to 60 if nothing is added |
 | loudness_lu | difference of integrated loudness, ITU-R BS.1770-4 | LU | 0 to about 70 |
 | attack_seconds | how far rises lie apart, median over onsets | s | 0 to 0.05 |
 | pitch_cents | distance of the strongest partials, median over onsets | cent | 0 to 60 |
