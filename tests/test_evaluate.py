@@ -13,6 +13,7 @@ from miao.analysis import spectral_peaks
 from miao.audio import Audio, read_audio
 from miao.cli import app
 from miao.errors import ConfigError, DataError
+from miao.evaluation import evaluate as evaluate_module
 from miao.evaluation import systems as systems_module
 from miao.evaluation.benchmarks import build, load_benchmark, load_sound
 from miao.evaluation.dissonant import KINDS, generate
@@ -22,6 +23,7 @@ from miao.evaluation.measure import (
     HIGHER,
     LOWER,
     METRICS,
+    Measured,
     band_limited,
     level_gain,
     limited,
@@ -59,7 +61,7 @@ def root(tmp_path_factory):
     random = np.random.default_rng(0)
     for name in ("one", "two", "three"):
         notes = [(t, t + 0.4, int(random.integers(50, 80)), int(random.integers(40, 120)))
-                 for t in np.arange(0, 2, 0.25)]  # fmt: skip
+                 for t in np.arange(0, 2, 0.5)]  # fmt: skip
         np.savetxt(piano / f"MAPS_MUS-{name}_ENSTDkAm.tsv", notes, header="onset,offset,note,velocity")
         Audio(tones(notes, 2.5)[None], 16_000).save(piano / f"MAPS_MUS-{name}_ENSTDkAm.flac")
     (piano / "MAPS_MUS-lost_ENSTDkAm.tsv").write_text("0 1 60 80\n")
@@ -104,7 +106,7 @@ def evaluated(folder, output, chosen):
 
 def test_a_benchmark_says_what_it_is_made_of_and_what_is_left_out(built):
     made = load_benchmark(built)
-    assert [(p.group, p.seconds, p.n_notes, p.bandwidth_hz) for p in made.pieces] == 3 * [("piano", 2.0, 8, 8000.0)]
+    assert [(p.group, p.seconds, p.n_notes, p.bandwidth_hz) for p in made.pieces] == 3 * [("piano", 2.0, 4, 8000.0)]
     assert made.manifest["minutes"] == {"piano": 0.1}
     left_out = {s["name"]: s["reason"] for s in made.manifest["skipped"]}
     assert "comes without its sound" in left_out["MAPS_MUS-lost_ENSTDkAm"]
@@ -221,7 +223,7 @@ def test_noise_is_as_loud_as_the_reference_from_moment_to_moment(built):
     noise = NoiseSystem().play(Piece(score, piece.seconds, Sound(mix, stems), None)).mix
     powers = [np.square(x).sum(axis=0)[:88_000].reshape(-1, 4400).mean(axis=1) for x in (mix, noise)]
     theirs, ours = 10 * np.log10(powers)
-    assert np.abs(theirs - ours).max() < 1.5
+    assert np.abs(theirs - ours)[theirs > theirs.max() - 20].max() < 1.5
 
 
 # measuring
@@ -269,7 +271,15 @@ def test_floors_come_last_and_the_reference_first(built, tmp_path):
         assert means["reference"] == 0 < means["near"] < min(means[f.name] for f in FLOORS)
 
 
-def test_a_run_that_was_stopped_redoes_nothing_that_is_done(built, tmp_path):
+@pytest.fixture
+def measured_at_once(monkeypatch):
+    """For tests of the running: one number, and no listening."""
+    monkeypatch.setattr(evaluate_module, "listen_to_reference", lambda piece, tools: None)
+    only = Measured({"log_mel_db": 1.0}, [], 0.0, {})
+    monkeypatch.setattr(evaluate_module, "measure", lambda piece, sound, tools, heard: only)
+
+
+def test_a_run_that_was_stopped_redoes_nothing_that_is_done(built, tmp_path, measured_at_once):
     run, _ = evaluated(built, tmp_path, [NearSystem()])
     assert len(PLAYED) == 3
     evaluated(built, tmp_path, [NearSystem()])
@@ -284,7 +294,7 @@ def test_a_run_that_was_stopped_redoes_nothing_that_is_done(built, tmp_path):
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_what_a_system_cannot_play_is_said_and_tried_again(built, tmp_path):
+def test_what_a_system_cannot_play_is_said_and_tried_again(built, tmp_path, measured_at_once):
     run, troubles = evaluated(built, tmp_path, [NearSystem(), system("encoded")])
     assert len(troubles) == 3 and all("encoded is not available for recordings" in t for t in troubles)
     text = markdown(summary(run, ["no ears"]))
@@ -295,7 +305,7 @@ def test_what_a_system_cannot_play_is_said_and_tried_again(built, tmp_path):
 
 
 def test_numbers_of_a_report_are_those_of_the_files(built, tmp_path):
-    run, _ = evaluated(built, tmp_path, [NearSystem(), SineSystem()])
+    run, _ = evaluated(built, tmp_path, [SineSystem()])
     text = write_report(run, [])
     report = json.loads((tmp_path / "report.json").read_text())
     errors = []

@@ -22,11 +22,21 @@ from miao.evaluation.distances import (
 from miao.evaluation.harmony import pitch_class_entropy, scale_consistency
 from miao.evaluation.sound import attack_error, centroid_error, loudness_error, pitch_error, width_error
 from miao.evaluation.systems import Piece, Sound
-from miao.evaluation.transcription import HEARD, as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
+from miao.evaluation.transcription import (
+    GRANULARITIES,
+    HEARD,
+    as_heard,
+    flux_onsets,
+    merged_onsets,
+    note_f1,
+    onset_f1,
+    program_f1,
+    with_program,
+)
 from miao.score import Track
 from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
-METRICS_VERSION = 2  # to be raised when a number here changes its meaning
+METRICS_VERSION = 3  # to be raised when a number here changes its meaning
 ALIGNMENT = "each system's mix has the power of the reference's; one gain for its mix and stems"
 PEAK = 0.5  # at which the transcriber hears
 FEWEST_NOTES = 5  # a stem with fewer is not transcribed
@@ -60,6 +70,9 @@ METRICS = (
     Metric("f1_flat", "F1 of notes heard against the score, onsets, mix", "", HIGHER),
     Metric("f1_onset", "F1 of notes heard against the score, onsets, stems", "", HIGHER),
     Metric("f1_offset", "F1 of notes heard against the score, onsets and offsets, stems", "", HIGHER),
+    Metric("mt3_full", "MT3 full F1 (onsets, offsets, programs), all pitched stems", "", HIGHER),
+    Metric("mt3_class", "MT3 class F1 (onsets, offsets, classes of programs), all pitched stems", "", HIGHER),
+    Metric("mt3_flat", "MT3 flat F1 (onsets, offsets), all pitched stems", "", HIGHER),
     Metric("f1_drums", "F1 of drum onsets, stems", "", HIGHER),
     Metric("sc_error", "scale consistency of notes heard, difference from the reference, mix", "", LOWER),
     Metric("pce_error", "pitch-class entropy of notes heard, difference from the reference, mix", "bit", LOWER),
@@ -148,12 +161,22 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: HeardReference)
     mix = np.asarray(gain * sound.mix, np.float32)
     heard = listen(mix, tools)
     values = measure_mix(piece, mix, heard, reference.mix)
-    stems = []
+    stems, played, found_notes = [], [], []
     if piece.reference.stems is not None and sound.stems is not None:
         rows = zip(piece.score.tracks, piece.reference.stems, sound.stems, reference.stems, strict=True)
         for track, theirs, ours, heard_stem in rows:
             if np.abs(theirs).max(initial=0.0) >= SILENT:
-                stems.append(measure_stem(track, theirs, np.asarray(gain * ours, np.float32), heard_stem, tools))
+                ours = np.asarray(gain * ours, np.float32)
+                heard_ours = listen_to_stem(track, ours, tools)
+                stems.append(measure_stem(track, theirs, ours, heard_stem, heard_ours))
+                if heard_ours.notes is not None:
+                    program = int(track.notes["program"][0])
+                    played.append(with_program(as_heard(track.notes), track.notes["program"]))
+                    found_notes.append(with_program(heard_ours.notes, program))
+    if played:
+        for granularity in GRANULARITIES:
+            score = program_f1(np.concatenate(played), np.concatenate(found_notes), granularity)
+            values[f"mt3_{granularity}"] = score.pitched_f1_with_offset
     for key in STEM_KEYS:
         found = [stem[key] for stem in stems if key in stem]
         if found:
@@ -190,12 +213,11 @@ def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> d
     return values
 
 
-def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: HeardStem, tools: Tools) -> dict:
-    """What is measured of one stem; ``heard`` is what is made of the reference's."""
+def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: HeardStem, ours: HeardStem) -> dict:
+    """What is measured of one stem; ``heard`` and ``ours`` are what is made of the two sounds."""
     notes = track.notes
     is_drum = bool(notes["is_drum"].any())
     stem: dict = {"track": track.name, "program": int(notes["program"][0]), "is_drum": is_drum, "n_notes": len(notes)}
-    ours = listen_to_stem(track, rendered, tools)
     onsets = merged_onsets(notes["start"])
     stem["stem_log_mel_db"] = log_mel_error(heard.levels, ours.levels)
     stem["stem_attack_ms"] = 1000 * attack_error(reference, rendered, onsets)
