@@ -157,7 +157,8 @@ def small_print(report: dict) -> list[str]:
                  f"{settings['transcribed_at_peak']}; "
                  f"embedders: {', '.join(settings['embedders']) or 'none'}")  # fmt: skip
     excerpt = benchmark["settings"]
-    lines.append(f"- of each piece {excerpt['seconds']:g} s" if excerpt["seconds"] else "- whole pieces")
+    seconds = excerpt["seconds"]
+    lines.append(f"- of each piece at most {seconds:g} s and its tail" if seconds else "- whole pieces")
     lines += [f"- made of {m['name']}: {m['origin']} ({m['licence']})" for m in benchmark["made_of"]]
     left_out = [f"- {what}" for what in report["missing"]]
     left_out += [f"- {s['name']}: {s['reason']}" for s in benchmark["skipped"]]
