@@ -9,27 +9,16 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from miao.datasets.soundfont import SoundFont
 from miao.engine import Bank
-from miao.evaluation.notes import evaluate_voice, summary
+from miao.evaluation.notes import measure_voice, summary
 from miao.voices import N_PROGRAMS, N_VOICES
 
 SYSTEMS = ("encoded", "miao")
-
-
-@cache
-def _loaded(font: str, bank: str) -> tuple[SoundFont, Bank]:
-    return SoundFont(font), Bank.load(bank, n_threads=1)
-
-
-def _measure(font: str, bank: str, voice: int) -> list[dict]:
-    return evaluate_voice(*_loaded(font, bank), voice)
 
 
 def _table(records: list[dict]) -> list[str]:
@@ -66,7 +55,7 @@ def main() -> None:
         done = {row["voice"]: row["records"] for row in rows if row["bank"] == checksum}
     todo = [v for v in range(0, N_VOICES, arguments.every) if v not in done]
     results = Parallel(arguments.jobs, return_as="generator")(
-        delayed(_measure)(arguments.soundfont, arguments.bank, v) for v in todo
+        delayed(measure_voice)(arguments.soundfont, arguments.bank, v) for v in todo
     )
     with log.open("a") as file:
         for voice, records in zip(todo, results, strict=True):

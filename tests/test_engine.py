@@ -176,12 +176,12 @@ def test_a_missing_bank_is_named_along_with_those_there_are():
 
 def test_a_bank_of_another_format_is_refused(tmp_path):
     (tmp_path / "config.toml").write_text("format = 7\n")
-    with pytest.raises(BankError, match="bank format 7, this miao reads format 1"):
+    with pytest.raises(BankError, match="bank format 7, this miao reads format 2"):
         Bank.load(tmp_path)
 
 
 def test_a_damaged_graph_is_named(tmp_path):
-    (tmp_path / "config.toml").write_text("format = 1\nuses_context = false\ncontext_width = 4\n")
+    (tmp_path / "config.toml").write_text("format = 2\nuses_context = false\ncontext_width = 4\n")
     for kind in ("attack", "sustain", "release"):
         (tmp_path / f"{kind}.onnx").write_bytes(b"not a graph")
     with pytest.raises(BankError, match=r"attack\.onnx: not a readable ONNX graph"):

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from miao import tokens as tk
 from miao.errors import BankError
-from miao.voices import VoiceTable
+from miao.voices import VoiceEmbeddings, VoiceTable
 
+FORMAT = 2
 _WORTH_A_THREAD = 8  # chunks
 _KIND_NAMES = ("attack", "sustain", "release")
 
@@ -25,7 +26,7 @@ Decoder = Callable[..., tuple[NDArray, NDArray]]
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Voices and the nets that play them, from a folder: config.toml, voices.safetensors and ONNX graphs."""
+    """Voices and the nets that play them, from a folder: config.toml, tables in safetensors and ONNX graphs."""
 
     name: str
     folder: Path
@@ -45,17 +46,22 @@ class Bank:
                 f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml'
             )
         config = tomllib.loads((folder / "config.toml").read_text())
-        if config.get("format") != 1:
-            raise BankError(f"{folder}: bank format {config.get('format')}, this miao reads format 1; update miao")
+        if config.get("format") != FORMAT:
+            raise BankError(
+                f"{folder}: bank format {config.get('format')}, this miao reads format {FORMAT}; "
+                "update miao, or export the bank again"
+            )
         graphs = (*_KIND_NAMES, "encoder") if config["uses_context"] else _KIND_NAMES
         sessions = {stem: _session(folder / f"{stem}.onnx") for stem in graphs}
 
+        embeddings = VoiceEmbeddings.load(folder / "embeddings.safetensors")
         pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
 
-        def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+        def decode(kind: int, voice: NDArray, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+            inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
             if kind == tk.ATTACK:  # sets out from nothing
                 inputs.pop("previous", None)
-            session, n = sessions[_KIND_NAMES[kind]], len(inputs["voice"])
+            session, n = sessions[_KIND_NAMES[kind]], len(voice)
             parts = min(pool._max_workers, 1 + n // _WORTH_A_THREAD)
             cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
             results = pool.map(lambda cut: session.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)

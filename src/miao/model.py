@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miao import tokens as tk
-from miao.frames import CHANNELS, N_PITCHES, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_TOKENS
+from miao.frames import CHANNELS, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_TOKENS
 from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, DepthwiseConv, ParallelConv
-from miao.voices import N_VOICES
+from miao.voices import N_PITCHES, N_VOICES, PITCH_NODES, SEMITONES_A_NODE
 
-PITCH_NODES = 43  # a voice has one embedding every three semitones
 _PROFILE_LEVELS = 8.0  # a profile's unit, so that it learns as fast as the nets
 _PATCH = 4  # the decoder's image is that much coarser than a chunk, in steps and in cells
 
@@ -144,28 +143,30 @@ class AudioDecoder(nn.Module):
         self.ramps: Tensor
         self.register_buffer("ramps", torch.stack([torch.ones_like(steps), steps, steps]), persistent=False)
 
-    def embed(self, voice: Tensor, pitch: Tensor) -> Tensor:
-        """A voice's embedding at a pitch, between the two nearest nodes. [B] -> [B, voice_width]"""
-        return _between(self.voices, voice, pitch)
+    def voice_at(self, kind: int, voice: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
+        """A voice's embedding at a pitch [B, voice_width] and its profile there for a chunk kind [B, C]."""
+        return _between(self.voices, voice, pitch), _between(self.profiles[kind], voice, pitch)
 
-    def start(self, kind: int, inputs: ChunkInputs, *, is_attack: bool) -> tuple[Tensor, Tensor]:
+    def start(
+        self, kind: int, inputs: ChunkInputs, voice: tuple[Tensor, Tensor], *, is_attack: bool
+    ) -> tuple[Tensor, Tensor]:
         """e_m [B, channels, rows, columns] and the levels [B, a, C] that chunks of one kind set out from.
 
-        These are the anchor's, kept in part, and the profile of the voice: for attacks the spectrum with which it
-        starts, for the others how fast each cell decays (a straight line in dB).
+        These are the anchor's, kept in part, and the profile of the ``voice`` (from `voice_at`): for attacks the
+        spectrum with which it starts, for the others how fast each cell decays (a straight line in dB).
         """
+        embedding, profile = voice
         loudness = 40 * torch.log10(inputs.velocity.clamp(min=1 / 127)) / tk.LEVEL_STEP_DB  # in levels, up to 0
         struck = (48 + loudness).unsqueeze(1).expand(-1, tk.PITCH_CELL)
         struck = F.pad(struck, (0, 1), value=float(tk.CENTS_CENTRE))
         anchor = struck if is_attack else inputs.previous  # [B, C]
         known = torch.cat(
-            [self.embed(inputs.voice, inputs.pitch), _scalars(inputs), (anchor - 32) / 16, inputs.context], dim=1
+            [embedding, _scalars(inputs), (anchor - 32) / 16, inputs.context], dim=1
         )
         x = F.gelu(self.condition(known) + self.chunks(kind * (tk.MAX_CHUNK_INDEX + 1) + inputs.index))
         x = x + F.gelu(self.condition_second(x))  # [B, hidden]
         image = self.expand[kind](x).view(x.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
-        profile = _PROFILE_LEVELS * _between(self.profiles[kind], inputs.voice, inputs.pitch)  # [B, C]
-        moved = self.ramps[kind].unsqueeze(1) * profile.unsqueeze(1)  # [B, a, C]
+        moved = _PROFILE_LEVELS * self.ramps[kind].unsqueeze(1) * profile.unsqueeze(1)  # [B, a, C]
         return image, torch.sigmoid(self.keep[kind]) * anchor.unsqueeze(1) + moved
 
     def finish(self, e_m: Tensor, anchor: Tensor) -> LevelDistribution:
@@ -176,7 +177,8 @@ class AudioDecoder(nn.Module):
 
     def forward(self, kind: int, inputs: ChunkInputs) -> LevelDistribution:
         """Distribution of the levels of chunks of one kind."""
-        return self.finish(*self.start(kind, inputs, is_attack=kind == tk.ATTACK))
+        voice = self.voice_at(kind, inputs.voice, inputs.pitch)
+        return self.finish(*self.start(kind, inputs, voice, is_attack=kind == tk.ATTACK))
 
     def refine(self, e_m: Tensor) -> Tensor:
         """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""
@@ -186,7 +188,7 @@ class AudioDecoder(nn.Module):
 
 def _between(nodes: Tensor, voice: Tensor, pitch: Tensor) -> Tensor:
     """What the nodes [V, PITCH_NODES, W] of voices say at pitches, linear between the two nearest. [B] -> [B, W]"""
-    position = pitch.clamp(0, 126) / 3
+    position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
     low = position.floor().long()
     share = position - low
     at = voice * PITCH_NODES + low

@@ -11,8 +11,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -30,6 +30,7 @@ STREAM_GAIN_DB = 14.0  # from the mixing desk, as nothing is known of the song y
 CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
 ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound
 FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
+PATIENCE_SECONDS = 1.0  # with a stage that is interrupted
 SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
 METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
 FIRST_PASS = 0.9  # of the time that a rendering takes; for progress bars
@@ -220,11 +221,12 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
 
     def work() -> None:
         try:
-            with closing(iter(items)) if hasattr(items, "close") else nullcontext(items) as source:
-                for item in source:
-                    offer((True, item))
-                    if not is_wanted:
-                        return
+            for item in items:
+                offer((True, item))
+                if not is_wanted:
+                    break
+            if isinstance(items, Generator):
+                items.close()
             offer((False, None))
         except BaseException as error:  # KeyboardInterrupt too: whoever waits must hear of it
             offer((False, error))
@@ -242,7 +244,7 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
                 raise value
     finally:
         is_wanted = False
-        worker.join()
+        worker.join(PATIENCE_SECONDS)  # it stops after what it is making now
 
 
 def _mixed(blocks: Iterator[Block], tracks: tuple[Track, ...], sample_rate: int, with_stems: bool

@@ -21,6 +21,8 @@ DRUM_KEYS = range(27, 88)
 N_VOICES = N_PROGRAMS + len(DRUM_KEYS)
 HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
 N_PITCHES = 128
+PITCH_NODES = 43  # a voice has one embedding every three semitones
+SEMITONES_A_NODE = 3
 
 
 def program_voice(program: int) -> int:
@@ -87,6 +89,39 @@ class VoiceTable:
             return VoiceTable(**load_file(path))
         except (OSError, TypeError, SafetensorError) as error:
             raise BankError(f"{path}: not a voice table ({error})") from None
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceEmbeddings:
+    """What the nets are told of a voice: learnt vectors at pitch nodes. They lie apart from the nets, so that voices can
+    be added.
+
+    Between two nodes they run in straight lines.
+    """
+
+    embeddings: NDArray[np.float16]  # [V, PITCH_NODES, W]
+    profiles: NDArray[np.float16]  # [3, V, PITCH_NODES, C] by chunk kind, see `model.AudioDecoder.start`
+
+    def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
+        position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
+        low = position.astype(np.int64)
+        share = (position - low).astype(np.float32)[:, None]
+        tables = (self.embeddings, self.profiles[kind])
+        embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
+        return embedding, profile
+
+    def save(self, path: Path) -> None:
+        """Write them as a safetensors file."""
+        save_file({"embeddings": self.embeddings, "profiles": self.profiles}, path)
+
+    @staticmethod
+    def load(path: Path) -> "VoiceEmbeddings":
+        """Read them. Raises: BankError if the file is missing or holds something else."""
+        try:
+            return VoiceEmbeddings(**load_file(path))
+        except (OSError, TypeError, SafetensorError) as error:
+            raise BankError(f"{path}: holds no voice embeddings ({error})") from None
 
 
 @lru_cache(maxsize=4096)

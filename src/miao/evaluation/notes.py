@@ -6,6 +6,7 @@ that training never renders: five pitches and three velocities of each program, 
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,16 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
             record[system] = asdict(compare(reference, play(player, score)))
         records.append(record)
     return records
+
+
+@cache
+def _loaded(font: str, bank: str) -> tuple[SoundFont, Bank]:
+    return SoundFont(font), Bank.load(bank, n_threads=1)
+
+
+def measure_voice(font: str, bank: str, voice: int) -> list[dict]:
+    """`evaluate_voice` by names, for processes: each opens the sound bank and loads the bank once."""
+    return evaluate_voice(*_loaded(font, bank), voice)
 
 
 def summary(records: list[dict], system: str) -> dict[str, float]:

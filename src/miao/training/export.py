@@ -14,17 +14,19 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from miao import tokens as tk
+from miao.bank import FORMAT
 from miao.datasets.notes import NoteData
 from miao.frames import CHANNELS, N_PITCHES, WINDOW_FRAMES
 from miao.model import AudioDecoder, ChunkInputs, MidiEncoder
 from miao.training.chunks import chunk_tables, gather
 from miao.training.trainer import Miao, decode_with, load_model
-from miao.voices import VoiceTable
+from miao.voices import VoiceEmbeddings, VoiceTable
 
 _OPSET = 18
 _TRIM_CHUNKS = 48  # of each kind, from each voice
 _MAX_TRIM_DB = 6.0
 _HALF_FROM = 256  # smaller weights keep their precision
+_BYTES_FROM = 1_000_000
 
 
 class _Encoder(nn.Module):
@@ -47,14 +49,15 @@ class _DecoderOfKind(nn.Module):
         own = slice(kind, kind + 1)
         self.decoder.keep = nn.Parameter(decoder.keep[own].clone())
         self.decoder.expand = nn.ModuleList([copy.deepcopy(decoder.expand[kind])])
-        self.decoder.profiles = nn.ParameterList([decoder.profiles[kind].clone()])
+        del self.decoder.profiles, self.decoder.voices  # these are kept apart, see VoiceEmbeddings
         self.decoder.register_buffer("ramps", decoder.ramps[own].clone(), persistent=False)
         n = tk.MAX_CHUNK_INDEX + 1
         self.decoder.chunks = nn.Embedding.from_pretrained(decoder.chunks.weight[kind * n : (kind + 1) * n].clone())
 
     def forward(
         self,
-        voice: Tensor,
+        embedding: Tensor,
+        profile: Tensor,
         pitch: Tensor,
         velocity: Tensor,
         index: Tensor,
@@ -62,8 +65,9 @@ class _DecoderOfKind(nn.Module):
         previous: Tensor,
         context: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        inputs = ChunkInputs(voice, pitch, velocity, index, age, previous, context)
-        out = self.decoder.finish(*self.decoder.start(0, inputs, is_attack=self.kind == tk.ATTACK))
+        inputs = ChunkInputs(pitch, pitch, velocity, index, age, previous, context)  # which voice is not asked
+        voice = (embedding, profile)
+        out = self.decoder.finish(*self.decoder.start(0, inputs, voice, is_attack=self.kind == tk.ATTACK))
         return out.expected(), out.log_scale.exp()
 
 
@@ -106,17 +110,24 @@ def export_bank(
         if uses_context:
             frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
             _export(_Encoder(model.encoder), (frames,), ["frames"], ["context"], new / "encoder.onnx")
-        names = ["voice", "pitch", "velocity", "index", "age", "previous", "context"]
+        decoder = model.decoder
+        tables = [table.detach().numpy().astype(np.float16) for table in (decoder.voices, *decoder.profiles)]
+        embeddings = VoiceEmbeddings(tables[0], np.stack(tables[1:]))
+        embeddings.save(new / "embeddings.safetensors")
+        names = ["embedding", "profile", "pitch", "velocity", "index", "age", "previous", "context"]
         example = example_inputs(3, config.width)
+        example["embedding"], example["profile"] = embeddings.at(0, example.pop("voice"), example["pitch"])
         for kind, name in enumerate(("attack", "sustain", "release")):
             arrays = tuple(torch.from_numpy(example[n]) for n in names)
             _export(_DecoderOfKind(model.decoder, kind), arrays, names, ["levels", "spread"], new / f"{name}.onnx")
         table.save(new / "voices.safetensors")
-        settings = {"format": 1, "context_width": config.width, "uses_context": str(uses_context).lower()}
+        settings = {"format": FORMAT, "context_width": config.width, "uses_context": str(uses_context).lower()}
         (new / "config.toml").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
         if page:
             (new / "README.md").write_text(page)
-        os.chmod(new, 0o755)
+        os.chmod(new, 0o755)  # temporary folders and safetensors are for their owner alone
+        for path in new.iterdir():
+            os.chmod(path, 0o644)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
     finally:
@@ -151,17 +162,30 @@ def _export(module: nn.Module, inputs: tuple, names: list[str], outputs: list[st
         dynamo=False,
     )
     graph = onnx.load(str(path))
-    _halve(graph)
+    _shrink(graph)
     onnx.save(graph, str(path))
 
 
-def _halve(model: onnx.ModelProto) -> None:
-    """Store large float weights in half precision, widened again when the graph is loaded."""
-    casts = []
+def _shrink(model: onnx.ModelProto) -> None:
+    """Store large weights in half precision and the largest in 8 bits a number, with a scale for each output; both are
+    widened again when the graph is loaded."""
+    nodes, scales = [], []
     for weight in model.graph.initializer:
-        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= _HALF_FROM:
-            name, values = weight.name, numpy_helper.to_array(weight).astype(np.float16)
-            weight.CopyFrom(numpy_helper.from_array(values, f"{name}_half"))
-            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
+        size = np.prod(weight.dims)
+        if weight.data_type != TensorProto.FLOAT or size < _HALF_FROM:
+            continue
+        name, values = weight.name, numpy_helper.to_array(weight)
+        if size >= _BYTES_FROM and values.ndim == 2:
+            axis = int(np.argmax(values.shape))  # outputs are many, inputs few
+            scale = np.abs(values).max(axis=1 - axis) / 127
+            whole = np.rint(values / np.expand_dims(np.maximum(scale, 1e-12), 1 - axis)).astype(np.int8)
+            weight.CopyFrom(numpy_helper.from_array(whole, f"{name}_bytes"))
+            scales.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
+            inputs = [f"{name}_bytes", f"{name}_scale"]
+            nodes.append(helper.make_node("DequantizeLinear", inputs, [name], axis=axis))
+        else:
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            nodes.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    model.graph.initializer.extend(scales)
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)

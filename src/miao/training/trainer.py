@@ -159,7 +159,12 @@ class Trainer:
     def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
         """Distributions of all batches, the image of all kinds refined at once (so that batch norm sees them alike)."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.train.precision == "bf16"):
-            started = [self.model.decoder.start(b.kind, b.inputs, is_attack=b.kind == tk.ATTACK) for b in batches]
+            decoder = self.model.decoder
+            voices = [decoder.voice_at(b.kind, b.inputs.voice, b.inputs.pitch) for b in batches]
+            started = [
+                decoder.start(b.kind, b.inputs, voice, is_attack=b.kind == tk.ATTACK)
+                for b, voice in zip(batches, voices, strict=True)
+            ]
         sizes = [len(image) for image, _ in started]
         images, anchors = (torch.cat(some).float() for some in zip(*started, strict=True))
         both = self.model.decoder.finish(images, anchors)
