@@ -186,3 +186,28 @@ def test_a_damaged_graph_is_named(tmp_path):
         (tmp_path / f"{kind}.onnx").write_bytes(b"not a graph")
     with pytest.raises(BankError, match=r"attack\.onnx: not a readable ONNX graph"):
         Bank.load(tmp_path)
+
+
+def test_a_note_does_not_begin_with_a_jump(toy_bank, midi):
+    block = next(stream_stems(toy_bank, score_of(midi, {"notes": [(0.5, 1.5, 69, 100)]})))
+    sound = np.abs(block.stems[0]).max(axis=0)
+    start = int(0.5 * 44_100)
+    assert not sound[:start].any()
+    assert sound[start : start + 4].max() < 0.2 * sound[start : start + 4410].max()
+
+
+def test_a_note_that_comes_again_is_looked_up_and_sounds_as_if_it_were_not(toy_bank, song, monkeypatch):
+    asked = []
+
+    def counted(kind, **inputs):
+        asked.append(len(inputs["voice"]))
+        return toy_bank.decode(kind, **inputs)
+
+    bank = dataclasses.replace(toy_bank, decode=counted, encode=None)  # which hears no context
+    found = stems(bank, read_score(song))
+    n_found, known = sum(asked), engine._Sounding.key
+    # a key of its own for each chunk: nothing is ever found
+    monkeypatch.setattr(engine._Sounding, "key", lambda note: (*known(note), note.start, note.track))
+    asked.clear()
+    np.testing.assert_allclose(stems(bank, read_score(song)), found, atol=1e-5)
+    assert n_found < 0.6 * sum(asked)

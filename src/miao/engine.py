@@ -24,6 +24,7 @@ from miao.voices import VoiceTable, drum_voice, is_drum_voice, pitch_hz, program
 
 BLOCK_SECONDS = HOP_SECONDS
 MAX_POLYPHONY = 1024  # beyond it the oldest notes are faded out
+ONSET_SECONDS = 0.001  # from silence to a note's first level
 FADE_SECONDS = 0.02  # of a note that is cut off
 DRUM_SECONDS = 8.0  # a drum that still rings then is faded out
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
@@ -158,7 +159,7 @@ class _Sounding:
 
         ``loudest`` is the highest level in it, ``at_end`` the highest in its last quarter.
         """
-        step = tk.STEP_SECONDS[self.kind]
+        step, is_attack = tk.STEP_SECONDS[self.kind], self.kind == tk.ATTACK
         times = self.next_chunk + _CHUNK_TIMES[self.kind]
         self.loudest = max(self.loudest, loudest)
         is_silent = at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
@@ -171,6 +172,9 @@ class _Sounding:
                 n = max(int(np.ceil((self.damp - self.next_chunk) / step - 1e-6)), 1)
                 levels, times = levels[:n], times[:n]
             self.n_held += len(levels)
+            if is_attack:  # no note jumps to its first level within a sample: that is heard as a click
+                times = np.insert(times, 1, times[0] + ONSET_SECONDS)
+                levels = np.concatenate([_silent(levels[0]), levels])
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN
             is_faded = np.isinf(self.damp) and end - self.start >= DRUM_SECONDS
@@ -187,10 +191,8 @@ class _Sounding:
             self.cut(self.cut_at)
 
     def _fall_silent(self, end: float) -> None:
-        silent = np.zeros((1, tk.N_CELLS), np.float32)
-        silent[0, tk.PITCH_CELL] = self.last[tk.PITCH_CELL]
         self.times = np.append(self.times, end)
-        self.levels = np.concatenate([self.levels, silent])
+        self.levels = np.concatenate([self.levels, _silent(self.last)])
 
     def cut(self, moment: float) -> None:
         """Fade the note out from a moment on."""
@@ -203,6 +205,13 @@ class _Sounding:
         self.levels = np.concatenate([self.levels[before], self.last[None]])
         self.is_written = True
         self._fall_silent(moment + FADE_SECONDS)
+
+
+def _silent(token: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Silence at the pitch of a token, [1, C]."""
+    silent = np.zeros((1, tk.N_CELLS), np.float32)
+    silent[0, tk.PITCH_CELL] = token[tk.PITCH_CELL]
+    return silent
 
 
 class _Performance:
