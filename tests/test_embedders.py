@@ -121,7 +121,7 @@ def test_vggish_patches_follow_the_release_sum_by_sum():
     mel = np.vectorize(lambda hz: 1127 * np.log(1 + hz / 700))
     edges = np.linspace(mel(125), mel(7500), 66)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    for frame, band in ((0, 3), (40, 20), (95, 63)):
+    for frame, band in ((0, 0), (20, 3), (40, 20), (95, 63)):
         magnitude = np.abs(np.fft.rfft(sound[160 * frame : 160 * frame + 400] * window, 512))
         total = 0.0
         for b in range(1, 257):
@@ -210,6 +210,50 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path):
 def musicnn_tensors():
     folder = importlib.util.find_spec("musicnn").submodule_search_locations[0]
     return musicnn.read_checkpoint(Path(folder) / "MTT_musicnn")
+
+
+def test_musicnns_net_is_the_one_that_its_authors_describe():
+    """Written once more with torch's convolutions, on random weights."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    random = np.random.default_rng(0)
+    kernels = [(7, 38, 204), (7, 67, 204), (128, 1, 51), (64, 1, 51), (32, 1, 51), *[(7, w, 64) for w in (561, 64, 64)]]
+    tensors = {}
+    for n, (height, width, depth) in enumerate(kernels):
+        name = f"conv2d_{n}" if n else "conv2d"
+        tensors[f"{name}/kernel"] = random.normal(0, (height * width) ** -0.5, (height, width, 1, depth))
+        tensors[f"{name}/bias"] = random.normal(0, 0.3, depth)
+    tensors["dense/kernel"], tensors["dense/bias"] = random.normal(0, 0.03, (1506, 200)), random.normal(0, 0.3, 200)
+    for n, width in enumerate([1, *[depth for *_, depth in kernels], 1506, 200]):
+        for part, low in (("beta", -1), ("gamma", -1), ("moving_mean", -1), ("moving_variance", 0.01)):
+            name = f"batch_normalization_{n}/{part}" if n else f"batch_normalization/{part}"
+            tensors[name] = random.uniform(low, 1, width)
+    t = {k: torch.tensor(v) for k, v in tensors.items()}
+
+    def norm(n, x, axis=1):
+        name = f"batch_normalization_{n}" if n else "batch_normalization"
+        x = x.movedim(axis, 1)
+        parts = [t[f"{name}/{k}"] for k in ("moving_mean", "moving_variance", "gamma", "beta")]
+        return functional.batch_norm(x, *parts, eps=1e-3).movedim(1, axis)
+
+    def conv(n, x):
+        """As long as before, with TensorFlow's padding: of an odd number of rows the greater part comes after."""
+        name = f"conv2d_{n}" if n else "conv2d"
+        kernel, bias = t[f"{name}/kernel"].permute(3, 2, 0, 1), t[f"{name}/bias"]
+        missing = kernel.shape[2] - 1
+        padded = functional.pad(x, (0, 0, missing // 2, missing - missing // 2))
+        return norm(n + 1, torch.relu(functional.conv2d(padded, kernel, bias)))
+
+    patch = random.uniform(0, 4, (musicnn.PATCH_FRAMES, 96))
+    x = norm(0, torch.tensor(patch)[None, None])  # [1, 1, T, 96]
+    layers = [torch.cat([conv(n, x).amax(dim=3) for n in range(5)], dim=1)]  # [1, 561, T]
+    for n in (5, 6, 7):
+        out = conv(n, layers[-1].transpose(1, 2)[:, None])[..., 0]
+        layers.append(out + layers[-1] if n > 5 else out)
+    features = torch.cat(layers, dim=1)
+    pooled = torch.stack([features.amax(dim=2), features.mean(dim=2)], dim=2).flatten(1)
+    expected = norm(10, torch.relu(norm(9, pooled) @ t["dense/kernel"] + t["dense/bias"]))[0]
+    np.testing.assert_allclose(musicnn.penultimate(tensors, patch), expected.numpy(), rtol=1e-6, atol=1e-6)
 
 
 @needs_musicnn

@@ -93,10 +93,9 @@ class VoiceTable:
 
 @dataclass(frozen=True, eq=False)
 class VoiceEmbeddings:
-    """What the nets are told of a voice: learnt vectors at pitch nodes. They lie apart from the nets, so that voices can
-    be added.
+    """What the nets are told of a voice: learnt vectors at pitch nodes, in straight lines between two of them.
 
-    Between two nodes they run in straight lines.
+    They lie apart from the nets, so that voices can be added.
     """
 
     embeddings: NDArray[np.float16]  # [V, PITCH_NODES, W]

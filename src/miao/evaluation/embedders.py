@@ -232,6 +232,4 @@ def _vggish_filters() -> NDArray[np.float64]:
     edges = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), 66)
     rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(np.minimum(rising, falling), 0)
-    filters[0] = 0
-    return filters
+    return np.maximum(np.minimum(rising, falling), 0)
