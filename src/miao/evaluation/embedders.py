@@ -28,6 +28,7 @@ from miao.evaluation.musicnn import PATCH_FRAMES, PATCH_SAMPLES, log_mel, penult
 
 SAMPLE_RATE = 16_000  # of every embedder here
 YAMNET_SAMPLES, YAMNET_HOP = 15_600, 7_680
+YAMNET_NOISE_DB = -60.0
 YAMNET_LAYER = "global_average_pooling2d/Mean"  # tensor 121 of the published file
 VGGISH_SAMPLES, VGGISH_HOP = 15_600, 15_360
 
@@ -51,8 +52,10 @@ class Embedder:
 def yamnet(path: str | Path) -> Embedder:
     """YAMNet's 1024 numbers before its classes (Google; tensor 121 of the published .tflite file).
 
-    Differs from the TensorFlow Hub model only in the quantised weights of that file, and in that the last part of a
-    sound that fills no frame is left out. Raises: DataError if there is no such file, or no such layer in it.
+    Of sound below -65 dBFS it makes numbers ten times those of any other: a few silent frames would outweigh all music
+    in a distance. So a noise of -60 dBFS, the same in every frame, lies under the sound. Otherwise it differs from the
+    TensorFlow Hub model in the quantised weights of that file, and in that the last part of a sound that fills no frame
+    is left out. Raises: DataError if there is no such file, or no such layer in it.
     """
     interpreter = _interpreter(path, keep_all=True)
     found = [t["index"] for t in interpreter.get_tensor_details() if t["name"].endswith(YAMNET_LAYER)]
@@ -65,12 +68,19 @@ def yamnet(path: str | Path) -> Embedder:
     def embed(mono: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = []
         for window in windows(mono, YAMNET_SAMPLES, YAMNET_HOP):
-            interpreter.set_tensor(entry, window[None])
+            interpreter.set_tensor(entry, (window + yamnet_noise())[None])
             interpreter.invoke()
             rows.append(interpreter.get_tensor(found[0])[0].copy())
         return np.stack(rows)
 
     return Embedder("yamnet", SAMPLE_RATE, embed)
+
+
+@cache
+def yamnet_noise() -> NDArray[np.float32]:
+    """What lies under each frame that YAMNet hears: white noise of -60 dBFS, [15600]."""
+    noise = np.random.default_rng(0).standard_normal(YAMNET_SAMPLES)
+    return (10 ** (YAMNET_NOISE_DB / 20) * noise).astype(np.float32)
 
 
 def vggish(path: str | Path) -> Embedder:
