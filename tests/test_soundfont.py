@@ -30,7 +30,7 @@ def chunk(name, data):
 
 
 def write_soundfont(path):
-    """Program 0: a tone of three harmonics at A4, looped over whole periods, at all keys."""
+    """Program 0 and drum kit 0: a tone of three harmonics at A4, looped over whole periods, at all keys."""
     n = 44_100 // 10  # 44 periods of 440 Hz
     t = np.arange(n + 64) / 44_100
     tone = sum(a * np.sin(2 * np.pi * 440 * k * t) for k, a in ((1, 0.5), (2, 0.25), (3, 0.1)))
@@ -39,10 +39,11 @@ def write_soundfont(path):
     name = lambda text: text.encode().ljust(20, b"\0")  # noqa: E731
     records = {
         b"phdr": struct.pack("<20sHHHIII", name("tone"), 0, 0, 0, 0, 0, 0)
-        + struct.pack("<20sHHHIII", name("EOP"), 0, 0, 1, 0, 0, 0),
-        b"pbag": struct.pack("<HH", 0, 0) + struct.pack("<HH", 1, 0),
+        + struct.pack("<20sHHHIII", name("kit"), 0, 128, 1, 0, 0, 0)
+        + struct.pack("<20sHHHIII", name("EOP"), 0, 0, 2, 0, 0, 0),
+        b"pbag": struct.pack("<HH", 0, 0) + struct.pack("<HH", 1, 0) + struct.pack("<HH", 2, 0),
         b"pmod": bytes(10),
-        b"pgen": struct.pack("<HH", 41, 0) + bytes(4),  # instrument 0
+        b"pgen": 2 * struct.pack("<HH", 41, 0) + bytes(4),  # instrument 0
         b"inst": struct.pack("<20sH", name("tone"), 0) + struct.pack("<20sH", name("EOI"), 1),
         b"ibag": struct.pack("<HH", 0, 0) + struct.pack("<HH", 2, 0),
         b"imod": bytes(10),
@@ -75,6 +76,15 @@ def test_a_note_is_rendered_at_its_pitch(font):
     sound = font.note(0, 57, 100, 0.5)
     hz, power, _ = spectral_peaks(sound, SAMPLE_RATE, 0.4)
     assert hz[np.argmax(power)] == pytest.approx(220, rel=0.002)
+
+
+@needs_fluidsynth
+def test_a_drum_kit_that_is_not_there_sounds_as_the_standard_kit(font):
+    there, not_there = (font.note(kit, 60, 100, 0.2, is_drum=True) for kit in (0, 30))
+    assert there.any()
+    np.testing.assert_array_equal(not_there, there)
+    with pytest.raises(DataError, match="has no program 30"):
+        font.note(30, 60, 100, 0.2)
 
 
 @needs_fluidsynth

@@ -59,7 +59,11 @@ class SoundFont:
     def _select(self, program: int, is_drum: bool) -> None:
         if self._selected == (program, is_drum):
             return
-        if self._synth.program_select(9 if is_drum else 0, self._font, 128 if is_drum else 0, program) < 0:
+        channel, bank = (9, 128) if is_drum else (0, 0)
+        is_there = self._synth.program_select(channel, self._font, bank, program) >= 0
+        if not is_there and is_drum:  # a kit that the sound bank lacks sounds as its standard kit, as everywhere
+            is_there = self._synth.program_select(channel, self._font, bank, 0) >= 0
+        if not is_there:
             raise DataError(f"{self.path}: has no {'drum kit' if is_drum else 'program'} {program}")
         self._selected = (program, is_drum)
 

@@ -22,6 +22,7 @@ from miao.analysis import analyse_note
 from miao.bank import Bank
 from miao.datasets.notes import choose_kind
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.engine import DRUM_SECONDS
 from miao.roundtrip import fitted_table
 from miao.score import Track
 from miao.voices import (
@@ -37,7 +38,6 @@ from miao.voices import (
 )
 
 LENGTHS_PER_OCTAVE = 8
-DRUM_HOLD_SECONDS = 4.0  # drums ring on, whatever the key does
 LONGEST_SECONDS = 20.0  # of a held note; what sounds on after that is the last chunk
 _SILENT = 1e-5  # amplitude below which the sound bank has nothing there
 _CHUNK_SECONDS = [tk.CHUNK_STEPS * step for step in tk.STEP_SECONDS]
@@ -90,7 +90,7 @@ def notes_to_measure(track: Track) -> list[_Note]:
     longest: dict[tuple, _Note] = {}
     for n in track.notes:
         is_drum = bool(n["is_drum"])
-        hold = DRUM_HOLD_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
+        hold = DRUM_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
         note = _Note(int(n["program"]), is_drum, int(n["pitch"]), int(n["velocity"]), hold)
         key = (note.voice, note.pitch, note.velocity, round(LENGTHS_PER_OCTAVE * np.log2(hold)))
         if key not in longest or longest[key].hold_seconds < hold:
