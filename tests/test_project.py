@@ -155,6 +155,8 @@ def test_commands_in_documents_are_ones_that_exist(text, songs_folder, monkeypat
 
 def check_command(words):
     """Fails unless this command line would be understood; only miao's own and the project's are known."""
+    while re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # variables for this command alone
+        words = words[1:]
     name, *arguments = words
     if name == "miao":
         from miao.cli import app
