@@ -35,17 +35,17 @@ def mel_filters() -> NDArray[np.float32]:
     return filters.astype(np.float32)
 
 
-def log_mel(samples: NDArray, floor_db: float = -140.0) -> NDArray[np.float32]:
+def log_mel(samples: NDArray, floor_db: float = -140.0, hop_samples: int = HOP_SAMPLES) -> NDArray[np.float32]:
     """Mel power in dB of sound at 44.1 kHz; frames are centred, the ends padded with silence.
 
     Shape: [S] or [channels, S] -> [frames, N_MELS]; a full-scale sine reads about 0 dB in its band.
     """
     samples = np.atleast_2d(np.asarray(samples, np.float32))
     padded = np.pad(samples, ((0, 0), (FRAME_SAMPLES // 2, FRAME_SAMPLES)))
-    n_frames = samples.shape[1] // HOP_SAMPLES + 1
+    n_frames = samples.shape[1] // hop_samples + 1
     window = np.hanning(FRAME_SAMPLES + 1)[:-1].astype(np.float32)
     window *= 2 / window.sum()
-    starts = np.arange(n_frames) * HOP_SAMPLES
+    starts = np.arange(n_frames) * hop_samples
     power = np.zeros((n_frames, FRAME_SAMPLES // 2 + 1), np.float32)
     for channel in padded:
         frames = np.lib.stride_tricks.sliding_window_view(channel, FRAME_SAMPLES)[starts]
