@@ -1,0 +1,149 @@
+"""Pairs of MIDI and sound made with a sound bank: windows of real scores, each track played by a voice of our choice.
+
+The sound is what FluidSynth plays of the track, dry; the tokens of its notes are exact, as each is also played and
+measured alone. Scores are divided into train and validation by file, so that no piece is on both sides.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import tokens as tk
+from miao.analysis import analyse_note
+from miao.datasets.notes import load_table, render
+from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel, write_shard
+from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
+from miao.errors import DataError, ScoreError
+from miao.frames import WINDOW_SECONDS
+from miao.score import Track, read_score
+from miao.voices import drum_voice, is_drum_voice, pitch_hz
+
+PAIRS_PER_SHARD = 64
+_PREROLL_SECONDS = 4.0  # notes that began that long before a window are still heard in it
+_LONGEST_SECONDS = 8.0  # of a note
+_VALIDATION_SHARE = 0.1
+_FEWEST_NOTES = 4  # in a window
+_SILENT = 1e-4
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What pairs to make."""
+
+    n_pairs: int = 4096  # for training; a tenth as many for validation, at least 256
+    measured: int = 6  # notes of each window whose tokens are measured
+    seed: int = 0
+
+
+def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settings: PairSettings,
+               n_jobs: int) -> Iterator[float]:  # fmt: skip
+    """Write folder/train and folder/validation; yields the share that is done. Shards that are there are kept.
+
+    ``notes`` is a folder of `miao data soundfont`, which says where the partials of each voice lie; only its voices
+    play. Raises: DataError if there are no scores or no voices.
+    """
+    from joblib import Parallel, delayed
+
+    SoundFont(font).close()  # fails here, in one line, rather than in a process
+    voices = sorted({int(path.name[6:9]) for path in notes.glob("voice_*.npz")})
+    files = sorted({path for place in scores for path in place.rglob("*.mid*")})
+    if not voices:
+        raise DataError(f"{notes}: holds no voice_*.npz shards; make them with `miao data soundfont {font} -o {notes}`")
+    parts = {"train": [f for f in files if not is_for_validation(f)], "validation": list(filter(is_for_validation, files))}
+    if not all(parts.values()):
+        raise DataError(f"{', '.join(map(str, scores))}: too few MIDI files ({len(files)}); ten or more are needed")
+    jobs = []
+    for split, n in (("train", settings.n_pairs), ("validation", max(settings.n_pairs // 10, 256))):
+        for number in range(-(-n // PAIRS_PER_SHARD)):
+            path = folder / split / f"pairs-{number:06d}.tar"
+            if not path.exists():
+                jobs.append((font, parts[split], notes, path, settings, split == "validation", number))
+    for n, _ in enumerate(Parallel(n_jobs, return_as="generator_unordered")(delayed(_shard)(*j) for j in jobs), 1):
+        yield n / len(jobs)
+
+
+def is_for_validation(path: Path) -> bool:
+    """Whether a score is kept out of training, by the hash of its name."""
+    return hashlib.sha256(path.name.encode()).digest()[0] < 256 * _VALIDATION_SHARE
+
+
+@cache
+def _font(path: Path) -> SoundFont:
+    return SoundFont(path)
+
+
+@cache
+def _voices_of(notes: Path):
+    voices = sorted({int(path.name[6:9]) for path in notes.glob("voice_*.npz")})
+    return [v for v in voices if not is_drum_voice(v)], {v for v in voices if is_drum_voice(v)}, load_table(notes)
+
+
+def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: PairSettings, is_held_out: bool,
+           number: int) -> None:  # fmt: skip
+    rng = np.random.default_rng([settings.seed, is_held_out, number])
+    pairs, tries = [], 0
+    while len(pairs) < PAIRS_PER_SHARD and tries < 20 * PAIRS_PER_SHARD:
+        tries += 1
+        file = files[rng.integers(len(files))]
+        try:
+            score = read_score(file)
+        except ScoreError:
+            continue
+        track = score.tracks[rng.integers(len(score.tracks))]
+        start = float(rng.uniform(0, max(score.duration - WINDOW_SECONDS, 0.1)))
+        pair = make_pair(_font(font), track, start, _voices_of(notes), settings.measured, rng,
+                         f"{file.stem}/{number:04d}-{len(pairs):02d}")  # fmt: skip
+        if pair is not None:
+            pairs.append(pair)
+    write_shard(path, pairs)
+
+
+def make_pair(font: SoundFont, track: Track, start: float, voices: tuple, measured: int, rng: np.random.Generator,
+              name: str) -> Pair | None:  # fmt: skip
+    """A window of a track from ``start`` seconds on, played by a voice drawn at random; None if little is played."""
+    programs, keys, table = voices
+    is_drum = bool(track.notes["is_drum"].any())
+    inside = (track.notes["start"] > start - _PREROLL_SECONDS) & (track.notes["start"] < start + WINDOW_SECONDS - 0.05)
+    chosen = track.notes[inside & (track.notes["is_drum"] == is_drum)]
+    notes = np.zeros(len(chosen), PAIR_NOTE)
+    for field in ("start", "end", "damp"):
+        notes[field] = chosen[field] - start
+    notes["pitch"], notes["velocity"] = chosen["pitch"], chosen["velocity"]
+    if is_drum:
+        notes["voice"] = [drum_voice(int(p)) for p in notes["pitch"]]
+        notes = notes[np.isin(notes["voice"], list(keys))]
+        notes["damp"] = notes["end"] = np.minimum(notes["start"] + 0.1, notes["damp"])
+    else:
+        notes["voice"] = programs[rng.integers(len(programs))]
+        notes = notes[(notes["pitch"] >= 24) & (notes["pitch"] <= 104)]
+        notes["damp"] = np.minimum(notes["damp"], notes["start"] + _LONGEST_SECONDS)
+        notes["end"] = np.minimum(notes["end"], notes["damp"])
+    if (notes["start"] >= 0).sum() < _FEWEST_NOTES:
+        return None
+    played = [PlayedNote(float(n["start"]) + _PREROLL_SECONDS, float(n["damp"]) + _PREROLL_SECONDS, int(n["pitch"]),
+                         int(n["velocity"])) for n in notes]  # fmt: skip
+    voice = 0 if is_drum else int(notes["voice"][0])
+    sound = font.phrase(voice, played, WINDOW_SECONDS + _PREROLL_SECONDS, is_drum=is_drum)
+    sound = sound[:, round(_PREROLL_SECONDS * SAMPLE_RATE) :]
+    if np.abs(sound).max() < _SILENT:
+        return None
+    starting = rng.permutation(np.flatnonzero(notes["start"] >= 0))[:measured]
+    tokens = {int(n): _measured(font, table, notes[n]) for n in np.sort(starting)}
+    return Pair(name, notes, window_mel(sound), {n: t for n, t in tokens.items() if t is not None})
+
+
+def _measured(font: SoundFont, table, note: NDArray) -> tk.NoteTokens | None:
+    """The tokens of a note that is played alone; None if the sound bank has nothing there."""
+    voice, pitch, velocity = (int(note[name]) for name in ("voice", "pitch", "velocity"))
+    hold = float(max(note["damp"] - note["start"], 0.01))
+    sound = render(font, voice, pitch, velocity, hold)
+    if np.abs(sound).max(initial=0.0) < _SILENT:
+        return None
+    if is_drum_voice(voice):
+        hold = sound.shape[1] / SAMPLE_RATE
+    return analyse_note(sound, SAMPLE_RATE, float(pitch_hz(pitch)), hold, table.partials(voice, pitch)).tokens
