@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from miao import audio as audio_module
-from miao.audio import Audio, AudioWriter, read_audio, resample
+from miao.audio import Audio, AudioWriter, read_audio, read_header, resample
 from miao.errors import AudioError
 
 RATE = 44100
@@ -269,6 +269,32 @@ def test_what_cannot_be_read_says_why(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"not a sound")
     with pytest.raises(AudioError, match="not a readable sound file"):
         read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), KINDS)
+def test_a_header_tells_what_reading_all_would(tmp_path, suffix, subtype):
+    path = tmp_path / f"a.{suffix}"
+    tones(0.7).save(path, subtype=subtype)
+    header, whole = read_header(path), read_audio(path)
+    assert (header.channels, header.sample_rate, header.is_whole) == (2, RATE, True)
+    assert header.n_samples == whole.samples.shape[1] and header.duration == whole.duration
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_header_tells_of_a_file_that_was_cut_short(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    tones().save(path)
+    data = path.read_bytes()
+    for n in (len(data) - 1, len(data) // 2):
+        path.write_bytes(data[:n])
+        assert not read_header(path).is_whole
+
+
+def test_the_beginning_of_a_file_is_that_of_the_whole(tmp_path):
+    tones(2.0).save(tmp_path / "a.flac")
+    part, whole = read_audio(tmp_path / "a.flac", 1.6), read_audio(tmp_path / "a.flac")
+    assert part.duration == 1.6 and (part.samples == whole.samples[:, : part.samples.shape[1]]).all()
+    assert read_audio(tmp_path / "a.flac", 5.0).duration == 2.0
 
 
 def test_resampling_keeps_pitch_level_and_duration():

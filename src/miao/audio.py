@@ -6,6 +6,7 @@ FLAC, Ogg Vorbis and MP3, and all reading, are libsndfile's.
 """
 
 import errno
+import math
 import os
 import secrets
 import shutil
@@ -14,7 +15,8 @@ import struct
 import sys
 import tempfile
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -68,24 +70,70 @@ class Audio:
         return writer.n_clipped
 
 
-def read_audio(path: str | Path) -> Audio:
-    """A whole sound file, in any format libsndfile knows.
+@dataclass(frozen=True)
+class SoundHeader:
+    """What a sound file says of itself."""
+
+    n_samples: int  # per channel
+    sample_rate: int  # Hz
+    channels: int
+    is_whole: bool  # False: the file was cut short
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.n_samples / self.sample_rate
+
+
+def read_header(path: str | Path) -> SoundHeader:
+    """The length of a sound file and whether all of it is there, without reading it all.
+
+    Raises: AudioError as `read_audio` does.
+    """
+    with _opened(path) as file:
+        n_samples, rate, channels = file.frames, file.samplerate, file.channels
+        try:
+            file.seek(max(n_samples - 1, 0))
+            is_whole = len(file.read(1)) == min(n_samples, 1)
+        except soundfile.SoundFileError:
+            is_whole = False
+    return SoundHeader(n_samples, rate, channels, is_whole and _is_whole_riff(path))
+
+
+def _is_whole_riff(path: str | Path) -> bool:
+    """Whether as many bytes follow as a RIFF header promises, which libsndfile does not mind; True for other files."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:], "little")
+    return head[:4] != b"RIFF" or size >= MAX_CHUNK_BYTES or os.path.getsize(path) >= size + 8
+
+
+def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
+    """A sound file, or its beginning, in any format libsndfile knows.
 
     Raises: AudioError if the file is missing, a folder, damaged or of no known format.
     """
     blocks = []
+    with _opened(path) as file:
+        rate, channels = file.samplerate, file.channels
+        left = round(seconds * rate) if seconds < math.inf else sys.maxsize
+        # by blocks, because a streamed file does not say how long it is
+        while len(block := file.read(min(BLOCK_SAMPLES, left), dtype="float32", always_2d=True)):
+            blocks.append(block)
+            left -= len(block)
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
+    return Audio(np.ascontiguousarray(samples.T), rate)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
         with open(path, "rb") as opened, soundfile.SoundFile(opened) as file:
-            rate, channels = file.samplerate, file.channels
-            # by blocks, because a streamed file does not say how long it is
-            while len(block := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
-                blocks.append(block)
+            yield file
     except OSError as error:
         raise AudioError(f"{path}: cannot be read: {_reason(error)}") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: not a readable sound file; convert it to wav, flac, ogg or mp3") from error
-    samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
-    return Audio(np.ascontiguousarray(samples.T), rate)
 
 
 def resample(audio: Audio, rate: int) -> Audio:
