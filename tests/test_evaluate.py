@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import dataclass, replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from miao.cli import app
 from miao.errors import ConfigError, DataError
 from miao.evaluation import evaluate as evaluate_module
 from miao.evaluation import systems as systems_module
-from miao.evaluation.benchmarks import build, load_benchmark, load_sound
+from miao.evaluation.benchmarks import build, load_benchmark, load_sound, plan
 from miao.evaluation.dissonant import KINDS, generate
 from miao.evaluation.encoded import notes_to_measure
 from miao.evaluation.evaluate import Listeners, new_run, perform
@@ -24,16 +25,18 @@ from miao.evaluation.measure import (
     LOWER,
     METRICS,
     Measured,
+    Tools,
     band_limited,
     level_gain,
     limited,
     listen_to_reference,
     measure,
 )
-from miao.evaluation.report import mean_of, rank_correlation, summary, verdict
+from miao.evaluation.report import embedding_distances, mean_of, rank_correlation, summary, verdict
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import NoiseSystem, Piece, SilenceSystem, SineSystem, Sound, played_stems, system
 from miao.evaluation.tables import markdown, write_report
+from miao.evaluation.transcription import as_heard
 from miao.score import read_score
 from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
@@ -171,6 +174,29 @@ def test_a_missing_or_changed_file_is_named(root, tmp_path):
         load_benchmark(tmp_path / "test")
 
 
+def test_songs_are_found_in_archives_and_none_is_lost_to_another_of_its_name(tmp_path, midi):
+    songs, books = tmp_path / "freedoom" / "test", tmp_path / "pianobooster"
+    for folder in (songs / "one", songs / "two", books, tmp_path / "openmsx"):
+        folder.mkdir(parents=True)
+    tunes = [midi({"notes": [(0.0, 1.0, pitch, 80)]}) for pitch in (60, 62, 64)]
+    (songs / "one" / "a.mid").write_bytes(tunes[0])
+    (songs / "two" / "a.mid").write_bytes(tunes[1])
+    (songs / "two" / "b.mid").write_bytes(tunes[0])
+    with ZipFile(books / "books.zip", "w") as archive:
+        archive.writestr("Book 1/c.mid", tunes[2])
+        archive.writestr("Book 1/c.pdf", b"")
+    plans, made_of, skipped = plan("gm-heldout", [tmp_path], 10.0)
+    assert [p.name for p in plans] == ["freedoom-a", "freedoom-a-2", "pianobooster-c"]
+    assert [int(p.read().score.tracks[0].notes["pitch"][0]) for p in plans] == [60, 62, 64]
+    assert [(m["name"], m["n_files"]) for m in made_of] == [("freedoom", 3), ("pianobooster", 1)]
+    reasons = {s["name"]: s["reason"] for s in skipped}
+    assert set(reasons) == {"freedoom-b", "openmsx"}
+    assert "same bytes as freedoom-a" in reasons["freedoom-b"] and "no MIDI file in openmsx" in reasons["openmsx"]
+    (books / "books.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"books.zip: a damaged archive"):
+        plan("gm-heldout", [tmp_path], 10.0)
+
+
 def test_dissonant_music_is_the_same_each_time_and_only_its_harmony_differs():
     scores = {kind: generate(kind, "piano").score for kind in KINDS}
     again = generate("atonal", "piano").score
@@ -180,6 +206,8 @@ def test_dissonant_music_is_the_same_each_time_and_only_its_harmony_differs():
                for kind, n in ((kind, score.tracks[0].notes) for kind, score in scores.items())
                if kind != "quarter-tones"}  # fmt: skip
     assert nearest["clusters"] == 1 <= nearest["seconds"] < nearest["triads"]
+    part = generate("triads", "piano", 5.0)
+    assert part.seconds == 6.5 and part.score.duration <= 5 and part.score.n_notes < scores["triads"].n_notes / 3
     bent = scores["quarter-tones"].tracks[1]
     assert bent.controls["bend"].at(0.0) == 0.5
 
@@ -242,6 +270,32 @@ def test_the_level_of_a_system_does_not_count_but_its_balance_does(toy_bank, son
     unbalanced = stems * np.array([1, 0.2, 1], np.float32)[:, None, None]
     assert measure(piece, Sound(unbalanced.sum(axis=0), unbalanced), tools, heard).values["stem_log_mel_db"] > 1
     assert level_gain(piece.reference.mix, 0 * piece.reference.mix) == 1
+
+
+def test_what_has_been_heard_is_not_heard_again(built):
+    """The reference, and the stem that is all of a mix; numbers stay those of hearing everything."""
+    piece = load_benchmark(built).pieces[0]
+    score, mix, stems = load_sound(built, piece)
+    material = Piece(score, piece.seconds, Sound(mix, stems), None)
+    lengths = []
+
+    def transcribe(samples, rate):
+        lengths.append(samples.shape[1])
+        return as_heard(score.tracks[0].notes)
+
+    tools = Tools(transcribe)
+    many = replace(score, tracks=(replace(score.tracks[0], notes=np.repeat(score.tracks[0].notes, 2)),))
+    material = replace(material, score=many)
+    heard = listen_to_reference(material, tools)
+    assert len(lengths) == 1
+    itself = measure(material, material.reference, tools, heard)
+    assert len(lengths) == 1
+    again = measure(material, Sound(mix.copy(), stems.copy()), tools, heard)
+    assert len(lengths) == 2
+    assert again.values == itself.values and again.stems == itself.stems
+    louder = Sound(mix, stems * np.float32(0.5))
+    measure(material, louder, tools, heard)
+    assert len(lengths) == 4, "a stem that is not the mix is heard by itself"
 
 
 def test_what_a_recording_cannot_hold_is_not_asked_for(built):
@@ -323,6 +377,28 @@ def test_numbers_of_a_report_are_those_of_the_files(built, tmp_path):
     assert report["groups"]["piano"]["log_mel_db"]["sine"] == [pytest.approx(cell["mean"]), 3]
     for name in ("bars.png", "spectrograms.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and name in text
+
+
+def test_distances_of_embeddings_are_given_for_all_and_by_group(built, tmp_path):
+    run, _ = evaluated(built, tmp_path, [NearSystem()])
+    groups = dict(zip([p.name for p in run.benchmark.pieces], ("piano", "piano", "harp"), strict=True))
+    pieces = tuple(replace(p, group=groups[p.name]) for p in run.benchmark.pieces)
+    run = replace(run, benchmark=replace(run.benchmark, pieces=pieces), listeners=Listeners(None, (("ear", None),)))
+    random = np.random.default_rng(0)
+    played = {}
+    for s in run.systems:
+        played[s.name] = [{"piece": p.name} for p in pieces]
+        for p in pieces:
+            shift = 3.0 * (s.name == "near") * (p.group == "piano")
+            frames = shift + random.standard_normal((20, 2))
+            np.savez(run.record_path(s, p).with_suffix(".npz"), **{"embedding/ear": frames})
+    found = embedding_distances(run, played, set())
+    fad = next(m for m in found.metrics if m["key"] == "fad/ear")
+    assert fad["systems"]["reference"]["mean"] == pytest.approx(0) and fad["systems"]["near"]["n"] == 60
+    distance, n = found.groups["piano"]["fad/ear"]["near"]
+    assert n == 40 and distance == pytest.approx(18, abs=4), "two axes, 3 each"
+    assert found.groups["piano"]["fad/ear"]["reference"][0] == pytest.approx(0)
+    assert found.missing == ["no distances of ear for harp: fewer than 32 frames"]
 
 
 def test_two_systems_of_one_name_are_refused(built, tmp_path):

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.evaluation.benchmarks import TAIL_SECONDS, Material, Plan
+from miao.evaluation.benchmarks import TAIL_SECONDS, Material, Plan, excerpt
 from miao.evaluation.recordings import as_notes, as_score, as_track
 from miao.score import Curve
 
@@ -32,10 +32,10 @@ BEAT_SECONDS = 0.5
 _QUARTER_TONE = 0.5  # semitones
 
 
-def plan_dissonant() -> tuple[list[Plan], list[dict], list[dict]]:
-    """One piece for each kind and ensemble."""
+def plan_dissonant(seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+    """One piece for each kind and ensemble; 0 seconds takes all 20."""
     plans = [
-        Plan(f"{kind}-{ensemble}", kind, "generated", partial(generate, kind, ensemble))
+        Plan(f"{kind}-{ensemble}", kind, "generated", partial(generate, kind, ensemble, seconds))
         for kind in KINDS
         for ensemble in ENSEMBLES
     ]
@@ -43,8 +43,8 @@ def plan_dissonant() -> tuple[list[Plan], list[dict], list[dict]]:
     return plans, [{"name": "generated", "licence": "none needed", "origin": origin, "n_files": len(plans)}], []
 
 
-def generate(kind: str, ensemble: str) -> Material:
-    """A piece of 20 s: chords by one instrument of the ensemble, a melody by the other."""
+def generate(kind: str, ensemble: str, seconds: float = SECONDS) -> Material:
+    """A piece of 20 s, or its first seconds: chords by one instrument of the ensemble, a melody by the other."""
     random = np.random.default_rng([KINDS.index(kind), list(ENSEMBLES).index(ensemble)])
     chords, melody = _music(kind, random)
     programs = ENSEMBLES[ensemble]
@@ -56,7 +56,8 @@ def generate(kind: str, ensemble: str) -> Material:
         tracks = [as_track("Chords", 0, _noted(halves[0], programs[0], random)),
                   replace(bent, controls={**bent.controls, "bend": bend})]  # fmt: skip
     tracks.append(as_track("Melody", 1, _noted([[p] for p in melody], programs[1], random, beats=1)))
-    return Material(as_score(tracks), SECONDS + TAIL_SECONDS)
+    length = min(seconds or SECONDS, SECONDS)
+    return Material(excerpt(as_score(tracks), 0.0, length), length + TAIL_SECONDS)
 
 
 def _music(kind: str, random: np.random.Generator) -> tuple[list[list[int]], list[int]]:

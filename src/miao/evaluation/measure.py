@@ -132,16 +132,21 @@ def listen(mix: NDArray, tools: Tools) -> Heard:
     return Heard(log_mel(mix), transcribed(mix, tools), embeddings)
 
 
-def listen_to_stem(track: Track, sound: NDArray, tools: Tools) -> HeardStem:
-    """A stem [2, S]; transcribed if it has notes enough, and no drums."""
-    is_notes = len(track.notes) >= FEWEST_NOTES and not track.notes["is_drum"].any()
-    return HeardStem(log_mel(sound), transcribed(sound, tools) if is_notes else None)
+def listen_to_stem(track: Track, sound: NDArray, mix: NDArray, heard: Heard, tools: Tools) -> HeardStem:
+    """A stem [2, S] of a mix that has been heard; transcribed if it has notes enough, and no drums."""
+    is_all = np.array_equal(sound, mix)  # the only stem: nothing is heard twice
+    levels = heard.levels if is_all else log_mel(sound)
+    if len(track.notes) < FEWEST_NOTES or track.notes["is_drum"].any():
+        return HeardStem(levels, None)
+    return HeardStem(levels, heard.notes if is_all else transcribed(sound, tools))
 
 
 def listen_to_reference(piece: Piece, tools: Tools) -> HeardReference:
     """The piece's own mix and stems."""
-    stems = () if piece.reference.stems is None else zip(piece.score.tracks, piece.reference.stems, strict=True)
-    return HeardReference(listen(piece.reference.mix, tools), tuple(listen_to_stem(t, s, tools) for t, s in stems))
+    mix, stems = piece.reference.mix, piece.reference.stems
+    heard = listen(mix, tools)
+    tracks = () if stems is None else zip(piece.score.tracks, stems, strict=True)
+    return HeardReference(heard, tuple(listen_to_stem(track, stem, mix, heard, tools) for track, stem in tracks))
 
 
 def transcribed(sound: NDArray, tools: Tools) -> NDArray | None:
@@ -159,7 +164,8 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: HeardReference)
     """
     gain = level_gain(piece.reference.mix, sound.mix)
     mix = np.asarray(gain * sound.mix, np.float32)
-    heard = listen(mix, tools)
+    is_reference = sound is piece.reference  # what has been heard already
+    heard = reference.mix if is_reference else listen(mix, tools)
     values = measure_mix(piece, mix, heard, reference.mix)
     stems, played, found_notes = [], [], []
     if piece.reference.stems is not None and sound.stems is not None:
@@ -167,7 +173,7 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: HeardReference)
         for track, theirs, ours, heard_stem in rows:
             if np.abs(theirs).max(initial=0.0) >= SILENT:
                 ours = np.asarray(gain * ours, np.float32)
-                heard_ours = listen_to_stem(track, ours, tools)
+                heard_ours = heard_stem if is_reference else listen_to_stem(track, ours, mix, heard, tools)
                 stems.append(measure_stem(track, theirs, ours, heard_stem, heard_ours))
                 if heard_ours.notes is not None:
                     program = int(track.notes["program"][0])

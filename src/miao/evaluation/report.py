@@ -3,8 +3,8 @@
 Means are over pieces, with 95 % intervals from 2000 bootstrap samples of pieces. A metric that claims to measure
 quality has to put the reference first and every floor behind everything that plays the music. One that does not is
 named and set aside: its numbers are still printed, but they say nothing about quality. Distances between embeddings are
-one number a system, over all windows of all pieces; beside them stands their floor, the distance between the two halves
-of the reference (every other piece).
+one number a system over all windows of all pieces, and one for each group; beside them stands their floor, the distance
+between the two halves of the reference (every other piece).
 """
 
 from collections import defaultdict
@@ -73,7 +73,11 @@ def summary(run: Run, missing: list[str]) -> dict:
     floors = {s.name for s in run.systems if s.is_floor}
     of_pieces = piece_metrics(run.listeners.names())
     metrics = [m for m in (metric_summary(metric, played, floors) for metric in of_pieces) if m]
-    metrics += embedding_metrics(run, played, floors)
+    distances = embedding_distances(run, played, floors)
+    metrics += distances.metrics
+    groups = group_means(played, of_pieces)
+    for group, found in distances.groups.items():
+        groups.setdefault(group, {}).update(found)
     manifest = run.benchmark.manifest
     return {
         "benchmark": {
@@ -86,10 +90,10 @@ def summary(run: Run, missing: list[str]) -> dict:
             "transcriber": run.listeners.transcriber and "basic-pitch 0.4.0", "embedders": run.listeners.names(),
             "alignment": ALIGNMENT, "transcribed_at_peak": PEAK, "resamples": N_RESAMPLES, "confidence": CONFIDENCE,
         },
-        "missing": missing,
+        "missing": [*missing, *distances.missing],
         "systems": [system_summary(s.name, s.checksum, s.is_floor, records[s.name]) for s in run.systems],
         "metrics": metrics,
-        "groups": group_means(played, of_pieces),
+        "groups": groups,
         "differences": differences(played, [m for m in metrics if m["better"] and not m["fault"]]),
         "facts": fact_slopes(played, of_pieces),
     }  # fmt: skip
@@ -119,32 +123,66 @@ def values_of(records: list[dict], key: str) -> dict[str, float]:
     return {piece: v for piece, v in values.items() if np.isfinite(v)}
 
 
-def embedding_metrics(run: Run, played: Played, floors: set[str]) -> list[dict]:
+@dataclass(frozen=True)
+class Distances:
+    """What lies between each system's embeddings and the reference's."""
+
+    metrics: list[dict]  # over all pieces, as metric_summary
+    groups: dict  # group, metric, system: [distance, frames]
+    missing: list[str]  # what has too few frames
+
+
+def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances:
     """The distances of each embedder between each system and the reference on the same pieces, with their floor."""
+    metrics: list[dict] = []
+    by_group: dict = {}
+    missing = []
+    groups: dict[str, set[str]] = defaultdict(set)
+    for piece in run.benchmark.pieces:
+        groups[piece.group].add(piece.name)
+    for embedder in run.listeners.names():
+        sets = embeddings_of(run, played, embedder)
+        reference = list(sets["reference"].values())
+        halves = [np.concatenate(reference[first::2] or [np.zeros((0, 1))]) for first in (0, 1)]
+        for where, pieces in [("", set().union(*groups.values())), *(groups.items() if len(groups) > 1 else ())]:
+            pairs = embedding_pairs(sets, pieces)
+            if "reference" not in pairs:
+                missing.append(f"no distances of {embedder}{where and ' for ' + where}: fewer than {FEWEST_EMBEDDINGS} "
+                               "frames")  # fmt: skip
+                continue
+            for metric, distance in set_metrics(embedder):
+                means = {name: distance(*pair) for name, pair in pairs.items()}
+                if where:
+                    found = {name: [mean, len(pairs[name][1])] for name, mean in means.items()}
+                    by_group.setdefault(where, {})[metric.key] = found
+                    continue
+                floor = distance(*halves) if min(map(len, halves)) >= FEWEST_EMBEDDINGS else None
+                cells = {name: {"mean": mean, "low": None, "high": None, "n": len(pairs[name][1])}
+                         for name, mean in means.items()}  # fmt: skip
+                metrics.append({**asdict(metric), "systems": cells, "fault": verdict(metric.better, means, floors),
+                                "halves": floor})  # fmt: skip
+    return Distances(metrics, by_group, missing)
+
+
+def embeddings_of(run: Run, played: Played, embedder: str) -> dict[str, dict[str, NDArray]]:
+    """What an embedder made of each system's pieces."""
     pieces = {piece.name: piece for piece in run.benchmark.pieces}
     systems = {s.name: s for s in run.systems}
-    found = []
-    for embedder in run.listeners.names():
-        sets: dict[str, dict[str, NDArray]] = {}
-        for name, rows in played.items():
-            paths = {r["piece"]: run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows}
-            sets[name] = {piece: np.load(path)[f"embedding/{embedder}"] for piece, path in paths.items()}
-        pairs = {}
-        for name, ours in sets.items():
-            common = [piece for piece in ours if piece in sets["reference"]]
-            if sum(len(ours[piece]) for piece in common) >= FEWEST_EMBEDDINGS:
-                pairs[name] = tuple(np.concatenate([s[piece] for piece in common]) for s in (sets["reference"], ours))
-        if "reference" not in pairs:
-            continue
-        halves = [np.concatenate(list(sets["reference"].values())[first::2] or [np.zeros((0, 1))]) for first in (0, 1)]
-        for metric, distance in set_metrics(embedder):
-            means = {name: distance(*pair) for name, pair in pairs.items()}
-            floor = distance(*halves) if min(map(len, halves)) >= FEWEST_EMBEDDINGS else None
-            cells = {name: {"mean": mean, "low": None, "high": None, "n": len(pairs[name][1])}
-                     for name, mean in means.items()}  # fmt: skip
-            found.append({**asdict(metric), "systems": cells, "fault": verdict(metric.better, means, floors),
-                          "halves": floor})  # fmt: skip
-    return found
+    sets: dict[str, dict[str, NDArray]] = {}
+    for name, rows in played.items():
+        paths = {r["piece"]: run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows}
+        sets[name] = {piece: np.load(path)[f"embedding/{embedder}"] for piece, path in paths.items()}
+    return sets
+
+
+def embedding_pairs(sets: dict[str, dict[str, NDArray]], pieces: set[str]) -> dict[str, tuple[NDArray, NDArray]]:
+    """The reference's and each system's embeddings of those of the pieces that both play, where there are enough."""
+    theirs, pairs = sets["reference"], {}
+    for name, ours in sets.items():
+        common = [piece for piece in ours if piece in theirs and piece in pieces]
+        if sum(len(ours[piece]) for piece in common) >= FEWEST_EMBEDDINGS:
+            pairs[name] = (np.concatenate([theirs[p] for p in common]), np.concatenate([ours[p] for p in common]))
+    return pairs
 
 
 def system_summary(name: str, checksum: str, is_floor: bool, records: list[dict | None]) -> dict:

@@ -203,7 +203,7 @@ def _rise(samples: NDArray) -> NDArray[np.float64]:
 
 def _power(samples: NDArray, size: int, hop: int) -> NDArray[np.float64]:
     """Power in Hann frames, centred every `hop`, mean over channels: [channels, S] -> [frames, size / 2 + 1]."""
-    window = np.hanning(size + 1)[:-1] * 2 / size
+    window = (np.hanning(size + 1)[:-1] * 2 / size).astype(np.float32)
     padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (size // 2, size)))
     n_frames = samples.shape[1] // hop + 1
     power = np.zeros((n_frames, size // 2 + 1))

@@ -113,7 +113,7 @@ def by_group(report: dict, names: list[str]) -> list[str]:
     """A table for each group of pieces."""
     if len(report["groups"]) < 2:
         return []
-    metrics = [m for m in report["metrics"] if m["better"] and "halves" not in m]
+    metrics = [m for m in report["metrics"] if m["better"]]
     lines = []
     for group, found in report["groups"].items():
         source = report["benchmark"]["notes_from"][group]
