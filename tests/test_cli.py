@@ -14,8 +14,9 @@ import soundfile
 from typer.testing import CliRunner
 
 from miao.audio import read_audio
-from miao.cli import _clock, app
+from miao.cli import app
 from miao.engine import Bank
+from miao.terminal import clock
 
 HERE = Path(__file__).parent
 TOY = f"""
@@ -59,7 +60,7 @@ def test_render_writes_a_wav_beside_the_song(run, folder):
     assert (audio.sample_rate, audio.channels) == (44_100, 2)
     assert soundfile.info(folder / "song.wav").subtype == "PCM_16"
     assert "song.mid: 3 tracks, 13 notes, 0:06.0" in result.stderr
-    assert f"song.wav: {_clock(audio.duration)} at -16.0 LUFS" in result.stderr
+    assert f"song.wav: {clock(audio.duration)} at -16.0 LUFS" in result.stderr
     assert all(word in result.stderr for word in ("Melody", "Flute", "Standard Kit", "times as fast as it plays"))
 
 
@@ -130,7 +131,7 @@ def test_an_unknown_bank_is_named(folder):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--from", "half"], "half is no time; say 90 or 1:30"),
-    (["--tracks", "a"], "a is no list of tracks; say 1,3 or 1-4"),
+    (["--tracks", "a"], "a is no list of numbers; say 1,3 or 1-4"),
     (["--gain", "1", "--loudness", "-9"], "--gain and --loudness exclude each other"),
     (["--seed", "-1"], "Invalid value for '--seed'"),
 ])
@@ -267,7 +268,7 @@ def test_every_command_shows_an_example(run):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00.0"), (59.96, "1:00.0"), (10.0, "0:10.0"), (125.34, "2:05.3"),
                                                (36_000.4, "10:00:00")])
 def test_lengths_are_told_as_on_a_clock(seconds, text):
-    assert _clock(seconds) == text
+    assert clock(seconds) == text
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def made_up_notes():
 
 
 def tiny(folder, *changes):
-    return Trainer(load_preset(RunConfig, "tiny", changes), made_up_notes(), folder)
+    return Trainer(load_preset(RunConfig, "tiny", changes), folder, notes=made_up_notes())
 
 
 def ignore(*_):
@@ -63,7 +63,7 @@ def test_a_drum_learns_to_fall_silent():
 
 def test_what_is_heard_though_it_should_not_be_counts_in_full():
     tables = chunk_tables(made_up_notes())
-    batch = gather(tables[tk.ATTACK], np.arange(4), np.random.default_rng(0), 0.0, torch.zeros(4, 24))
+    batch = gather(tables[tk.ATTACK], np.arange(4), np.random.default_rng(0), 0.0, 24)
     silent = batch.target == 0
     silent[..., tk.PITCH_CELL] = False
     expected = batch.target.clone()
@@ -103,13 +103,13 @@ def test_resuming_equals_not_having_stopped(tmp_path, rollout_every):
     resumed = tiny(tmp_path / "stopped", *changes)
     assert resumed.resume()
     assert [resumed.step()["loss/am"] for _ in range(3)] == curve[5:]
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in whole.objective.state_dict().items():
+        assert torch.equal(value, resumed.objective.state_dict()[name]), name
 
 
 def test_a_rollout_gives_the_tokens_that_the_net_itself_would_have_left(tmp_path):
     trainer = tiny(tmp_path)
-    attack, sustain, _ = trainer.tables
+    attack, sustain, _ = trainer.batches.tables
     own = trainer.rollout()
     assert not own[tk.ATTACK].any()
     trainer.save()
@@ -156,7 +156,7 @@ def test_the_learning_rate_ramps_up_and_then_falls():
 def test_an_unknown_setting_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r'"model.widht" is not a setting; there are .*width'):
         load_preset(RunConfig, "tiny", ("model.widht=3",))
-    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, tiny'):
+    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, pairs, paper, tiny'):
         load_preset(RunConfig, "huge")
     with pytest.raises(ConfigError, match=r'"train\.steps" must be int'):
         load_preset(RunConfig, "tiny", ("train.steps=many",))

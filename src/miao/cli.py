@@ -9,16 +9,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from typer.core import TyperGroup
 
-from miao import cli_evaluate
+from miao import cli_data, cli_evaluate, cli_learn, cli_train
 from miao.errors import MiaoError
+from miao.terminal import clock, count, numbers, progress, say
 
 if TYPE_CHECKING:
     from miao.score import Score, TrackSummary
@@ -36,7 +35,7 @@ class _Commands(TyperGroup):
         except MiaoError as error:
             if isinstance(error.__cause__, BrokenPipeError):
                 raise typer.Exit(141) from error
-            _say(f"miao: {error}")
+            say(f"miao: {error}")
             raise typer.Exit(2) from error
         except BrokenPipeError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
@@ -63,18 +62,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _numbers(text: str) -> list[int]:
-    """Numbers of "1,3" or "1-4,8", each once."""
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise typer.BadParameter(f"{text} is no list of tracks; say 1,3 or 1-4") from None
-    return list(dict.fromkeys(numbers))
-
-
 Song = Annotated[str, typer.Argument(metavar="SONG", help="A MIDI file; - is stdin.")]
 Sound = Annotated[Path | None, typer.Argument(metavar="[SOUND]", help="A sound file, to be drawn below the notes.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE",
@@ -82,7 +69,7 @@ Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE",
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
 Stems = Annotated[Path | None, typer.Option(metavar="FOLDER",
                                              help="A folder for the stems: a file per track, and the room.")]
-Tracks = Annotated[list | None, typer.Option(parser=_numbers, metavar="1,3-5",
+Tracks = Annotated[list | None, typer.Option(parser=numbers, metavar="1,3-5",
                                              help="Only these tracks, as `miao info` numbers them.")]
 Start = Annotated[float, typer.Option("--from", parser=_seconds, metavar="TIME",
                                       help="Where an excerpt starts: 90 or 1:30.")]
@@ -106,12 +93,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 def render(song: Song, output: Output = None, stems: Stems = None, tracks: Tracks = None, start: Start = 0.0,
            end: End = None, sample_rate: SampleRate = 44_100, seed: Seed = 0, variation: Variation = 0.0,
            loudness: LoudnessOption = None, gain: Gain = None, bits: Bits = None, format: Format = None,
-           bank: BankOption = "gm", force: Force = False) -> None:
+           bank: BankOption = "gm", voice: cli_learn.Parts = None, voices: cli_learn.VoicesFolder = None,
+           force: Force = False) -> None:
     """Play a MIDI file into a sound file.
 
     \b
     miao render song.mid
     miao render song.mid -o song.flac --stems stems --tracks 1,3 --from 0:30 --to 1:00
+    miao render song.mid --voice 1=alto-sax
     miao render - -o - < song.mid | play -
     """
     from miao.score import read_score
@@ -121,12 +110,12 @@ def render(song: Song, output: Output = None, stems: Stems = None, tracks: Track
         raise typer.BadParameter("--gain and --loudness exclude each other")
     score = _chosen(read_score(_source(song)), tracks)
     target = _target(song, output, format or "wav")
-    _say(f"{song}: {_count(len(score.tracks), 'track')}, {_count(score.n_notes, 'note')}, {_clock(score.duration)}")
-    with _progress_bar() as tell:
+    say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
+    with progress("rendering") as tell:
         summary = Synthesizer.from_pretrained(bank).render_file(
             score, target, stems_folder=stems, sample_rate=sample_rate, seed=seed, variation=variation, gain_db=gain,
             loudness=-16.0 if loudness is None else loudness, start=start, end=end, subtype=bits, format=format,
-            force=force, on_progress=tell)
+            force=force, voices=cli_learn.cast(voice, tracks, score, voices), on_progress=tell)
     _report(summary, score, song, target)
 
 
@@ -144,7 +133,7 @@ def info(song: Song, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(_as_dict(song, score), indent=2, ensure_ascii=False))
         return
-    print(f"{song}: {_clock(score.duration)}, {_count(score.n_notes, 'note')}")
+    print(f"{song}: {clock(score.duration)}, {count(score.n_notes, 'note')}")
     _print_tracks(score.describe(), sys.stdout)
     for what in score.ignored:
         print(f"will not be heard: {what}")
@@ -167,94 +156,26 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
     score = read_score(_source(song))
     target = _target(song, output, "png")
     save_plot(score, target, audio=None if sound is None else read_audio(sound), title=Path(song).stem, force=force)
-    _say(target)
+    say(target)
 
 
-data = typer.Typer(no_args_is_help=True, help="Make data to train on.", rich_markup_mode=None)
+data = typer.Typer(no_args_is_help=True, help="Make data to train on, and look after data sets.", rich_markup_mode=None)
 app.add_typer(data, name="data")
 
 
-@data.command()
-def soundfont(font: Annotated[Path, typer.Argument(metavar="FILE", help="An .sf2 or .sf3 file.")],
-              output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
-              voices: Annotated[list | None, typer.Option(parser=_numbers, metavar="1,5-8", help=
-                                "Only these voices: 1 to 128 are programs, 129 to 189 drum keys.")] = None,
-              jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2) -> None:
-    """Render the notes of a sound bank and measure them into audio tokens.
-
-    Can be interrupted; the same command goes on where it was.
-
-    \b
-    miao data soundfont MuseScore_General.sf2 -o notes
-    """
-    from miao.datasets.notes import prepare
-    from miao.voices import N_VOICES
-
-    chosen = [number - 1 for number in voices or range(1, N_VOICES + 1)]
-    if not all(0 <= voice < N_VOICES for voice in chosen):
-        raise MiaoError(f"there are voices 1 to {N_VOICES}")
-    with _progress_bar() as tell:
-        for n, _ in enumerate(prepare(font, output, chosen, jobs), start=1):
-            if tell:
-                tell(n / (2 * len(chosen)))
-    _say(f"{output}: {_count(2 * len(chosen), 'shard')}")
-
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")]
-Notes = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Shards made by `miao data`.")]
-
-
-@app.command()
-def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a .toml file.")],
-          notes: Notes,
-          output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")],
-          changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=
-                             "A setting to change, such as train.steps=500.")] = None) -> None:
-    """Train the nets on measured notes; a folder that holds a run is gone on with.
-
-    \b
-    miao train gm --data notes -o runs/gm
-    torchrun --nproc_per_node 2 -m miao train gm --data notes -o runs/gm
-    """
-    from miao.config import load_preset
-    from miao.datasets.notes import load_notes, load_table
-    from miao.training.clips import render_clips
-    from miao.training.trainer import RunConfig, Trainer, join_processes
-
-    join_processes()
-    trainer = Trainer(load_preset(RunConfig, preset, tuple(changes or ())), load_notes(notes), output)
-    trainer.resume()
-    table, last = load_table(notes), trainer.config.train.steps
-    trainer.fit(lambda step, means, seconds: _say(f"step {step} of {last}, {_clock((last - step) * seconds)} to go: "
-                                                  + ", ".join(f"{k} {v:.3f}" for k, v in means.items())),
-                lambda folder: render_clips(folder, table))
-
-
-@app.command()
-def export(run: Run, notes: Notes,
-           output: Annotated[Path, typer.Option("--output", "-o", metavar="BANK", help="The bank's folder.")],
-           context: Annotated[bool, typer.Option(help="Whether the bank hears what is played around a note.")] = True
-           ) -> None:
-    """Make a bank, to render with, out of a training run.
-
-    \b
-    miao export runs/gm --data notes -o my-bank
-    miao render song.mid --bank my-bank
-    """
-    from dataclasses import replace
-
-    from miao.datasets.notes import load_notes, load_table
-    from miao.training.export import export_bank, power_trim
-    from miao.training.trainer import load_model
-
-    table = load_table(notes)
-    table = replace(table, trim_db=power_trim(load_model(run), load_notes(notes), len(table.kind)))
-    export_bank(run, table, output, uses_context=context)
-    _say(str(output))
-
-
+data.command()(cli_train.soundfont)
+data.command()(cli_train.pairs)
 data.command()(cli_evaluate.benchmark)
+data.command("list")(cli_data.list_datasets)
+data.command()(cli_data.info)
+data.command()(cli_data.verify)
+data.command()(cli_data.download)
+data.command()(cli_data.unpack)
+app.command()(cli_train.train)
+app.command()(cli_train.export)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_learn.learn)
+app.add_typer(cli_learn.voices_app, name="voices")
 app.command()(cli_evaluate.score)
 
 
@@ -312,36 +233,6 @@ def _chosen(score: "Score", tracks: list[int] | None) -> "Score":
     return score.select([number - 1 for number in tracks]) if tracks else score
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'s' * (n != 1)}"
-
-
-def _clock(seconds: float) -> str:
-    """1:02:03, or 2:03.4 below an hour."""
-    minutes, tenths = divmod(round(10 * seconds), 600)
-    if minutes >= 60:
-        return f"{minutes // 60}:{minutes % 60:02}:{tenths // 10:02}"
-    return f"{minutes}:{tenths / 10:04.1f}"
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[float], None] | None]:
-    """A bar on stderr and what moves it; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rendering", total=1.0)
-        yield lambda done: progress.update(task, completed=done)
-
-
 def _print_tracks(tracks: tuple["TrackSummary", ...], file) -> None:
     from rich import box
     from rich.console import Console
@@ -360,14 +251,14 @@ def _print_tracks(tracks: tuple["TrackSummary", ...], file) -> None:
 
 def _report(summary: "RenderSummary", score: "Score", song: str, target: str) -> None:
     _print_tracks(summary.tracks, sys.stderr)
-    where = ("stdout" if target == "-" else target) + f" and {_count(len(summary.stems), 'stem')}" * bool(summary.stems)
+    where = ("stdout" if target == "-" else target) + f" and {count(len(summary.stems), 'stem')}" * bool(summary.stems)
     limited = f", limited by up to {summary.reduction_db:.1f} dB" if summary.reduction_db >= 0.1 else ""
-    _say(f"{where}: {_clock(summary.seconds)} at {summary.loudness:.1f} LUFS, peak {summary.peak_db:.1f} dB{limited}; "
+    say(f"{where}: {clock(summary.seconds)} at {summary.loudness:.1f} LUFS, peak {summary.peak_db:.1f} dB{limited}; "
          f"took {summary.wall_seconds:.1f} s, {summary.speed:.0f} times as fast as it plays")
     for warning in summary.warnings[len(score.warnings):]:  # the score's have been logged
-        _say(f"miao: {warning}")
+        say(f"miao: {warning}")
     if score.ignored:
-        _say(f"miao: {_count(len(score.ignored), 'thing')} in it cannot be rendered; see `miao info {song}`")
+        say(f"miao: {count(len(score.ignored), 'thing')} in it cannot be rendered; see `miao info {song}`")
 
 
 def _as_dict(song: str, score: "Score") -> dict:

@@ -4,13 +4,12 @@ As there: results go to stdout, what is said about them to stderr, and all heavy
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from miao.terminal import progress, say
 
 EmbedderOption = Annotated[list[str] | None, typer.Option("--embedder", metavar="NAME=FILE", help=
                                                           "yamnet, vggish or trill with a file of its weights; may be "
@@ -38,14 +37,14 @@ def benchmark(name: Annotated[str, typer.Argument(metavar="NAME", help=
     """
     from miao.evaluation.benchmarks import build, load_benchmark
 
-    with _progress("building") as tell:
+    with progress("building") as tell:
         for done in build(name, output, root or [], soundfont, seconds=seconds, limit=limit, jobs=jobs):
             tell(done)
     made = load_benchmark(output)
     for left_out in made.manifest["skipped"]:
-        _say(f"left out: {left_out['name']}: {left_out['reason']}")
+        say(f"left out: {left_out['name']}: {left_out['reason']}")
     minutes = ", ".join(f"{group} {m:g} min" for group, m in made.manifest["minutes"].items())
-    _say(f"{output}: {made.name} {made.version}, {len(made.pieces)} pieces: {minutes}")
+    say(f"{output}: {made.name} {made.version}, {len(made.pieces)} pieces: {minutes}")
 
 
 def evaluate(systems: Annotated[list[str], typer.Argument(metavar="SYSTEM...", help=
@@ -72,13 +71,13 @@ def evaluate(systems: Annotated[list[str], typer.Argument(metavar="SYSTEM...", h
     listeners, missing = Listeners.found(embedder or [])
     listeners.open()  # fails here, in one line, rather than in a process
     run = new_run(chosen, load_benchmark(data, split, limit), listeners, output)
-    with _progress("evaluating") as tell:
+    with progress("evaluating") as tell:
         for done, total, troubles in perform(run, jobs):
             tell(done / total)
             for trouble in troubles:
-                _say(f"miao: {trouble}")
+                say(f"miao: {trouble}")
     print(write_report(run, missing))
-    _say(str(output / "report.md"))
+    say(str(output / "report.md"))
 
 
 def score(reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A sound file: how it should sound.")],
@@ -107,22 +106,4 @@ def score(reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A
         ceiling = "" if row.reference is None else f"   (the reference itself: {row.reference:.3f})"
         print(f"{row.title:{width}}  {row.value:10.3f} {row.unit:6}{ceiling}".rstrip())
     for what in missing + ["no attacks, pitches and note F1: say what was played by --midi"] * (midi is None):
-        _say(f"left out: {what}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator:
-    """A bar on stderr; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
-        yield lambda done: progress.update(task, completed=done)
+        say(f"left out: {what}")

@@ -1,4 +1,4 @@
-"""All arithmetic of time, and the image x_m of a track that the MIDI encoder reads.
+"""All arithmetic of time, and the images of a window: x_m, which the MIDI encoder reads, and x_a of its sound.
 
 Seconds are float64 everywhere and become frames, encoder tokens or samples only here. A frame lasts 5 ms; an encoder
 token 4 frames; a window is f = 8 segments of 32 encoder tokens (5.12 s). Windows start every half window, so that
@@ -7,6 +7,8 @@ each moment but the first 2.56 s has at least that much past to look at.
 
 import numpy as np
 from numpy.typing import NDArray
+
+from miao.spectrum import SAMPLE_RATE, log_mel
 
 FRAME_SECONDS = 0.005
 FRAMES_PER_TOKEN = 4
@@ -19,6 +21,7 @@ WINDOW_SECONDS = WINDOW_FRAMES * FRAME_SECONDS
 HOP_SECONDS = WINDOW_SECONDS / 2
 AUDIO_FRAME_SECONDS = 0.010  # a row of the log-mel image x_a
 WINDOW_AUDIO_FRAMES = round(WINDOW_SECONDS / AUDIO_FRAME_SECONDS)
+MEL_FLOOR_DB = -100.0  # of x_a
 N_PITCHES = 128  # N
 CHANNELS = ("onset", "held", "sounding", "age", "loudness")
 _AGE_SCALE = 1 / np.log1p(10 / 0.05)
@@ -76,3 +79,18 @@ def encode_frames(notes: NDArray, start_seconds: float, loudness: NDArray | floa
         image[3, since, pitch] = np.minimum(np.log1p((since - begin) * FRAME_SECONDS / 0.05) * _AGE_SCALE, 1)
     image[4] = np.broadcast_to(np.asarray(loudness, np.float32), (WINDOW_FRAMES,))[:, None]
     return image
+
+
+def window_mel(samples: NDArray, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float16]:
+    """The log-mel image x_a of one window, [WINDOW_AUDIO_FRAMES, N_MELS] dB: 10 ms a row, the definition of
+    spectrum.py else. Shape: samples [channels, S] at 44.1 kHz, from the window's start; silence beyond S.
+
+    Raises: ValueError for another sample rate.
+    """
+    if sample_rate != SAMPLE_RATE:
+        raise ValueError(f"window_mel takes sound at {SAMPLE_RATE} Hz, got {sample_rate}")
+    hop = round(AUDIO_FRAME_SECONDS * SAMPLE_RATE)
+    samples = np.atleast_2d(samples)[:, : hop * WINDOW_AUDIO_FRAMES]
+    short = hop * WINDOW_AUDIO_FRAMES - samples.shape[1]
+    mel = log_mel(np.pad(samples, ((0, 0), (0, short))), MEL_FLOOR_DB, hop_samples=hop)
+    return mel[:WINDOW_AUDIO_FRAMES].astype(np.float16)

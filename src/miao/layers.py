@@ -5,6 +5,8 @@ times faster so on a CPU.
 """
 
 import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as shared
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,6 +44,25 @@ class DepthwiseConv(nn.Module):
         return self.conv(F.pad(x, (0, 0, self.past, 0)) if self.past else x)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """β: batch norm over the batches of all processes together: two with half a batch are as one with all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        sums = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
+        total, squares, n = shared.all_reduce(sums).split([x.shape[1], x.shape[1], 1])
+        mean = total / n
+        variance = squares / n - mean.square()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+
+
 class ParallelConv(nn.Module):
     """Eq. 2: x + beta(dw|L(x)) + beta(dw|U(x)), two convolutions with batch norm beside the identity."""
 
@@ -49,8 +70,8 @@ class ParallelConv(nn.Module):
         super().__init__()
         self.local = DepthwiseConv(channels, 3, causal=causal)
         self.unit = DepthwiseConv(channels, 1, causal=causal)
-        self.local_norm = nn.BatchNorm2d(channels)
-        self.unit_norm = nn.BatchNorm2d(channels)
+        self.local_norm = BatchNorm(channels)
+        self.unit_norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.local_norm(self.local(x)) + self.unit_norm(self.unit(x))
@@ -88,6 +109,40 @@ class CausalSelfAttention(nn.Module):
         q, k, v = self.project(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, heads, L, D / heads]
         return self.merge(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from one sequence to another; both are told where in the window they are.
+
+    Places are learnt, and start out as the same waves over the window on both sides, so that a moment of the one finds
+    that moment of the other from the first step on.
+    """
+
+    def __init__(self, width: int, n_queries: int, other_width: int, n_keys: int, inner: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.query, self.key_value = nn.Linear(width, inner), nn.Linear(other_width, 2 * inner)
+        self.merge = nn.Linear(inner, width)
+        self.query_places = nn.Parameter(waves(n_queries, inner))
+        self.key_places = nn.Parameter(waves(n_keys, inner))
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        def heads(y: Tensor) -> Tensor:
+            return y.view(*y.shape[:2], self.n_heads, -1).transpose(1, 2)  # [B, heads, L, inner / heads]
+
+        k, v = self.key_value(other).chunk(2, dim=2)
+        mixed = F.scaled_dot_product_attention(
+            heads(self.query(x) + self.query_places), heads(k + self.key_places), heads(v)
+        )
+        return self.merge(mixed.transpose(1, 2).flatten(2))
+
+
+def waves(length: int, width: int) -> Tensor:
+    """Sines and cosines of rising frequency over a window of any number of tokens, [length, width]."""
+    place = (torch.arange(length) + 0.5) / length
+    turns = torch.pi * 2 ** torch.linspace(0, 7, width // 2)
+    angles = place[:, None] * turns
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
 class ChannelAttention(nn.Module):

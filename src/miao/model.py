@@ -1,6 +1,7 @@
-"""The paper's Figure 1 without what only training needs: MIDI encoder and audio decoder.
+"""The paper's Figure 1: MIDI encoder, audio encoder, audio decoder.
 
 B batch   T frames   N pitch columns   L encoder tokens   D width   C cells of an audio token   K levels   a = 32 steps
+f segments of a window
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miao import tokens as tk
-from miao.frames import CHANNELS, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_TOKENS
-from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, DepthwiseConv, ParallelConv
+from miao.frames import CHANNELS, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS
+from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, CrossAttention, DepthwiseConv, ParallelConv
+from miao.spectrum import N_MELS
 from miao.voices import N_PITCHES, N_VOICES, PITCH_NODES, SEMITONES_A_NODE
 
 _PROFILE_LEVELS = 8.0  # a profile's unit, so that it learns as fast as the nets
@@ -20,7 +22,7 @@ _PATCH = 4  # the decoder's image is that much coarser than a chunk, in steps an
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the two nets."""
+    """Sizes of the nets."""
 
     encoder_channels: int = 10  # of the image after Eq. 1; a multiple of the channels of x_m
     width: int = 96  # D, of an encoder token
@@ -30,6 +32,8 @@ class ModelConfig:
     decoder_channels: int = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
     decoder: str = "conv"  # "conv" (Eq. 5-6) or "ffn" (the paper's Table 2)
     n_voices: int = N_VOICES
+    audio_channels: int = 24  # of the audio encoder's image
+    share: str = "none"  # what the audio encoder shares outside attention: "none", "midi" or "decoder" (BLIP)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,61 @@ class MidiEncoder(nn.Module):
         tokens = self.to_tokens(out.transpose(1, 2).flatten(2))  # [B, L, D]
         segments = tokens.view(-1, N_SEGMENTS, WINDOW_TOKENS // N_SEGMENTS, tokens.shape[-1])
         return Encoding(cls=self.to_cls(segments.mean(dim=2)), tokens=tokens)
+
+
+@dataclass(frozen=True)
+class AudioFeatures:
+    """What the audio encoder says of a window before it looks at any MIDI."""
+
+    data_s: Tensor  # [B, W, La, M/4]  after Eq. 1
+    rows: Tensor  # [B, La, W, M/4]  what attention reads
+    cls: Tensor  # [B, f, D]  each segment in one vector
+    tokens: Tensor  # [B, La, D]
+
+
+class AudioEncoder(nn.Module):
+    """Eq. 1-4 over the log-mel image x_a, with cross-attention to MIDI tokens in place of self-attention.
+
+    Nothing of it runs in synthesis. What needs no partner is computed once a window (`features`); only `joint`, which
+    is cheap, is computed for each pair that is to be matched.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sharing = {"none": config.audio_channels, "midi": config.encoder_channels, "decoder": config.decoder_channels}
+        channels, n_tokens = sharing[config.share], WINDOW_AUDIO_FRAMES // 4
+        flat = channels * N_MELS // 4
+        self.reduce_first = DepthwiseConv(1, stride=2, multiplier=channels)
+        self.reduce_second = DepthwiseConv(channels, stride=2)
+        self.reduce_norm = ChannelNorm(channels)
+        self.parallel = ParallelConv(channels)
+        self.before, self.before_norm = DepthwiseConv(channels), ChannelNorm(channels)
+        self.attention = CrossAttention(flat, n_tokens, config.width, WINDOW_TOKENS, config.width, config.n_heads)
+        self.after_norm, self.after = ChannelNorm(channels), DepthwiseConv(channels)
+        self.to_tokens = nn.Linear(flat, config.width)
+        self.to_cls = nn.Linear(config.width, config.width)
+        self.to_joint = nn.Linear(flat, 2 * config.width)
+        self.special = nn.Parameter(torch.randn(2 * config.width) * 0.02)  # the special token
+        self.from_joint = nn.Linear(2 * config.width, config.width)
+
+    def features(self, mel: Tensor) -> AudioFeatures:
+        """Of log-mel images in dB, [B, Ta, M]."""
+        image = ((mel + 60) / 20).unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        data_s = F.gelu(self.reduce_norm(self.reduce_second(self.reduce_first(image))))  # [B, W, Ta/4, M/4]  Eq. 1
+        data_m = self.parallel(data_s)  # Eq. 2
+        rows = self.before_norm(self.before(data_m)).transpose(1, 2)  # [B, La, W, M/4]
+        tokens = F.gelu(self.to_tokens(rows.flatten(2)))  # [B, La, D]
+        segments = tokens.unflatten(1, (N_SEGMENTS, -1))
+        return AudioFeatures(data_s, rows, self.to_cls(segments.mean(dim=2)), tokens)
+
+    def joint(self, audio: AudioFeatures, midi_tokens: Tensor) -> Encoding:
+        """Windows and MIDI tokens [B, L, D] as one: the special token's embedding [B, 1, D] as CLS, and the tokens."""
+        attended = self.attention(audio.rows.flatten(2), midi_tokens).view(audio.rows.shape).transpose(1, 2)
+        out = self.after(self.after_norm(attended)) + audio.data_s  # Eq. 3
+        tokens = F.gelu(self.to_joint(out.transpose(1, 2).flatten(2)))  # [B, La, 2 D]
+        share = torch.softmax(tokens @ self.special, dim=1)  # [B, La]: the special token looks at all others
+        cls = self.from_joint((share.unsqueeze(2) * tokens).sum(dim=1, keepdim=True))
+        return Encoding(cls, tokens)
 
 
 @dataclass(frozen=True)
@@ -184,6 +243,18 @@ class AudioDecoder(nn.Module):
         """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""
         de_m = F.gelu(self.attention_norm(self.attention(F.gelu(self.before_norm(self.before(e_m))))))
         return e_m + self.after_norm(self.after(self.parallel(de_m)))
+
+
+def share_parameters(source: nn.Module, target: nn.Module) -> None:
+    """Give the target's layers outside attention (Eq. 2 and 3 / 5 and 6) the source's parameters (the BLIP rule).
+
+    Running averages of batch norms stay apart, as the two see different images.
+    """
+    for name in ("parallel", "before", "before_norm", "after_norm", "after"):
+        theirs = dict(getattr(source, name).named_modules())
+        for path, module in getattr(target, name).named_modules():
+            for key in list(module._parameters):
+                module._parameters[key] = theirs[path]._parameters[key]
 
 
 def _between(nodes: Tensor, voice: Tensor, pitch: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Pairs of MIDI and sound made with a sound bank: windows of real scores, each track played by a voice of our choice.
 
-The sound is what FluidSynth plays of the track, dry; the tokens of its notes are exact, as each is also played and
+The sound is what FluidSynth plays of one track or of all, dry; the tokens of a note are exact, as it is also played and
 measured alone. Scores are divided into train and validation by file, so that no piece is on both sides.
 """
 
@@ -28,6 +28,7 @@ _PREROLL_SECONDS = 4.0  # notes that began that long before a window are still h
 _LONGEST_SECONDS = 8.0  # of a note
 _VALIDATION_SHARE = 0.1
 _FEWEST_NOTES = 4  # in a window
+_MOST_TRACKS = 12  # in a mix
 _SILENT = 1e-4
 
 
@@ -36,7 +37,8 @@ class PairSettings:
     """What pairs to make."""
 
     n_pairs: int = 4096  # for training; a tenth as many for validation, at least 256
-    measured: int = 6  # notes of each window whose tokens are measured
+    measured: int = 6  # notes of each window of one track whose tokens are measured
+    mixes: float = 0.25  # of the windows, with all tracks
     seed: int = 0
 
 
@@ -54,9 +56,12 @@ def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settin
     files = sorted({path for place in scores for path in place.rglob("*.mid*")})
     if not voices:
         raise DataError(f"{notes}: holds no voice_*.npz shards; make them with `miao data soundfont {font} -o {notes}`")
-    parts = {"train": [f for f in files if not is_for_validation(f)], "validation": list(filter(is_for_validation, files))}
+    held_out = list(filter(is_for_validation, files))
+    parts = {"train": [f for f in files if f not in held_out], "validation": held_out}
     if not all(parts.values()):
         raise DataError(f"{', '.join(map(str, scores))}: too few MIDI files ({len(files)}); ten or more are needed")
+    folder.mkdir(parents=True, exist_ok=True)
+    load_table(notes).save(folder / "voices.safetensors")
     jobs = []
     for split, n in (("train", settings.n_pairs), ("validation", max(settings.n_pairs // 10, 256))):
         for number in range(-(-n // PAIRS_PER_SHARD)):
@@ -86,7 +91,8 @@ def _voices_of(notes: Path):
 def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: PairSettings, is_held_out: bool,
            number: int) -> None:  # fmt: skip
     rng = np.random.default_rng([settings.seed, is_held_out, number])
-    pairs, tries = [], 0
+    pairs: list[Pair] = []
+    tries = 0
     while len(pairs) < PAIRS_PER_SHARD and tries < 20 * PAIRS_PER_SHARD:
         tries += 1
         file = files[rng.integers(len(files))]
@@ -94,25 +100,49 @@ def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: Pai
             score = read_score(file)
         except ScoreError:
             continue
-        track = score.tracks[rng.integers(len(score.tracks))]
+        track = int(rng.integers(len(score.tracks)))
+        is_mix = rng.random() < settings.mixes
+        tracks = score.tracks[:_MOST_TRACKS] if is_mix else score.tracks[track : track + 1]
         start = float(rng.uniform(0, max(score.duration - WINDOW_SECONDS, 0.1)))
-        pair = make_pair(_font(font), track, start, _voices_of(notes), settings.measured, rng,
+        pair = make_pair(_font(font), tracks, start, _voices_of(notes), settings.measured, rng,
                          f"{file.stem}/{number:04d}-{len(pairs):02d}")  # fmt: skip
         if pair is not None:
             pairs.append(pair)
     write_shard(path, pairs)
 
 
-def make_pair(font: SoundFont, track: Track, start: float, voices: tuple, measured: int, rng: np.random.Generator,
-              name: str) -> Pair | None:  # fmt: skip
-    """A window of a track from ``start`` seconds on, played by a voice drawn at random; None if little is played."""
-    programs, keys, table = voices
+def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: tuple, measured: int,
+              rng: np.random.Generator, name: str) -> Pair | None:  # fmt: skip
+    """A window of tracks from ``start`` seconds on, each played by a voice drawn at random; None if little is played.
+
+    Tokens are measured where there is one track.
+    """
+    sound = np.zeros((2, round(WINDOW_SECONDS * SAMPLE_RATE)), np.float32)
+    parts = []
+    for track in tracks:
+        notes = _notes_in_window(track, start, voices, rng)
+        if len(notes):
+            played = _played(font, notes)
+            sound += played * np.float32(rng.uniform(0.4, 1.0) if len(tracks) > 1 else 1.0)
+            parts.append(notes)
+    notes = np.concatenate(parts) if parts else np.zeros(0, PAIR_NOTE)
+    notes = notes[np.argsort(notes["start"], kind="stable")]
+    if (notes["start"] >= 0).sum() < _FEWEST_NOTES or np.abs(sound).max() < _SILENT:
+        return None
+    starting = rng.permutation(np.flatnonzero(notes["start"] >= 0))[: measured if len(tracks) == 1 else 0]
+    tokens = {int(n): _measured(font, voices[2], notes[n]) for n in np.sort(starting)}
+    return Pair(name, notes, window_mel(sound), {n: t for n, t in tokens.items() if t is not None})
+
+
+def _notes_in_window(track: Track, start: float, voices: tuple, rng: np.random.Generator) -> NDArray:
+    """The notes of a track that sound in a window, as PAIR_NOTE."""
+    programs, keys, _ = voices
     is_drum = bool(track.notes["is_drum"].any())
     inside = (track.notes["start"] > start - _PREROLL_SECONDS) & (track.notes["start"] < start + WINDOW_SECONDS - 0.05)
     chosen = track.notes[inside & (track.notes["is_drum"] == is_drum)]
     notes = np.zeros(len(chosen), PAIR_NOTE)
-    for field in ("start", "end", "damp"):
-        notes[field] = chosen[field] - start
+    for name in ("start", "end", "damp"):
+        notes[name] = chosen[name] - start
     notes["pitch"], notes["velocity"] = chosen["pitch"], chosen["velocity"]
     if is_drum:
         notes["voice"] = [drum_voice(int(p)) for p in notes["pitch"]]
@@ -123,18 +153,17 @@ def make_pair(font: SoundFont, track: Track, start: float, voices: tuple, measur
         notes = notes[(notes["pitch"] >= 24) & (notes["pitch"] <= 104)]
         notes["damp"] = np.minimum(notes["damp"], notes["start"] + _LONGEST_SECONDS)
         notes["end"] = np.minimum(notes["end"], notes["damp"])
-    if (notes["start"] >= 0).sum() < _FEWEST_NOTES:
-        return None
-    played = [PlayedNote(float(n["start"]) + _PREROLL_SECONDS, float(n["damp"]) + _PREROLL_SECONDS, int(n["pitch"]),
+    return notes[notes["damp"] > 0]
+
+
+def _played(font: SoundFont, notes: NDArray) -> NDArray[np.float32]:
+    """The notes of one track as the sound bank plays them, [2, S] of a window."""
+    voice = int(notes["voice"][0])
+    phrase = [PlayedNote(float(n["start"]) + _PREROLL_SECONDS, float(n["damp"]) + _PREROLL_SECONDS, int(n["pitch"]),
                          int(n["velocity"])) for n in notes]  # fmt: skip
-    voice = 0 if is_drum else int(notes["voice"][0])
-    sound = font.phrase(voice, played, WINDOW_SECONDS + _PREROLL_SECONDS, is_drum=is_drum)
-    sound = sound[:, round(_PREROLL_SECONDS * SAMPLE_RATE) :]
-    if np.abs(sound).max() < _SILENT:
-        return None
-    starting = rng.permutation(np.flatnonzero(notes["start"] >= 0))[:measured]
-    tokens = {int(n): _measured(font, table, notes[n]) for n in np.sort(starting)}
-    return Pair(name, notes, window_mel(sound), {n: t for n, t in tokens.items() if t is not None})
+    is_drum = is_drum_voice(voice)
+    sound = font.phrase(0 if is_drum else voice, phrase, WINDOW_SECONDS + _PREROLL_SECONDS, is_drum=is_drum)
+    return sound[:, round(_PREROLL_SECONDS * SAMPLE_RATE) :][:, : round(WINDOW_SECONDS * SAMPLE_RATE)]
 
 
 def _measured(font: SoundFont, table, note: NDArray) -> tk.NoteTokens | None:

@@ -2,7 +2,8 @@
 
 A pair is one window (5.12 s, see frames.py) of one part: its notes, its log-mel image x_a, and the audio tokens of
 those notes in it that could be measured. A folder of pairs holds shards ``pairs-NNNNNN.tar``, each with samples of one
-member, ``<name>.pair.npz``, and voices.npz, the voice table that the tokens were measured under.
+member, ``<name>.pair.npz``; beside them or above lies voices.safetensors, the table that the tokens were measured
+under.
 """
 
 import io
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao import tokens as tk
+from miao.datasets.notes import NoteData
 from miao.errors import DataError
-from miao.frames import AUDIO_FRAME_SECONDS, WINDOW_AUDIO_FRAMES
-from miao.spectrum import SAMPLE_RATE, log_mel
+from miao.frames import MEL_FLOOR_DB, window_mel
 
 PAIR_NOTE = np.dtype(
     [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2"), ("voice", "i2")]
 )
 """A note of a window: times in seconds from the window's start (negative: it began before), MIDI pitch and velocity."""
 
-MEL_FLOOR_DB = -100.0
+__all__ = ["MEL_FLOOR_DB", "PAIR_NOTE", "Pair", "from_bytes", "notes_of", "read_shard", "shards_of", "to_bytes",
+           "window_mel", "write_shard"]  # fmt: skip
 SUFFIX = "pair.npz"
 
 
@@ -37,21 +39,6 @@ class Pair:
     notes: NDArray  # PAIR_NOTE [n], all that sound in the window, sorted by start
     mel: NDArray[np.float16]  # x_a [WINDOW_AUDIO_FRAMES, N_MELS] dB
     tokens: dict[int, tk.NoteTokens] = field(default_factory=dict)  # by index in notes, of notes that start in it
-
-
-def window_mel(samples: NDArray, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float16]:
-    """The log-mel image x_a of one window, [WINDOW_AUDIO_FRAMES, N_MELS] dB: 10 ms a row, the definition of
-    spectrum.py else. Shape: samples [channels, S] at 44.1 kHz, from the window's start; silence beyond S.
-
-    Raises: ValueError for another sample rate.
-    """
-    if sample_rate != SAMPLE_RATE:
-        raise ValueError(f"window_mel takes sound at {SAMPLE_RATE} Hz, got {sample_rate}")
-    hop = round(AUDIO_FRAME_SECONDS * SAMPLE_RATE)
-    samples = np.atleast_2d(samples)[:, : hop * WINDOW_AUDIO_FRAMES]
-    short = hop * WINDOW_AUDIO_FRAMES - samples.shape[1]
-    mel = log_mel(np.pad(samples, ((0, 0), (0, short))), MEL_FLOOR_DB, hop_samples=hop)
-    return mel[:WINDOW_AUDIO_FRAMES].astype(np.float16)
 
 
 def to_bytes(pair: Pair) -> bytes:
@@ -112,6 +99,12 @@ def shards_of(folder: Path) -> list[Path]:
     if not shards:
         raise DataError(f"{folder}: holds no pairs-*.tar; make them with `miao data pairs` or `miao data prepare`")
     return shards
+
+
+def notes_of(pair: Pair) -> list[NoteData]:
+    """The measured notes of a pair."""
+    some = ((pair.notes[number], tokens) for number, tokens in sorted(pair.tokens.items()))
+    return [NoteData(int(n["voice"]), int(n["pitch"]), int(n["velocity"]), tokens) for n, tokens in some]
 
 
 def read_shard(path: Path) -> Iterable[Pair]:

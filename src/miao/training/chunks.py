@@ -1,6 +1,7 @@
-"""Notes as batches: chunks by kind, and phrases of whole notes for the MIDI encoder."""
+"""Notes as chunks by kind, and chunks as batches for the decoder and its loss."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from miao import tokens as tk
 from miao.datasets.notes import NoteData
-from miao.frames import WINDOW_SECONDS, WINDOW_TOKENS, encode_frames, last_token
+from miao.frames import WINDOW_TOKENS
 from miao.model import ChunkInputs
 from miao.voices import is_drum_voice
 
@@ -64,22 +65,14 @@ def chunk_tables(notes: list[NoteData]) -> list[ChunkTable]:
             rows[tk.RELEASE].append(
                 (*common, min(i, tk.MAX_CHUNK_INDEX), start, previous, release[i], tk.CHUNK_STEPS, loudest)
             )
-    kinds = (
-        np.int32,
-        np.int64,
-        np.float32,
-        np.float32,
-        np.int64,
-        np.float32,
-        np.float32,
-        np.uint8,
-        np.int16,
-        np.float32,
-    )
+    steps = (tk.CHUNK_STEPS, tk.N_CELLS)
+    columns = ((np.int32, ()), (np.int64, ()), (np.float32, ()), (np.float32, ()), (np.int64, ()), (np.float32, ()),
+               (np.float32, steps[1:]), (np.uint8, steps), (np.int16, ()), (np.float32, ()))  # fmt: skip
     tables = []
     for kind, table in enumerate(rows):
-        columns = zip(zip(*table, strict=True), kinds, strict=True)
-        tables.append(ChunkTable(kind, *(np.array(column, dtype) for column, dtype in columns)))
+        values = zip(*table, strict=True) if table else [()] * len(columns)
+        tables.append(ChunkTable(kind, *(np.array(value, dtype).reshape(-1, *shape)
+                                         for value, (dtype, shape) in zip(values, columns, strict=True))))  # fmt: skip
     return tables
 
 
@@ -93,7 +86,8 @@ class Batch:
     """Chunks of one kind, ready for the decoder and the loss."""
 
     kind: int
-    inputs: ChunkInputs
+    inputs: ChunkInputs  # contexts are zeros until the MIDI encoder has spoken
+    place: Tensor  # [B] int64: 0 for a chunk without context, else 1 + its encoder token, windows one after another
     target: Tensor  # [B, a, C] float levels
     weight: Tensor  # [B, a, C] audibility, 0 where a step does not belong to the chunk
     inside: Tensor  # [B, a, 1] whether a step does
@@ -105,12 +99,14 @@ def gather(
     rows: NDArray,
     rng: np.random.Generator,
     noise_levels: float,
-    context: Tensor,
+    width: int,
     own: NDArray | None = None,
+    place: NDArray | None = None,
 ) -> Batch:
     """Rows of a table as a batch; previous tokens are disturbed by ``noise_levels``, as the decoder's own would be.
 
     Where ``own`` [B, C] is not all zero, a chunk sets out from it instead: the decoder's own token, as it is.
+    ``width`` is a context's, ``place`` [B] says which one a chunk will get (see `Batch`); by default none.
     """
     target = torch.from_numpy(table.target[rows].astype(np.float32))
     previous = table.previous[rows]
@@ -122,7 +118,7 @@ def gather(
     columns = (table.voice, table.pitch, table.velocity, table.index, table.age)
     voice, pitch, velocity, index, age = (torch.from_numpy(column[rows]) for column in columns)
     before = torch.from_numpy(disturbed.astype(np.float32))
-    inputs = ChunkInputs(voice, pitch, velocity, index, age, before, context)
+    inputs = ChunkInputs(voice, pitch, velocity, index, age, before, torch.zeros(len(rows), width))
     loudest = torch.from_numpy(table.loudest[rows])
     n_valid = torch.from_numpy(table.n_valid[rows].astype(np.int64))
     inside = torch.arange(target.shape[1])[None, :, None] < n_valid[:, None, None]
@@ -131,7 +127,16 @@ def gather(
     faint = weight <= _FAINT
     kept = torch.from_numpy(rng.random(faint.shape, np.float32)) < _FAINT_SHARE
     weight = torch.where(faint, weight * kept / _FAINT_SHARE, weight)  # the same on average, at a fraction of the work
-    return Batch(table.kind, inputs, target, weight * inside, inside, loudest)
+    places = torch.zeros(len(rows), dtype=torch.int64) if place is None else torch.from_numpy(place)
+    return Batch(table.kind, inputs, places, target, weight * inside, inside, loudest)
+
+
+def joined(batches: Sequence[Batch], windows: Sequence[int]) -> Batch:
+    """Batches of one kind as one; ``windows`` says how many windows there are before those of each batch."""
+    inputs = ChunkInputs(*(torch.cat([getattr(b.inputs, f.name) for b in batches]) for f in fields(ChunkInputs)))
+    places = [torch.where(b.place > 0, b.place + n * WINDOW_TOKENS, 0) for b, n in zip(batches, windows, strict=True)]
+    rest = (torch.cat([getattr(b, name) for b in batches]) for name in ("target", "weight", "inside", "loudest"))
+    return Batch(batches[0].kind, inputs, torch.cat(places), *rest)
 
 
 def audibility(levels: Tensor, loudest: Tensor) -> Tensor:
@@ -145,48 +150,3 @@ def heard_in_either(batch: Batch, expected: Tensor) -> Tensor:
     heard = audibility(expected, batch.loudest) * batch.inside
     heard[..., tk.PITCH_CELL] = 0
     return torch.where(heard > _FAINT, torch.maximum(batch.weight, heard), batch.weight)
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """A window with notes of one voice: its image and, for each kind, which chunk uses which encoder token."""
-
-    frames: NDArray[np.float32]  # [5, T, N]
-    rows: list[NDArray]  # by kind: rows of the chunk tables
-    tokens: list[NDArray]  # by kind: encoder token of each row
-
-
-def draw_phrase(notes: list[NoteData], members: NDArray, rows_of: list[dict], rng: np.random.Generator) -> Phrase:
-    """Some notes of one voice laid out at random over a window, as a player might.
-
-    FluidSynth sounds each note by itself, so a phrase is the sum of its notes and their tokens stay exact.
-    """
-    chosen = rng.choice(members, min(len(members), int(rng.integers(4, 20))))
-    starts = np.sort(rng.uniform(0, WINDOW_SECONDS - 0.1, len(chosen)))
-    played = np.zeros(
-        len(chosen), [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2")]
-    )
-    rows: list[list[int]] = [[], [], []]
-    tokens: list[list[int]] = [[], [], []]
-    for i, (n, start) in enumerate(zip(chosen, starts, strict=True)):
-        hold = notes[n].tokens.hold_seconds
-        key = hold if rng.random() < 0.7 else hold * rng.uniform(0.3, 1.0)  # else held on by the pedal
-        played[i] = (start, start + key, start + hold, notes[n].pitch, notes[n].velocity)
-        for kind in range(3):
-            for row, age in rows_of[kind].get(int(n), ()):
-                token = last_token(start + age)
-                if 0 <= token < WINDOW_TOKENS:
-                    rows[kind].append(row)
-                    tokens[kind].append(token)
-    return Phrase(encode_frames(played, 0.0), [np.array(r, int) for r in rows], [np.array(t, int) for t in tokens])
-
-
-def rows_by_note(tables: list[ChunkTable]) -> list[dict[int, list[tuple[int, float]]]]:
-    """By kind: note -> its (row, age in seconds) in the chunk table."""
-    found: list[dict[int, list[tuple[int, float]]]] = []
-    for table in tables:
-        by_note: dict[int, list[tuple[int, float]]] = {}
-        for row, (note, age) in enumerate(zip(table.note, table.age, strict=True)):
-            by_note.setdefault(int(note), []).append((row, float(age)))
-        found.append(by_note)
-    return found

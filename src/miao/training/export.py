@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from miao import tokens as tk
 from miao.bank import FORMAT
 from miao.datasets.notes import NoteData
-from miao.frames import CHANNELS, N_PITCHES, WINDOW_FRAMES
-from miao.model import AudioDecoder, ChunkInputs, MidiEncoder
+from miao.frames import CHANNELS, N_PITCHES, WINDOW_AUDIO_FRAMES, WINDOW_FRAMES
+from miao.matching import FOLDER
+from miao.model import AudioDecoder, AudioFeatures, ChunkInputs, MidiEncoder
+from miao.spectrum import N_MELS
 from miao.training.chunks import chunk_tables, gather
-from miao.training.trainer import Miao, decode_with, load_model
+from miao.training.objective import Miao, Understanding, cosines
+from miao.training.trainer import decode_with, load_model, load_understanding
 from miao.voices import VoiceEmbeddings, VoiceTable
 
 _OPSET = 18
@@ -82,7 +85,7 @@ def power_trim(model: Miao, notes: list[NoteData], n_voices: int) -> np.ndarray:
     for chunks in chunk_tables(notes)[: tk.RELEASE]:
         for voice in np.unique(chunks.voice):
             rows = rng.permutation(np.flatnonzero(chunks.voice == voice))[:_TRIM_CHUNKS]
-            batch = gather(chunks, rows, rng, 0.0, torch.zeros(len(rows), model.config.width))
+            batch = gather(chunks, rows, rng, 0.0, model.config.width)
             inputs = {f.name: getattr(batch.inputs, f.name).numpy() for f in fields(batch.inputs)}
             for got, wanted, n in zip(
                 decode(chunks.kind, **inputs)[0], batch.target.numpy(), chunks.n_valid[rows], strict=True
@@ -132,6 +135,59 @@ def export_bank(
         os.replace(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+class _Midi(nn.Module):
+    def __init__(self, encoder: MidiEncoder, understanding: Understanding) -> None:
+        super().__init__()
+        self.encoder, self.understanding = encoder, understanding
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        midi = self.encoder(frames)
+        return self.understanding.embed_midi(midi), midi.cls, midi.tokens
+
+
+class _Audio(nn.Module):
+    def __init__(self, understanding: Understanding) -> None:
+        super().__init__()
+        self.understanding = understanding
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, ...]:
+        audio = self.understanding.audio.features(mel)
+        return self.understanding.embed_audio(audio), audio.data_s, audio.rows, audio.cls, audio.tokens
+
+
+class _Match(nn.Module):
+    def __init__(self, understanding: Understanding) -> None:
+        super().__init__()
+        self.understanding = understanding
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        midi_vectors, _, midi_tokens, audio_vectors, data_s, rows, cls, tokens = arrays
+        alike = cosines(midi_vectors, audio_vectors)
+        joint = self.understanding.audio.joint(AudioFeatures(data_s, rows, cls, tokens), midi_tokens).cls[:, 0]
+        return torch.sigmoid(self.understanding.match(torch.cat([joint, alike], dim=1)).squeeze(1))
+
+
+def export_understanding(checkpoint: Path, bank: Path) -> Path:
+    """Write what `matching.Matcher` needs into a bank's folder, from a checkpoint of the whole scheme; that folder.
+
+    Raises: CheckpointError if the run had no audio encoder.
+    """
+    encoder, net = load_model(checkpoint).encoder, load_understanding(checkpoint)
+    folder = bank / FOLDER
+    folder.mkdir(exist_ok=True)
+    frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
+    mel = torch.rand(2, WINDOW_AUDIO_FRAMES, N_MELS) * -60
+    midi_names, audio_names = ["vectors", "cls", "tokens"], ["vectors", "data_s", "rows", "cls", "tokens"]
+    with torch.no_grad():
+        midi, audio = _Midi(encoder, net).eval(), _Audio(net).eval()
+        seen = (*midi(frames), *audio(mel))
+    _export(midi, (frames,), ["frames"], midi_names, folder / "midi.onnx")
+    _export(audio, (mel,), ["mel"], audio_names, folder / "audio.onnx")
+    names = [f"midi_{name}" for name in midi_names] + [f"audio_{name}" for name in audio_names]
+    _export(_Match(net), seen, names, ["probability"], folder / "match.onnx")
+    return folder
 
 
 def example_inputs(n: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,9 +1,10 @@
-"""The training loop: AdamW, cosine schedule with a ramp-up, checkpoints that a killed run goes on from.
+"""The training loop on Lightning Fabric: AdamW, cosine schedule with a ramp-up, checkpoints that a run goes on from.
 
 A checkpoint is a folder: ``config.toml``, ``model.safetensors`` (the moving average, what is released),
-``training.safetensors`` (weights and optimizer state), ``state.json``, ``log.jsonl``. Every step draws from its own
-random generator, seeded by the run's seed and the step's number, so that resuming equals not having stopped.
-Under torchrun the processes share each step's chunks and average their gradients; the first one saves.
+``understanding.safetensors`` (the same of the audio encoder and its heads), ``training.safetensors`` (weights, momentum
+encoders, queue, optimizer state), ``state.json``, ``log.jsonl``, TensorBoard's events. Every batch is drawn by random
+generators seeded by the run's seed and the batch's number, so that resuming equals not having stopped; and in lanes
+that processes share (batches.py), so that two processes go the way of one.
 """
 
 import json
@@ -13,10 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,32 +29,28 @@ from miao import tokens as tk
 from miao.config import from_table, to_toml
 from miao.datasets.notes import NoteData
 from miao.errors import CheckpointError, ConfigError
-from miao.model import AudioDecoder, LevelDistribution, MidiEncoder, ModelConfig
-from miao.training.chunks import Batch, ChunkTable, chunk_tables, draw_phrase, gather, heard_in_either, rows_by_note
-from miao.training.losses import am_loss, level_error_db
+from miao.model import ChunkInputs, ModelConfig
+from miao.training.batches import BatchConfig, Batches
+from miao.training.chunks import ChunkTable
+from miao.training.objective import Miao, Objective, ObjectiveConfig, TrainBatch, Understanding
 
 logger = logging.getLogger(__name__)
 
 _ROLLOUT_CHUNKS = 512  # at once
-_TABLES = ("decoder.voices", "decoder.keep", "decoder.profiles")  # looked up, so not drawn to zero
+_TABLES = ("model.decoder.voices", "model.decoder.keep", "model.decoder.profiles")  # looked up, so not drawn to zero
+_LOG_EVERY = 50
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a bank is trained."""
+    """How the nets are trained."""
 
     steps: int = 20_000
-    chunks: tuple[int, int, int] = (128, 160, 128)  # drawn a step by all processes: attack, sustain, release
-    phrases: int = 3  # windows with context a step, in each process
-    phrase_chunks: int = 12  # of each kind, from each phrase
+    accumulate: int = 1  # batches whose gradients make a step; the paper's 1024 pairs are 32 times 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     ramp_up_steps: int = 500
-    label_smoothing: float = 0.13  # α
-    smoothing_form: str = "neighbours"
-    previous_noise_levels: float = 1.5  # disturbance of the tokens that a chunk sets out from
     rollout_every: int = 0  # steps between plays of all notes by the net itself; 0 never, else divides checkpoint_every
-    own_share: float = 0.5  # of chunks set out from the net's own last token, once it has played
     precision: str = "fp32"  # or "bf16" for the large matrix products
     average_decay: float = 0.999  # of the moving average of the weights
     max_grad_norm: float = 1.0
@@ -63,26 +63,28 @@ class RunConfig:
     """All settings of a run; what a preset file may state."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def join_processes() -> bool:
-    """Under torchrun, meet the other processes of the run; whether this is the first of them, or the only one."""
-    if "RANK" not in os.environ:
-        return True
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    torch.set_num_threads(1)  # two processes with threads that wait for each other take the cores from each other
-    return dist.get_rank() == 0
+def launched(devices: int = 1, nodes: int = 1, accelerator: str = "cpu") -> Fabric:
+    """Fabric with its processes under way: those of torchrun, or ``devices`` on each of ``nodes`` machines.
 
-
-class Miao(nn.Module):
-    """The two nets that training and synthesis share."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder, self.decoder = MidiEncoder(config), AudioDecoder(config)
+    One thread a process on a CPU: threads of several processes that wait for each other take the cores from each other.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    strategy: Any = "auto"
+    if devices * nodes > 1:
+        # buffers are alike without being sent around; a loss that is switched off leaves parameters without gradient
+        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True)
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    fabric.launch()
+    if accelerator == "cpu":
+        torch.set_num_threads(1)
+    return fabric
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -96,114 +98,68 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class Trainer:
     """A run in a folder: step, save, resume."""
 
-    def __init__(self, config: RunConfig, notes: list[NoteData], folder: Path) -> None:
+    def __init__(self, config: RunConfig, folder: Path, *, notes: list[NoteData] | None = None,
+                 pairs: Path | None = None, fabric: Fabric | None = None) -> None:  # fmt: skip
+        """Raises: ConfigError for settings that do not go together, DataError if there is nothing to train on."""
+        _check(config, fabric.world_size if fabric else 1)
         torch.manual_seed(config.train.seed)
         self.config, self.folder, self.step_number = config, folder, 0
-        self.rank, self.n_processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.model = Miao(config.model)
-        self.notes, self.tables = notes, chunk_tables(notes)
-        self.rows_of = rows_by_note(self.tables)
-        voices = np.array([n.voice for n in notes])
-        self.by_voice = [np.flatnonzero(voices == v) for v in np.unique(voices)]
-        self.chances = [self._chances(table) for table in self.tables]
-        named = list(self.model.named_parameters())
+        self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.notes, self.pairs = notes, pairs
+        objective = Objective(config.objective, config.model, config.train.precision)
+        named = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
         decayed = [p for n, p in named if p.ndim > 1 and not n.startswith(_TABLES)]
         others = [p for n, p in named if p.ndim <= 1 or n.startswith(_TABLES)]
         groups = [
             {"params": decayed, "weight_decay": config.train.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
-        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.own: list[np.ndarray] | None = None  # by kind: the net's own token before each chunk, [M, C]
-        if config.train.rollout_every and config.train.checkpoint_every % config.train.rollout_every:
-            raise ConfigError('"train.checkpoint_every" must be a multiple of "train.rollout_every"')
+        optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.forward, self.optimizer = self.fabric.setup(objective, optimizer)
+        self.objective = objective
+        self.average = {k: v.clone() for k, v in self._released().items()}
+        self.batches = self._batches()
 
-    @staticmethod
-    def _chances(table: ChunkTable) -> np.ndarray:
-        """Cumulative chance of each row: of a voice by the root of its notes, and late chunks of long notes less often.
+    def _batches(self) -> Batches:
+        n, width = self.config.batch.lanes // self.fabric.world_size, self.config.model.width
+        lanes = range(n * self.fabric.global_rank, n * (self.fabric.global_rank + 1))
+        return Batches(self.config.batch, width, lanes, notes=self.notes, pairs=self.pairs,
+                       first=self.step_number * self.config.train.accumulate)  # fmt: skip
 
-        A drum key has a tenth of a program's notes, all of one pitch: it needs less, but more than a tenth.
-        """
-        weight = 1.0 / (1 + table.index)
-        n_voices = int(table.voice.max()) + 1
-        total = np.bincount(table.voice, weights=weight, minlength=n_voices)
-        n_notes = np.bincount(table.voice[np.unique(table.note, return_index=True)[1]], minlength=n_voices)
-        chance = np.cumsum(np.sqrt(n_notes)[table.voice] * weight / total[table.voice])
-        return chance / chance[-1]
-
-    def draw(self, rng: np.random.Generator) -> list[Batch]:
-        """One batch a kind: single chunks without context, then chunks of phrases with theirs."""
-        config = self.config.train
-        contexts = torch.zeros(0, 0, self.config.model.width)
-        phrases = []
-        if config.phrases:
-            voices = rng.integers(0, len(self.by_voice), config.phrases)
-            phrases = [draw_phrase(self.notes, self.by_voice[v], self.rows_of, rng) for v in voices]
-            contexts = self.model.encoder(torch.from_numpy(np.stack([p.frames for p in phrases]))).context()
-        batches = []
-        for table, chance, n in zip(self.tables, self.chances, config.chunks, strict=True):
-            n //= self.n_processes
-            rows = [np.searchsorted(chance, rng.random(n))]
-            context = [torch.zeros(n, self.config.model.width)]
-            for window, phrase in enumerate(phrases):
-                some = rng.permutation(len(phrase.rows[table.kind]))[: config.phrase_chunks]
-                rows.append(phrase.rows[table.kind][some])
-                context.append(contexts[window, torch.from_numpy(phrase.tokens[table.kind][some])])
-            chosen, own = np.concatenate(rows), None
-            if self.own is not None and table.kind != tk.ATTACK:
-                own = np.where(rng.random(len(chosen)) < config.own_share, 1, 0)[:, None] * self.own[table.kind][chosen]
-            batches.append(gather(table, chosen, rng, config.previous_noise_levels, torch.cat(context), own))
-        return batches
-
-    def predict(self, batches: list[Batch]) -> list[LevelDistribution]:
-        """Distributions of all batches, the image of all kinds refined at once (so that batch norm sees them alike)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.train.precision == "bf16"):
-            decoder = self.model.decoder
-            voices = [decoder.voice_at(b.kind, b.inputs.voice, b.inputs.pitch) for b in batches]
-            started = [
-                decoder.start(b.kind, b.inputs, voice, is_attack=b.kind == tk.ATTACK)
-                for b, voice in zip(batches, voices, strict=True)
-            ]
-        sizes = [len(image) for image, _ in started]
-        images, anchors = (torch.cat(some).float() for some in zip(*started, strict=True))
-        both = self.model.decoder.finish(images, anchors)
-        return [
-            LevelDistribution(m, s) for m, s in zip(both.mean.split(sizes), both.log_scale.split(sizes), strict=True)
-        ]
+    def _released(self) -> dict[str, Tensor]:
+        """What the moving average is taken of: the nets without momentum encoders and queue."""
+        state = self.objective.state_dict()
+        return {k: v for k, v in state.items() if k.startswith(("model.", "understanding."))}
 
     def step(self) -> dict[str, float]:
         """One optimizer step; gives the losses and errors to log."""
         config = self.config.train
-        rng = np.random.default_rng([config.seed, self.step_number, self.rank])
-        self.model.train()
+        self.objective.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step_number, config)
         if config.rollout_every and self.step_number and self.step_number % config.rollout_every == 0:
-            self.own = self.rollout()
-        batches = self.draw(rng)
-        outputs = self.predict(batches)
-        losses = [
-            am_loss(
-                o, b.target, heard_in_either(b, o.mean.detach()), config.label_smoothing, config.smoothing_form
-            )
-            for o, b in zip(outputs, batches, strict=True)
-        ]
-        loss: Tensor = torch.stack(losses).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._share_gradients()
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+            self.batches.own = self.rollout()
+        sums: dict[str, float] = {}
+        for part in range(config.accumulate):
+            batch = self._moved(self.batches.draw())
+            with self.fabric.no_backward_sync(self.forward, enabled=part < config.accumulate - 1):
+                results = self.forward(batch, self.step_number)
+                self.fabric.backward(results["loss/total"] / config.accumulate)
+            for name, value in results.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / config.accumulate
+        self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=config.max_grad_norm)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objective.follow()
         self._average()
         self.step_number += 1
-        names = ("attack", "sustain", "release")
-        with torch.no_grad():
-            errors = {
-                f"error_db/{names[b.kind]}": float(level_error_db(o, b.target, b.weight))
-                for o, b in zip(outputs, batches, strict=True)
-            }
-        return {"loss/am": float(loss.detach()), **errors}
+        return sums
+
+    def _moved(self, batch: TrainBatch) -> TrainBatch:
+        device = self.fabric.device
+        if device.type == "cpu":
+            return batch
+        return _to(batch, device)
 
     def rollout(self) -> list[np.ndarray]:
         """All notes played by the averaged net from its own tokens, as the engine will; by kind the token that each
@@ -213,15 +169,15 @@ class Trainer:
         al. 2011). Contexts are zero here.
         """
         player = Miao(self.config.model)
-        player.load_state_dict(self.average)
+        player.load_state_dict({k.removeprefix("model."): v for k, v in self.average.items() if k.startswith("model.")})
         decode = decode_with(player.eval())
-        last = np.zeros((len(self.notes), tk.N_CELLS), np.float32)
-        found = [np.zeros((len(t.note), tk.N_CELLS), np.float32) for t in self.tables]
-        for table, own in zip(self.tables, found, strict=True):
-            first = np.unique(table.note, return_index=True)[1]
-            place = np.arange(len(table.note)) - np.repeat(first, np.diff([*first, len(table.note)]))
-            mine = table.note % self.n_processes == self.rank
-            for number in range(int(place.max()) + 1):
+        tables, rank, n_processes = self.batches.tables, self.fabric.global_rank, self.fabric.world_size
+        last = np.zeros((len(self.notes or ()), tk.N_CELLS), np.float32)
+        found = [np.zeros((len(t.note), tk.N_CELLS), np.float32) for t in tables]
+        for table, own in zip(tables, found, strict=True):
+            place = _place_in_note(table)
+            mine = table.note % n_processes == rank
+            for number in range(int(place.max(initial=-1)) + 1):
                 due = np.flatnonzero((place == number) & mine)
                 for some in np.array_split(due, max(len(due) // _ROLLOUT_CHUNKS, 1)):
                     own[some] = last[table.note[some]]
@@ -232,65 +188,73 @@ class Trainer:
                         context=np.zeros((len(some), self.config.model.width), np.float32),
                     )
                     last[table.note[some]] = levels[np.arange(len(some)), table.n_valid[some] - 1]
-        if self.n_processes > 1:
+        if n_processes > 1:
             for own in found:
                 dist.all_reduce(torch.from_numpy(own))
         return found
 
     @torch.no_grad()
-    def _share_gradients(self) -> None:
-        """The mean of all processes' gradients, in one exchange."""
-        if self.n_processes == 1:
-            return
-        parameters = list(self.model.parameters())
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        dist.all_reduce(flat)
-        for p, grad in zip(parameters, (flat / self.n_processes).split([p.numel() for p in parameters]), strict=True):
-            p.grad = grad.view_as(p)
-
-    @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.config.train.average_decay, (1 + self.step_number) / (10 + self.step_number))
-        for name, value in self.model.state_dict().items():
+        for name, value in self._released().items():
             if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
+                self.average[name].lerp_(value.cpu(), 1 - decay)
             else:
                 self.average[name].copy_(value)
 
     def fit(
         self, on_log: Callable[[int, dict[str, float], float], None], on_checkpoint: Callable[[Path], object]
     ) -> None:
-        """Train to the last step; logs every 50 steps, saves every ``checkpoint_every`` and at the end."""
+        """Train to the last step; logs every 50 steps, saves every ``checkpoint_every`` and at the end.
+
+        What ``on_checkpoint`` gives is logged as well, if it is a dict of numbers.
+        """
         config, started = self.config.train, time.monotonic()
         sums: dict[str, float] = {}
-        first = self.step_number
+        first, since = self.step_number, self.step_number
         while self.step_number < config.steps:
             for name, value in self.step().items():
                 sums[name] = sums.get(name, 0.0) + value
-            if self.rank:
-                continue
-            if self.step_number % 50 == 0:
-                means = {name: round(value / 50, 4) for name, value in sums.items()}
+            if self.step_number % _LOG_EVERY == 0 or self.step_number == config.steps:
+                means = {name: round(value / (self.step_number - since), 4) for name, value in sums.items()}
                 seconds = (time.monotonic() - started) / (self.step_number - first)
-                with open(self.folder / "log.jsonl", "a") as log:
-                    log.write(
-                        json.dumps({"step": self.step_number, "seconds_a_step": round(seconds, 4), **means}) + "\n"
-                    )
-                on_log(self.step_number, means, seconds)
-                sums = {}
+                sums, since = {}, self.step_number
+                if self.fabric.is_global_zero:
+                    self._log({"seconds_a_step": round(seconds, 4), **means})
+                    on_log(self.step_number, means, seconds)
             if self.step_number % config.checkpoint_every == 0 or self.step_number == config.steps:
-                self.save()
-                on_checkpoint(self.folder)
+                if self.fabric.is_global_zero:
+                    self.save()
+                    measured = on_checkpoint(self.folder)
+                    if isinstance(measured, dict):
+                        self._log(measured)
+                self.fabric.barrier()
+
+    def _log(self, values: dict[str, float]) -> None:
+        """A JSON line, and TensorBoard's where it is installed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "log.jsonl", "a") as log:
+            log.write(json.dumps({"step": self.step_number, **values}) + "\n")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        with SummaryWriter(str(self.folder / "tensorboard")) as writer:
+            for name, value in values.items():
+                writer.add_scalar(name, value, self.step_number)
 
     def save(self) -> None:
         """Write the checkpoint; each file under a temporary name first, the step's number last."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        optimizer = self.optimizer.state_dict()
-        state = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        for n, slots in optimizer["state"].items():
+        state = {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
+        for n, slots in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{n}/{k}": v for k, v in slots.items()}
-        for name, tensors in (("model.safetensors", self.average), ("training.safetensors", state)):
-            save_file({k: v.contiguous() for k, v in tensors.items()}, self.folder / f"{name}.tmp")
+        parts = {"model.safetensors": _under("model.", self.average), "training.safetensors": state}
+        if self.objective.understanding is not None:
+            parts["understanding.safetensors"] = _under("understanding.", self.average)
+        for name, tensors in parts.items():
+            copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}  # shared ones twice
+            save_file(copies, self.folder / f"{name}.tmp")
             os.replace(self.folder / f"{name}.tmp", self.folder / name)
         (self.folder / "config.toml").write_text(to_toml(asdict(self.config)))
         (self.folder / "state.json").write_text(json.dumps({"step": self.step_number}))
@@ -301,7 +265,10 @@ class Trainer:
             return False
         try:
             state = load_file(self.folder / "training.safetensors")
-            self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model/")})
+            for name in ("midi_queue", "audio_queue"):  # they grow: a new run's are empty
+                if f"objective/{name}" in state:
+                    setattr(self.objective, name, state[f"objective/{name}"].to(self.fabric.device))
+            self.objective.load_state_dict(_under("objective/", state))
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
                 if key.startswith("optimizer/"):
@@ -309,33 +276,77 @@ class Trainer:
                     slots.setdefault(int(n), {})[name] = value
             optimizer = self.optimizer.state_dict()
             self.optimizer.load_state_dict({"state": slots, "param_groups": optimizer["param_groups"]})
-            self.average = load_file(self.folder / "model.safetensors")
+            for group in ("model", "understanding") if self.objective.understanding is not None else ("model",):
+                some = load_file(self.folder / f"{group}.safetensors")
+                self.average |= {f"{group}.{name}": value for name, value in some.items()}
             self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
         except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
                 f"{self.folder}: cannot resume ({error}); give another folder to start anew"
             ) from None
+        self.batches = self._batches()
         return True
+
+
+def _check(config: RunConfig, n_processes: int) -> None:
+    train, batch = config.train, config.batch
+    if train.rollout_every and train.checkpoint_every % train.rollout_every:
+        raise ConfigError('"train.checkpoint_every" must be a multiple of "train.rollout_every"')
+    if batch.lanes % n_processes:
+        raise ConfigError(f'"batch.lanes" is {batch.lanes}: it must be a multiple of the {n_processes} processes')
+    if batch.pairs % batch.lanes:
+        raise ConfigError(f'"batch.pairs" is {batch.pairs}: it must be a multiple of "batch.lanes", {batch.lanes}')
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _to(thing: Any, device: torch.device) -> Any:
+    """A dataclass of tensors, or a list of such, on a device."""
+    if isinstance(thing, Tensor):
+        return thing.to(device, non_blocking=True)
+    if isinstance(thing, list):
+        return [_to(one, device) for one in thing]
+    if hasattr(thing, "__dataclass_fields__"):
+        return type(thing)(**{name: _to(getattr(thing, name), device) for name in thing.__dataclass_fields__})
+    return thing
+
+
+def _place_in_note(table: ChunkTable) -> np.ndarray:
+    """Which chunk of its note each row is, counted from 0; the rows of a note lie together."""
+    first = np.unique(table.note, return_index=True)[1]
+    return np.arange(len(table.note)) - np.repeat(first, np.diff([*first, len(table.note)]))
 
 
 def load_model(folder: Path) -> Miao:
     """The averaged model of a checkpoint, ready to evaluate or export. Raises: CheckpointError."""
+    return _loaded(folder, "model", lambda config: Miao(config.model))
+
+
+def load_understanding(folder: Path) -> Understanding:
+    """The averaged audio encoder of a checkpoint and its heads. Raises: CheckpointError."""
+    def build(config: RunConfig) -> nn.Module:
+        return Understanding(config.model, config.objective.contrast_on, config.objective.contrast_width)
+
+    return _loaded(folder, "understanding", build)
+
+
+def _loaded(folder: Path, name: str, build: Callable[[RunConfig], nn.Module]) -> Any:
     import tomllib
 
     try:
-        config = from_table(RunConfig, tomllib.loads((folder / "config.toml").read_text()))
-        model = Miao(config.model)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        net = build(from_table(RunConfig, tomllib.loads((folder / "config.toml").read_text())))
+        net.load_state_dict(load_file(folder / f"{name}.safetensors"))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder}: {error}; a checkpoint is a folder with config.toml and model.safetensors"
+            f"{folder}: {error}; a checkpoint is a folder with config.toml and {name}.safetensors"
         ) from None
-    return model.eval()
+    return net.eval()
 
 
 def decode_with(model: Miao) -> Callable:
     """The model as the engine's decoder: arrays in, expected levels and spread out (see engine.Decoder)."""
-    from miao.model import ChunkInputs
 
     @torch.no_grad()
     def decode(kind: int, **arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,185 @@
+"""The commands that make data and banks: `miao data soundfont`, `miao data pairs`, `miao train`, `miao export`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from miao.errors import DataError, MiaoError
+from miao.terminal import clock, numbers, progress, say
+
+if TYPE_CHECKING:
+    from miao.datasets.notes import NoteData
+    from miao.voices import VoiceTable
+
+Font = Annotated[Path, typer.Argument(metavar="FILE", help="An .sf2 or .sf3 file.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")]
+Data = Annotated[list[Path], typer.Option("--data", metavar="FOLDER", help=
+                                          "Shards made by `miao data`: notes, pairs, or one of each.")]
+_HELD_OUT = 256  # pairs that a run is measured on
+
+
+def soundfont(font: Font,
+              output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
+              voices: Annotated[str | None, typer.Option(metavar="1,5-8", help=
+                                "Only these voices: 1 to 128 are programs, 129 to 189 drum keys.")] = None,
+              jobs: Jobs = 2) -> None:
+    """Render the notes of a sound bank and measure them into audio tokens.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao data soundfont MuseScore_General.sf2 -o notes
+    """
+    from miao.datasets.notes import prepare
+    from miao.voices import N_VOICES
+
+    chosen = [number - 1 for number in (numbers(voices) if voices else range(1, N_VOICES + 1))]
+    if not all(0 <= voice < N_VOICES for voice in chosen):
+        raise MiaoError(f"there are voices 1 to {N_VOICES}")
+    with progress("measuring") as tell:
+        for n, _ in enumerate(prepare(font, output, chosen, jobs), start=1):
+            tell(n / (2 * len(chosen)))
+    say(f"{output}: {2 * len(chosen)} shards")
+
+
+def pairs(font: Font,
+          scores: Annotated[list[Path], typer.Option(metavar="FOLDER", help=
+                            "MIDI files whose notes are played; may be repeated.")],
+          notes: Annotated[Path, typer.Option(metavar="FOLDER", help="Shards of `miao data soundfont`.")],
+          output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
+          number: Annotated[int, typer.Option(min=1, metavar="N", help="Windows to make for training.")] = 4096,
+          jobs: Jobs = 2) -> None:
+    """Make pairs of MIDI and sound with a sound bank: windows of real scores, played by its voices.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao data pairs MuseScore_General.sf2 --scores midi --notes notes -o pairs
+    """
+    from miao.datasets.bank_pairs import PairSettings, make_pairs
+
+    with progress("making pairs") as tell:
+        for done in make_pairs(font, scores, notes, output, PairSettings(number), jobs):
+            tell(done)
+    say(f"{output}: {number} pairs to train on")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What `--data` names."""
+
+    notes: "list[NoteData] | None"
+    pairs: Path | None
+    validation: Path | None
+    table: "VoiceTable"
+
+    @staticmethod
+    def of(folders: list[Path]) -> "Material":
+        """Raises: DataError if a folder holds neither notes nor pairs, or two hold the same."""
+        from miao.datasets.notes import load_notes, load_table
+        from miao.datasets.pairs import shards_of
+        from miao.voices import VoiceTable
+
+        notes = pairs = validation = table = None
+        for folder in folders:
+            if any(folder.glob("voice_*.npz")):
+                if notes is not None:
+                    raise DataError(f"{folder}: notes have been given already; one folder of them at a time")
+                notes, table = load_notes(folder), load_table(folder)
+                continue
+            train = folder / "train" if (folder / "train").is_dir() else folder
+            if not any(train.glob("pairs-*.tar")):
+                raise DataError(f"{folder}: holds neither voice_*.npz (notes) nor pairs-*.tar (pairs); see `miao data`")
+            if pairs is not None:
+                raise DataError(f"{folder}: pairs have been given already; one folder of them at a time")
+            pairs = train
+            shards_of(pairs)
+            validation = folder / "validation" if any((folder / "validation").glob("pairs-*.tar")) else None
+            if table is None:
+                table = VoiceTable.load(folder / "voices.safetensors")
+        assert table is not None
+        return Material(notes, pairs, validation, table)
+
+    def all_notes(self) -> "list[NoteData]":
+        """The measured notes, those of pairs too."""
+        from itertools import chain
+
+        from miao.datasets.pairs import notes_of, read_shard, shards_of
+
+        found = list(self.notes or ())
+        if self.pairs is not None:
+            found += chain.from_iterable(notes_of(pair) for path in shards_of(self.pairs) for pair in read_shard(path))
+        return found
+
+
+def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a .toml file.")],
+          folders: Data,
+          output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")],
+          devices: Annotated[int, typer.Option(min=1, metavar="N", help="Processes, or GPUs, of each machine.")] = 1,
+          nodes: Annotated[int, typer.Option(min=1, metavar="M", help="Machines.")] = 1,
+          accelerator: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
+          changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=
+                             "A setting to change, such as train.steps=500.")] = None) -> None:
+    """Train the nets on measured notes, on pairs of MIDI and sound, or both; a folder that holds a run is gone on with.
+
+    At each checkpoint it is measured on held-out pairs, if there are any, and plays a few notes into clips/.
+
+    \b
+    miao train gm --data notes -o runs/gm
+    miao train pairs --data pairs --devices 2 -o runs/pairs
+    torchrun --nproc_per_node 2 -m miao train pairs --data pairs -o runs/pairs
+    """
+    from miao.config import load_preset
+    from miao.training.clips import render_clips
+    from miao.training.held_out import held_out_pairs, measure
+    from miao.training.trainer import RunConfig, Trainer, launched, load_model, load_understanding
+
+    config = load_preset(RunConfig, preset, tuple(changes or ()))
+    material = Material.of(folders)
+    fabric = launched(devices, nodes, accelerator)
+    trainer = Trainer(config, output, notes=material.notes, pairs=material.pairs, fabric=fabric)
+    if trainer.resume() and fabric.is_global_zero:
+        say(f"{output}: goes on from step {trainer.step_number}")
+    held_out = held_out_pairs(material.validation, _HELD_OUT) if material.validation and config.batch.pairs else []
+    last = config.train.steps
+
+    def told(values: dict[str, float]) -> str:
+        return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+    def log(step: int, means: dict[str, float], seconds: float) -> None:
+        say(f"step {step} of {last}, {clock((last - step) * seconds)} to go: {told(means)}")
+
+    def checkpoint(folder: Path) -> dict[str, float]:
+        render_clips(folder, material.table)
+        if not held_out:
+            return {}
+        has_audio = config.objective.audio_encoder
+        results = measure(load_model(folder), load_understanding(folder) if has_audio else None, held_out)
+        say(f"on {len(held_out)} held-out pairs: {told(results)}")
+        return {f"held_out/{name}": value for name, value in results.items()}
+
+    trainer.fit(log, checkpoint)
+
+
+def export(run: Run, folders: Data,
+           output: Annotated[Path, typer.Option("--output", "-o", metavar="BANK", help="The bank's folder.")],
+           context: Annotated[bool, typer.Option(help="Whether the bank hears what is played around a note.")] = True
+           ) -> None:
+    """Make a bank, to render with, out of a training run.
+
+    \b
+    miao export runs/gm --data notes -o my-bank
+    miao render song.mid --bank my-bank
+    """
+    from dataclasses import replace
+
+    from miao.training.export import export_bank, power_trim
+    from miao.training.trainer import load_model
+
+    material = Material.of(folders)
+    trim = power_trim(load_model(run), material.all_notes(), len(material.table.kind))
+    export_bank(run, replace(material.table, trim_db=trim), output, uses_context=context)
+    say(str(output))
