@@ -21,6 +21,9 @@ from miao.voices import drum_key, is_drum_voice, pitch_hz
 
 HOLD_SECONDS = 1.0
 
+Peaks = tuple[NDArray, NDArray, NDArray]
+"""What analysis.spectral_peaks finds: frequencies, power, power over the neighbourhood."""
+
 
 @dataclass(frozen=True)
 class NoteErrors:
@@ -63,8 +66,18 @@ def attack_time(sound: NDArray) -> float:
 
 def pitch_difference(reference: NDArray, rendered: NDArray) -> float:
     """Distance between the strongest partials of two notes, cents, weighted median over five; nan if none match."""
-    hz, power, prominence = spectral_peaks(reference, SAMPLE_RATE, 0.8)
-    other_hz, other_power, _ = spectral_peaks(rendered, SAMPLE_RATE, 0.8)
+    return peak_difference(pitch_peaks(reference), pitch_peaks(rendered))
+
+
+def pitch_peaks(sound: NDArray) -> Peaks:
+    """The spectral peaks that pitches are compared by."""
+    return spectral_peaks(sound, SAMPLE_RATE, 0.8)
+
+
+def peak_difference(reference: Peaks, rendered: Peaks) -> float:
+    """`pitch_difference` of two sounds' `pitch_peaks`; nan against itself says that no partial is clear."""
+    hz, power, prominence = reference
+    other_hz, other_power, _ = rendered
     clear = np.flatnonzero((prominence > 20) & (power > 1e-3 * power.max()))
     differences, weights = [], []
     for i in clear[np.argsort(-power[clear])][:5]:

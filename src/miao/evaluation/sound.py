@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao import spectrum
-from miao.evaluation.notes import attack_time, pitch_difference
+from miao.evaluation.notes import attack_time, peak_difference, pitch_peaks
 from miao.evaluation.transcription import merged_onsets
 from miao.master import ABSOLUTE_GATE_LUFS, Loudness
 from miao.spectrum import SAMPLE_RATE
@@ -137,9 +137,12 @@ def pitch_error(reference: NDArray, rendered: NDArray, onsets: NDArray) -> float
     for onset in np.asarray(onsets)[:: max(-(-len(onsets) // MOST_PITCHES), 1)]:
         first = round(float(onset) * SAMPLE_RATE)
         theirs, ours = reference[:, first : first + n], rendered[:, first : first + n]
-        if np.abs(theirs).max(initial=0.0) < SILENT or np.isnan(pitch_difference(theirs, theirs)):
+        if np.abs(theirs).max(initial=0.0) < SILENT:
             continue
-        cents = pitch_difference(theirs, ours) if np.abs(ours).max() >= SILENT else float("nan")
+        peaks = pitch_peaks(theirs)
+        if np.isnan(peak_difference(peaks, peaks)):
+            continue
+        cents = peak_difference(peaks, pitch_peaks(ours)) if np.abs(ours).max() >= SILENT else float("nan")
         found.append(FARTHEST_CENTS if np.isnan(cents) else cents)
     return float(np.median(found)) if found else float("nan")
 
