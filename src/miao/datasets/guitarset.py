@@ -11,14 +11,14 @@
 | | audio_hex-pickup_debleeded/*_hex_cln.wav, audio_hex-pickup_original/*_hex.wav |
 
 MT3 (Gardner et al. 2022) calls the held-out part validation and reports its results on it; here it is `test`, so that
-no training sees it. The rule is as its paper states it; its file list was not seen.
+no training sees it. The rule is as its paper states it (appendix B.4); its file list was not seen.
 
 Ours: a string is a part of its own (channel 1 is the low E), with steel-string guitar as its program. Notes have
 pitches with fractions (their mean): the nearest pitch is the note, the rest its bend. Bends within a note are in the
 pitch contours and are not read: plucks make them unreliable. A string plays one note at a time, so that a note ends,
 at the latest, where the next starts. The whole guitar is the microphone's, or else the pickup's mix.
 
-Known faults: no velocities (all are VELOCITY); ends of notes are less sure than starts; the debleeded channels were
+Known faults: no velocities (80 for all); ends of notes are less sure than starts; the debleeded channels were
 made by source separation; the channels of both forms sound of the pickup, not of the guitar's body.
 """
 

@@ -12,7 +12,7 @@
 MT3 tests on 15 recordings of its own choice, all in the published train part: numbers on this test part are not MT3's.
 
 Known faults: the authors estimate that 4 % of labels are wrong, and alignment is coarse (tens of milliseconds); no
-velocities (all are VELOCITY), no pedals; ends of notes are the score's; all of one instrument is one track here, even
+velocities (80 for all), no pedals; ends of notes are the score's; all of one instrument is one track here, even
 if two violins play; some recordings are old and noisy; only the mix is there. The alignment check of `verify` names
 recordings that are off as a whole; it does not hear single wrong notes.
 

@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| size | 44 pieces, 1.3 h: 11 duets, 12 trios, 14 quartets, 7 quintets; 13 instruments; 12 GB packed, with video |
+| size | 44 pieces, 1.3 h: 11 duets, 12 trios, 14 quartets, 7 quintets; 14 instruments; 12 GB packed, with video |
 | sound | WAV, 48 kHz, mono: each part, dry, and the mix |
 | notes | text a part: start, frequency, length; F0 every 10 ms; found by pitch tracking and corrected by hand |
 | version | Dryad 10.5061/dryad.ng3r749 |
@@ -15,9 +15,10 @@ that no training sees them.
 
 Ours: a note's pitch is the one nearest its frequency; what is over is bend, and within the note the bend follows the
 F0 file, where it has a pitch less than 1.5 semitones from the note's (vibrato and slides; not wrong octaves). Score
-files (Sco_*.mid) and video are not read. Horn is taken for French horn and `sax`, of which only that is said, for alto.
+files (Sco_*.mid) and video are not read. `sax` stands for soprano and tenor alike (MT3, appendix B.6): a part that goes
+below a soprano's lowest note is taken for a tenor's.
 
-Known faults: no velocities (all are VELOCITY); the starts of bowed and blown notes are soft, and so less certain than
+Known faults: no velocities (80 for all); the starts of bowed and blown notes are soft, and so less certain than
 those of struck ones.
 """
 
@@ -54,9 +55,10 @@ REMOTES = (
 )  # fmt: skip
 FOLDERS = ("Dataset", "URMP", "urmp", "URMP/Dataset")
 PROGRAMS = {
-    "vn": 40, "va": 41, "vc": 42, "db": 43, "fl": 73, "ob": 68, "cl": 71, "sax": 65, "bn": 70, "tpt": 56, "hn": 60,
+    "vn": 40, "va": 41, "vc": 42, "db": 43, "fl": 73, "ob": 68, "cl": 71, "sax": 64, "bn": 70, "tpt": 56, "hn": 60,
     "tbn": 57, "tba": 58,
 }  # fmt: skip
+TENOR_SAX, SOPRANO_SAX_LOWEST = 66, 56
 NAMES = {
     "vn": "Violin", "va": "Viola", "vc": "Cello", "db": "Double bass", "fl": "Flute", "ob": "Oboe", "cl": "Clarinet",
     "sax": "Saxophone", "bn": "Bassoon", "tpt": "Trumpet", "hn": "Horn", "tbn": "Trombone", "tba": "Tuba",
@@ -115,7 +117,9 @@ def read_players(players: list[Player]) -> Score:
         table = table[np.argsort(table[:, 0], kind="stable")]
         pitches = semitones(table[:, 1])
         ends = np.minimum(table[:, 0] + table[:, 2], np.append(table[1:, 0], np.inf))  # one note at a time
-        notes = as_notes(table[:, 0], ends, pitches, PROGRAMS[player.instrument], player.notes)
+        is_tenor = player.instrument == "sax" and pitches.min() < SOPRANO_SAX_LOWEST - 0.5
+        program = TENOR_SAX if is_tenor else PROGRAMS[player.instrument]
+        notes = as_notes(table[:, 0], ends, pitches, program, player.notes)
         bend = bend_by_note(notes, pitches)
         if player.f0.is_file():
             frames = _read_table(player.f0, 2)
