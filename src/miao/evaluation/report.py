@@ -151,6 +151,8 @@ def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances
                                "frames")  # fmt: skip
                 continue
             for metric, distance in set_metrics(embedder):
+                if where and metric.key.startswith("fad_infinity"):
+                    continue  # a group has too few frames to extrapolate from
                 means = {name: distance(*pair) for name, pair in pairs.items()}
                 if where:
                     found = {name: [mean, len(pairs[name][1])] for name, mean in means.items()}
