@@ -7,7 +7,7 @@ notes sound at once, not by the length of the piece.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -96,7 +96,7 @@ class _Chance:
 class _Part:
     """A track, with what is asked about its notes worked out at once."""
 
-    def __init__(self, track: Track) -> None:
+    def __init__(self, track: Track, voice: int | None = None) -> None:
         notes = track.notes
         self.notes, self.controls = notes, track.controls
         pitches, velocities = notes["pitch"].astype(np.int64), notes["velocity"] / 127
@@ -105,13 +105,16 @@ class _Part:
         # a number for each note that does not depend on which other notes and tracks are rendered
         identity = (np.rint(notes["start"] * 1e6).astype(np.int64) * 128 + pitches) * 16 + track.channel
         self.starts, self.pitches, self.velocities = notes["start"].tolist(), pitches.tolist(), velocities.tolist()
-        self.damps = np.where(notes["is_drum"], np.inf, notes["damp"]).tolist()
+        rings_on = notes["is_drum"] & (voice is None)
+        self.damps = np.where(rings_on, np.inf, notes["damp"]).tolist()
         self.voices = [
             drum_voice(pitch) if is_drum else program_voice(program)
             for pitch, is_drum, program in zip(
                 self.pitches, notes["is_drum"].tolist(), notes["program"].tolist(), strict=True
             )
         ]
+        if voice is not None:
+            self.voices = [voice] * len(notes)
         self.lots = _scattered(identity.astype(np.uint64))
         self.is_bent = any(
             curve.initial or curve.values.any()
@@ -217,9 +220,10 @@ def _silent(token: NDArray[np.float32]) -> NDArray[np.float32]:
 class _Performance:
     """The state of one rendering."""
 
-    def __init__(self, bank: Bank, score: Score, sample_rate: int, seed: int, variation: float) -> None:
+    def __init__(self, bank: Bank, score: Score, sample_rate: int, seed: int, variation: float,
+                 voices: Mapping[int, int]) -> None:  # fmt: skip
         self.bank, self.sample_rate, self.variation = bank, sample_rate, variation
-        self.tracks = [_Part(track) for track in score.tracks]
+        self.tracks = [_Part(track, voices.get(i)) for i, track in enumerate(score.tracks)]
         self.noise = _noise(sample_rate)
         self.chance = _Chance(seed, self.noise.shape[1])
         self.next_note = [0] * len(self.tracks)
@@ -441,13 +445,16 @@ def _refined(times: NDArray, levels: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def stream_stems(
-    bank: Bank, score: Score, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0
-) -> Iterator[Block]:
+    bank: Bank, score: Score, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0,
+    voices: Mapping[int, int] | None = None,
+) -> Iterator[Block]:  # fmt: skip
     """The score's stems, block by block (2.56 s each), until the last note has died away.
 
     The same seed gives the same samples. ``variation`` 0..1 lets repeated notes differ as the bank's distributions say.
+    ``voices`` says of some tracks, by their place in the score, which voice of the bank plays all of their notes,
+    whatever the score says of programs and drums.
     """
-    performance = _Performance(bank, score, sample_rate, seed, variation)
+    performance = _Performance(bank, score, sample_rate, seed, variation, voices or {})
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
         number, pending = 0, None

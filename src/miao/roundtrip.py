@@ -13,20 +13,22 @@ from miao import tokens as tk
 from miao.analysis import Partials, analyse_note, find_modes, fit_harmonics
 from miao.engine import Bank, stream_stems
 from miao.score import NOTE, Curve, Score, Track
-from miao.voices import HARMONIC, MODES, N_PITCHES, VoiceTable, is_drum_voice, pitch_hz
+from miao.voices import HARMONIC, MODES, N_PITCHES, N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
 
 
 def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
-    """A score with one note from time 0, faders open."""
+    """A score with one note from time 0, faders open. A learnt voice has no program; `play` is told of it."""
     is_drum = is_drum_voice(voice)
-    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, 0 if is_drum else voice, 0, is_drum)], NOTE)
+    program = voice if voice < N_PROGRAMS else 0
+    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, program, 0, is_drum)], NOTE)
     track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
     return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
 
 
-def play(bank: Bank, score: Score, seed: int = 0) -> NDArray[np.float32]:
-    """The whole sound of a one-track score, before faders, [2, S]."""
-    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed)], axis=1)
+def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> NDArray[np.float32]:
+    """The whole sound of a one-track score, before faders, [2, S]; played by a certain ``voice`` if one is given."""
+    voices = None if voice is None else {0: voice}
+    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed, voices=voices)], axis=1)
 
 
 def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:

@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from miao.audio import SUBTYPES, Audio, AudioWriter
 from miao.engine import Bank, Block, stream_stems
 from miao.errors import AudioError, ConfigError, MiaoError, ScoreError
+from miao.learnt_voice import LearntVoice, find_voice
 from miao.master import Limiter, Loudness
 from miao.mix import Room, track_gains
 from miao.score import Curve, Score, Track, TrackSummary, read_score
@@ -43,6 +44,7 @@ LONGEST_NAME = 60
 UNSAFE_IN_NAMES = re.compile(r'[\x00-\x1f<>:"/\\|?*]+')
 
 Source = Score | str | Path | bytes | BinaryIO
+Cast = Mapping[int, str | Path | LearntVoice]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Synthesizer:
     variation    how far repeated notes differ, 0 (not at all) to 1
     start, end   seconds: an excerpt of the whole rendering, with what began earlier and the room still sounding;
                  faded over 10 ms where it cuts into the sound. The end may lie beyond that of the piece.
+    voices       learnt voices by the number of the track (from 1) that each plays in place of the bank's: a name that
+                 `learnt_voice.find_voice` finds, or the file
 
     Raises: ScoreError if the score cannot be read or no note lies before `end`; ConfigError for a setting out of range;
     MiaoError if the rendering is silent throughout.
@@ -92,19 +96,20 @@ class Synthesizer:
         return cls(Bank.load(name))
 
     def stream(self, score: Source, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0,
-               gain_db: float = STREAM_GAIN_DB, start: float = 0.0, end: float | None = None
-               ) -> Iterator[np.ndarray]:
+               gain_db: float = STREAM_GAIN_DB, start: float = 0.0, end: float | None = None,
+               voices: Cast | None = None) -> Iterator[np.ndarray]:
         """The mix block by block, f4[2, n], as soon as it is known: with a fixed gain and the limiter at -1 dBTP."""
         score = _prepared(score, sample_rate, variation, start, end, gain_db)
-        blocks = self._blocks(score, False, sample_rate, seed, variation, start, end)
+        blocks = self._blocks(score, False, sample_rate, seed, variation, start, end, self._cast(score, voices))
         return (rows[0] for rows in _mastered(blocks, gain_db, Limiter(sample_rate, CEILING_DB)))
 
     def render(self, score: Source, *, sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0,
                loudness: float = -16.0, gain_db: float | None = None, start: float = 0.0,
-               end: float | None = None) -> Audio:
+               end: float | None = None, voices: Cast | None = None) -> Audio:
         """The whole mix in memory: at `loudness` LUFS, or with a fixed gain as `stream` gives it. See `render_file`."""
         score = _prepared(score, sample_rate, variation, start, end, gain_db, loudness)
-        blocks: Iterable[np.ndarray] = self._blocks(score, False, sample_rate, seed, variation, start, end)
+        cast = self._cast(score, voices)
+        blocks: Iterable[np.ndarray] = self._blocks(score, False, sample_rate, seed, variation, start, end, cast)
         if gain_db is None:
             kept: list[np.ndarray] = []
             gain_db = _measured(blocks, kept, _Levels(sample_rate)).gain_to(loudness)
@@ -116,7 +121,7 @@ class Synthesizer:
                     sample_rate: int = 44_100, seed: int = 0, variation: float = 0.0, loudness: float = -16.0,
                     gain_db: float | None = None, start: float = 0.0, end: float | None = None,
                     subtype: str | None = None, format: str | None = None, force: bool = False,
-                    on_progress: Callable[[float], None] | None = None) -> RenderSummary:
+                    voices: Cast | None = None, on_progress: Callable[[float], None] | None = None) -> RenderSummary:
         """Writes the mix, as `AudioWriter` does ("-" is stdout); memory does not grow with length.
 
         A limiter holds the true peak at -1 dBTP; where it has work to do, the mix stays below the wished loudness.
@@ -136,12 +141,14 @@ class Synthesizer:
         if stems_folder is not None and subtype is None and SUBTYPES[writer.format]:
             writer = AudioWriter(path, sample_rate, 2, format=format, subtype="24", force=force)
         score = _prepared(score, sample_rate, variation, start, end, gain_db, loudness)
+        cast = self._cast(score, voices)
         report = _Progress(on_progress, sample_rate * (min(end or np.inf, score.duration) - start))
         with ExitStack() as files:
             if str(path) != "-":  # so that a folder that cannot be written to is found out now, not at the end
                 files.enter_context(writer)
             stems = [] if stems_folder is None else _open_stems(files, Path(stems_folder), score, writer, force)
-            blocks: Iterable[np.ndarray] = self._blocks(score, bool(stems), sample_rate, seed, variation, start, end)
+            blocks: Iterable[np.ndarray] = self._blocks(score, bool(stems), sample_rate, seed, variation, start, end,
+                                                        cast)
             wished, allowed, limiter = gain_db, np.inf, None if stems else Limiter(sample_rate, CEILING_DB)
             if wished is None or stems:
                 spool = files.enter_context(_Spool(path))
@@ -166,13 +173,29 @@ class Synthesizer:
             tuple(Path(stem.path) for stem in stems),
             (*score.warnings, *_notices(finished.loudness, wished - allowed, reduction)))
 
+    def _cast(self, score: Score, voices: Cast | None) -> tuple[Bank, dict[int, int]]:
+        """The bank with all learnt voices in it, and which of its voices plays a track, by the track's place.
+
+        Raises: ConfigError if there is no such track; BankError if there is no such voice or it does not fit the bank.
+        """
+        learnt: list[LearntVoice] = []
+        places = {}
+        for number, wanted in (voices or {}).items():
+            if not 1 <= number <= len(score.tracks):
+                raise ConfigError(f"there is no track {number}; the song has tracks 1 to {len(score.tracks)}")
+            voice = wanted if isinstance(wanted, LearntVoice) else find_voice(wanted)
+            places[number - 1] = len(self.bank.table.kind) + len(learnt)
+            learnt.append(voice)
+        return self.bank.with_voices(learnt), places
+
     def _blocks(self, score: Score, with_stems: bool, sample_rate: int, seed: int, variation: float, start: float,
-                end: float | None) -> Iterator[np.ndarray]:
+                end: float | None, cast: "tuple[Bank, dict[int, int]]") -> Iterator[np.ndarray]:
         """What comes from the mixing desk, f4[R, 2, n] a block: the stems and the room, or only their sum (R = 1).
 
         Raises: MiaoError at the end if nothing sounded.
         """
-        stems = stream_stems(self.bank, score, sample_rate=sample_rate, seed=seed, variation=variation)
+        bank, voices = cast
+        stems = stream_stems(bank, score, sample_rate=sample_rate, seed=seed, variation=variation, voices=voices)
         blocks = ahead(_mixed(ahead(stems), score.tracks, sample_rate, with_stems))
         if end is None or end >= score.duration:
             blocks = _trimmed(blocks)

@@ -4,6 +4,7 @@ A voice is one General MIDI program or one drum key. Its table says, for every p
 each cell is spread over left and right. Tables are measured once, from the same notes that a bank is trained on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,8 +42,8 @@ def drum_key(voice: int) -> int:
 
 
 def is_drum_voice(voice: int) -> bool:
-    """Whether a voice number is a drum key's."""
-    return voice >= N_PROGRAMS
+    """Whether a voice number is a drum key's; numbers behind those are learnt voices."""
+    return N_PROGRAMS <= voice < N_VOICES
 
 
 def balance_of(left_share: NDArray) -> NDArray[np.int8]:
@@ -78,6 +79,15 @@ class VoiceTable:
         trim = np.float32(10 ** (self.trim_db[voice] / 20))
         return trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
 
+    @staticmethod
+    def joined(tables: Sequence["VoiceTable"]) -> "VoiceTable":
+        """The voices of several tables, one table after another."""
+        parts = {name: [getattr(t, name) for t in tables] for name in VoiceTable.__dataclass_fields__}
+        firsts = np.cumsum([0] + [len(t.modes) for t in tables])
+        rows = [np.where(t.mode_row >= 0, t.mode_row + first, -1) for t, first in zip(tables, firsts, strict=False)]
+        parts["mode_row"] = [r.astype(np.int16) for r in rows]
+        return VoiceTable(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
     def save(self, path: Path) -> None:
         """Write the table as a safetensors file."""
         save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__dataclass_fields__}, path)
@@ -109,6 +119,12 @@ class VoiceEmbeddings:
         tables = (self.embeddings, self.profiles[kind])
         embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
         return embedding, profile
+
+    @staticmethod
+    def joined(parts: Sequence["VoiceEmbeddings"]) -> "VoiceEmbeddings":
+        """The voices of several sets, one set after another."""
+        embeddings, profiles = [p.embeddings for p in parts], [p.profiles for p in parts]
+        return VoiceEmbeddings(np.concatenate(embeddings), np.concatenate(profiles, axis=1))
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""

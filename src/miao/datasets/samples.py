@@ -1,0 +1,309 @@
+"""Recorded single notes: what their names say, where they start, how long they were held, and whether they are in tune
+with their names.
+
+Three kinds of source: a folder of files named by pitch ("cello_A2_1_forte.mp3", "a2_f_rr1.flac", "60.wav"), an .sfz
+file, and a preset of a sound bank (.sf2, .sf3). All end as `Recording`s, which `measure` turns into audio tokens and
+one row of a voice table.
+"""
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.audio import read_audio, resample
+from miao.errors import AudioError, DataError
+from miao.spectrum import SAMPLE_RATE
+from miao.voices import pitch_hz
+
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
+DYNAMICS = {  # words and letters for how strongly a note is played, as the velocities that notation programs give them
+    "ppp": 16, "pp": 33, "pianissimo": 33, "p": 49, "piano": 49, "soft": 49, "mp": 64, "mezzo-piano": 64,
+    "mf": 80, "mezzo-forte": 80, "medium": 80, "f": 96, "forte": 96, "hard": 96, "ff": 112, "fortissimo": 112,
+    "fff": 126,
+}  # fmt: skip
+PLAIN_VELOCITY = 96  # of a note whose name says nothing
+LAYERS = (40, 112)  # velocities of the softest and the loudest of layers that are numbered v1, v2, ...
+LONGEST_SECONDS = 8.0  # of a note that is looked at
+_SWELLS = re.compile(r"cresc|trill|tremolo|gliss|swell")  # these are not one note at one strength
+_PITCH = re.compile(r"([a-g])(#|s|b|♯|♭|sharp|flat)?(-?\d)$", re.IGNORECASE)
+_STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sound file with one note and what its name, or the .sfz around it, says."""
+
+    path: Path
+    pitch: int
+    velocity: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One note alone, from its start."""
+
+    name: str
+    pitch: int
+    velocity: int
+    sound: NDArray[np.float32]  # [channels, S] at 44.1 kHz
+    hold_seconds: float
+    is_released: bool  # whether it is heard being let go
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+def named_pitch(stem: str) -> int | None:
+    """The MIDI pitch that a file name says, C4 = 60, or a bare number of 21 to 108; None if it says none."""
+    words = _words(stem)
+    for match in filter(None, map(_PITCH.fullmatch, words)):
+        letter, sign, octave = match[1].lower(), (match[2] or "").lower(), int(match[3])
+        shift = {"": 0, "#": 1, "s": 1, "♯": 1, "sharp": 1}.get(sign, -1)
+        return 12 * (octave + 1) + _STEPS[letter] + shift
+    numbers = [int(word) for word in words if re.fullmatch(r"\d{2,3}", word) and 21 <= int(word) <= 108]
+    return numbers[0] if numbers else None
+
+
+def named_velocity(stem: str) -> int | None:
+    """The velocity that a file name says: v64 or vel64, or a dynamic from ppp to fff, in letters (fa, fb are takes of
+    f) or words, the last one (an instrument may be called piano, too). None if it says none."""
+    words = re.split(r"[ _.]+", stem.lower())
+    for match in filter(None, (re.fullmatch(r"v(?:el)?(\d{2,3})", word) for word in words)):
+        return min(max(int(match[1]), 1), 127)
+    takes = [re.sub(r"^(p{1,3}|mp|mf|f{1,3})[a-d]$", r"\1", word) for word in words]
+    for word in takes[:0:-1] or takes:  # not the first, unless there is no other
+        if word in DYNAMICS:
+            return DYNAMICS[word]
+    return None
+
+
+def _words(stem: str) -> list[str]:
+    """A name at its blanks, underscores, dots, and dashes that are no minus."""
+    return re.split(r"[ _.\-]+(?=\D)|[ _.]+", stem)
+
+
+def named_samples(folder: Path, only: str | None = None) -> tuple[list[Sample], list[str]]:
+    """The samples in a folder and below by their names, and a line for each file that is left out and why.
+
+    ``only`` is a pattern for file names, such as "pizz*". Numbered layers (v1, v2, ...) are spread evenly over
+    velocities 40 to 112. Raises: DataError if there are none.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
+    paths = [p for p in paths if only is None or fnmatch.fnmatch(p.name.lower(), only.lower())]
+    numbers = [re.search(r"(?:^|[ _.-])v(?:el)?(\d)(?:[ _.-]|$)", p.stem.lower()) for p in paths]
+    n_layers = max((int(match[1]) for match in numbers if match), default=1)
+    samples, left_out = [], []
+    for path, number in zip(paths, numbers, strict=True):
+        pitch, velocity = named_pitch(path.stem), named_velocity(path.stem)
+        if _SWELLS.search(path.stem.lower()):
+            left_out.append(f"{path.name}: by its name not one note at one strength")
+        elif pitch is None:
+            left_out.append(f"{path.name}: its name says no pitch")
+        else:
+            if velocity is None and number:
+                velocity = round(np.interp(int(number[1]), (1, max(n_layers, 2)), LAYERS))
+            samples.append(Sample(path, pitch, velocity or PLAIN_VELOCITY))
+    if not samples:
+        looked_for = f" that are called {only}" if only else ""
+        raise DataError(
+            f"{folder}: no sound files{looked_for} whose names say their pitch, as cello_A2_forte.wav or 60.wav"
+        )
+    return samples, left_out
+
+
+def sfz_samples(path: Path) -> tuple[list[Sample], list[str]]:
+    """The samples of an .sfz file, each at its key centre and in the middle of its velocities.
+
+    Of its opcodes `sample`, `key`, `pitch_keycenter`, `lokey`, `hikey`, `lovel`, `hivel` and `default_path` are read;
+    `trigger=release` is left out. Raises: DataError if it names no sample that is there.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    samples, left_out, missing = {}, [], []
+    for region in sfz_regions(text):
+        name = region.get("sample", "")
+        if not name or name.startswith("*") or region.get("trigger", "attack") != "attack":
+            continue
+        pitch = _sfz_key(region.get("pitch_keycenter") or region.get("key") or region.get("lokey", ""))
+        low, high = int(region.get("lovel", 0)), int(region.get("hivel", 127))
+        velocity = PLAIN_VELOCITY if (low <= 1 and high >= 127) else (low + high) // 2
+        place = path.parent / (region.get("default_path", "") + name).replace("\\", "/")
+        if pitch is None:
+            left_out.append(f"{name}: the region says no key")
+        elif not place.is_file():
+            missing.append(name)
+        else:
+            samples[place, pitch, velocity] = Sample(place, pitch, max(velocity, 1))
+    left_out += [f"{name}: not there" for name in missing]
+    if not samples:
+        raise DataError(f"{path}: names no samples that are there" + (f"; {missing[0]} is missing" if missing else ""))
+    return list(samples.values()), left_out
+
+
+def sfz_regions(text: str) -> Iterator[dict[str, str]]:
+    """The opcodes of each <region>, with those of the groups around it."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+    text = re.sub(r"#define\s+(\$\w+)\s+(\S+)", "", text)
+    levels: dict[str, dict[str, str]] = {}
+    order = ["control", "global", "master", "group", "region"]
+    for header, body in re.findall(r"<(\w+)>([^<]*)", text):
+        if header not in order:
+            continue
+        # a value goes on, blanks and all, until the next opcode or the end of the line
+        opcodes = re.findall(r"(\w+)=(.*?)(?=\s+\w+=|\s*$)", body, flags=re.MULTILINE)
+        for inner in order[order.index(header) + 1 :]:
+            levels.pop(inner, None)
+        levels[header] = {key: value.strip() for key, value in opcodes}
+        if header == "region":
+            yield {key: value for level in order for key, value in levels.get(level, {}).items()}
+
+
+def _sfz_key(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d+", text) else named_pitch(text)
+
+
+# --- sounds -----------------------------------------------------------------------------------------------------
+
+
+def envelope_db(sound: NDArray, hop: int, width: int) -> NDArray[np.float64]:
+    """Level of a sound in dB, mean power of the channels over ``width`` samples, every ``hop`` samples from 0 on."""
+    power = np.square(sound, dtype=np.float64).mean(axis=0)
+    total = np.concatenate([[0.0], np.cumsum(np.pad(power, (0, width)))])
+    starts = np.arange(0, max(len(power), 1), hop)
+    return 10 * np.log10((total[starts + width] - total[starts]) / width + 1e-14)
+
+
+def find_onset(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> int:
+    """The sample at which a note starts: where the level (3 ms, every ms) has last been within 6 dB of the quiet before
+    it, or 50 dB below the loudest, whichever is higher, before it passes 20 dB below the loudest for the first time."""
+    hop = sample_rate // 1000
+    level = envelope_db(sound, hop, 3 * hop)
+    loud = int(np.argmax(level > level.max() - 20))
+    quiet = np.median(level[:loud]) if loud > 20 else -np.inf
+    threshold = max(min(quiet + 6, level.max() - 26), level.max() - 50)
+    below = np.flatnonzero(level[: loud + 1] < threshold)
+    return (int(below[-1]) + 2) * hop if len(below) else 0
+
+
+def find_release(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> tuple[float, bool]:
+    """How long a note was held (seconds from its start) and whether it is heard being let go.
+
+    Recordings of single notes do not say when the player let go. The level in dB (20 ms, every 10 ms), from its top
+    until it has fallen by 35 dB, is fitted by two straight lines that meet, 0.2 s later or more. Where the
+    second falls by 20 dB a second or more, and three times as fast as the first, they meet where the note was let go.
+    (Fits further down would find where files were faded out.) Else it was held to its end: a string that rings until
+    it is silent (60 dB below its peak, or no more than 6 dB above what the file ends with), or a file that was cut off.
+    """
+    hop = sample_rate // 100
+    level = envelope_db(sound, hop, 2 * hop)
+    level = np.convolve(np.pad(level, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+    peak, quiet = int(np.argmax(level > level.max() - 1)), float(level[-8:-2].mean()) if len(level) > 60 else -np.inf
+    if quiet > level.max() - 25:
+        return len(level) * 0.01, False
+    floor = max(level.max() - 60, quiet + 6)
+    whole = (int(np.flatnonzero(level > floor)[-1]) + 1) * 0.01, False
+    stop = int(np.flatnonzero(level > level.max() - 35)[-1]) + 1
+    if stop - peak < 30:
+        return whole
+    time, heard = np.arange(peak, stop) * 0.01, level[peak:stop]
+    best = (np.inf, 0.0, 0.0, 0.0)
+    for meeting in range(20, len(time) - 4, 2):
+        columns = [np.ones(len(time)), np.minimum(time - time[meeting], 0), np.maximum(time - time[meeting], 0)]
+        x = np.stack(columns, axis=1)
+        solved, *_ = np.linalg.lstsq(x, heard, rcond=None)
+        error = float(np.abs(x @ solved - heard).sum())
+        if error < best[0]:
+            best = (error, float(time[meeting]), float(solved[1]), float(solved[2]))
+    _, meeting_seconds, before, after = best
+    if after < -20 and after < 3 * min(before, 0):
+        return meeting_seconds, True
+    return whole
+
+
+def heard_pitch(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> float:
+    """The MIDI pitch of a note, fractions kept: the shortest period at which it is nearly as like itself as it ever is
+    (normalised autocorrelation), median over up to five places; nan if it has none between 25 and 4200 Hz."""
+    mono = sound.mean(axis=0)
+    width, found = int(0.16 * sample_rate), []
+    loud = envelope_db(sound, width // 2, width)
+    for i in np.argsort(-loud[: max(len(loud) - 2, 1)])[:5]:
+        piece = mono[i * width // 2 : i * width // 2 + width].astype(np.float64)
+        if len(piece) < width:
+            continue
+        piece = piece - piece.mean()
+        size = 1 << int(np.ceil(np.log2(2 * width)))
+        likeness = np.fft.irfft(np.abs(np.fft.rfft(piece, size)) ** 2)[: width // 2]
+        energy = np.concatenate([[0.0], np.cumsum(piece**2)])
+        lags = np.arange(width // 2)
+        likeness = 2 * likeness / np.maximum(energy[width - lags] + energy[-1] - energy[lags], 1e-12)
+        low, high = int(sample_rate / 4200), min(int(sample_rate / 25), width // 2 - 2)
+        first = low + int(np.argmax(likeness[low:high] < 0.3)) if (likeness[low:high] < 0.3).any() else low
+        inner = likeness[first : high + 1]
+        peaks = first + 1 + np.flatnonzero((inner[1:-1] >= inner[:-2]) & (inner[1:-1] > inner[2:]))
+        if not len(peaks) or likeness[peaks].max() < 0.4:
+            continue
+        lag = int(peaks[likeness[peaks] > 0.93 * likeness[peaks].max()][0])
+        a, b, c = likeness[lag - 1 : lag + 2]
+        found.append(69 + 12 * np.log2(sample_rate / (lag + 0.5 * (a - c) / min(a - 2 * b + c, -1e-9)) / 440))
+    return float(np.median(found)) if found else float("nan")
+
+
+def recorded(sample: Sample) -> Recording:
+    """A sample read, cut at its start, its hold estimated. Raises: AudioError."""
+    audio = resample(read_audio(sample.path), SAMPLE_RATE)
+    sound = audio.samples[:2]
+    if not np.abs(sound).max(initial=0.0) > 1e-4:
+        raise AudioError(f"{sample.path.name}: silent")
+    sound = sound[:, find_onset(sound) :][:, : int(LONGEST_SECONDS * SAMPLE_RATE)]
+    if sound.shape[1] < 0.1 * SAMPLE_RATE:
+        raise AudioError(f"{sample.path.name}: shorter than 0.1 s")
+    hold, is_released = find_release(sound)
+    return Recording(sample.path.name, sample.pitch, sample.velocity, sound, hold, is_released)
+
+
+def read_samples(samples: Iterable[Sample]) -> tuple[list[Recording], list[str]]:
+    """All samples as recordings whose pitch is the one heard, and a line for each file left out or odd convention.
+
+    The semitones that most files lie off their names (octaves are counted differently, parts are written transposed)
+    are added to all; files that then disagree with their names by more than 0.6 are left out and named.
+    Raises: DataError if nothing is left.
+    """
+    recordings, left_out = [], []
+    for sample in samples:
+        try:
+            recordings.append(recorded(sample))
+        except AudioError as error:
+            left_out.append(str(error))
+    heard = np.array([heard_pitch(r.sound) for r in recordings])
+    off = heard - np.array([r.pitch for r in recordings])
+    counts = Counter(np.rint(off[~np.isnan(off)]).astype(int).tolist())
+    shift, n = counts.most_common(1)[0] if counts else (0, 0)
+    if shift and n < 0.6 * len(recordings):
+        shift = 0
+    if shift:
+        left_out.insert(0, f"all names: the notes sound {shift:+d} semitones from what they are called; taken as heard")
+    kept = []
+    for recording, difference in zip(recordings, off - shift, strict=True):
+        n_octaves = 0 if np.isnan(difference) else round(difference / 12)
+        if abs(difference - 12 * n_octaves) > 0.6:
+            left_out.append(f"{recording.name}: sounds {difference:+.1f} semitones from its name")
+            continue
+        if n_octaves:  # more often a mistake of ours than of the name
+            left_out.append(f"{recording.name}: seems to sound {12 * n_octaves:+d} semitones from its name; kept")
+        kept.append(replace(recording, pitch=recording.pitch + shift))
+    if not kept:
+        raise DataError("no sample is left to learn from: " + "; ".join(left_out[:3]))
+    return kept, left_out
+
+
+def note_hz(recording: Recording) -> float:
+    """Nominal frequency."""
+    return float(pitch_hz(recording.pitch))

@@ -1,0 +1,120 @@
+"""What a voice is learnt from: audio tokens of recorded notes and the voice's row of a voice table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao import tokens as tk
+from miao.analysis import (
+    analyse_note,
+    common_modes,
+    find_modes,
+    fit_harmonics,
+    harmonic_partials,
+    matched_modes,
+    mode_partials,
+)
+from miao.datasets.notes import NoteData
+from miao.datasets.samples import Recording, note_hz
+from miao.roundtrip import one_voice_table, round_trip_error
+from miao.spectrum import SAMPLE_RATE
+from miao.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
+
+MOST_CENTS = 15.0  # that a learnt voice lies off the pitch played, so that it is in tune with others
+
+
+@dataclass(frozen=True)
+class NoteFit:
+    """What belongs to the voice at the pitch of one note, rather than to its tokens."""
+
+    pitch: int
+    tune_cents: float
+    stretch: float
+    modes: NDArray[np.float64]  # [N_PARTIALS] ratios, empty where partials are harmonic
+    balance: NDArray[np.float32]  # [C - 1] left share
+    is_wide: bool
+
+
+@dataclass(frozen=True)
+class VoiceNotes:
+    """All that a voice is learnt from. `voice_notes` makes it from recordings of single notes; whatever else measures
+    notes (out of music, say) only has to fill it."""
+
+    notes: list[NoteData]
+    is_released: list[bool]  # whether the release of each note was heard
+    fits: list[NoteFit]  # of each note
+    kind: int  # of partial ratios
+
+    def chosen(self, which: Sequence[int]) -> "VoiceNotes":
+        """Only some of the notes."""
+        return replace(
+            self,
+            notes=[self.notes[i] for i in which],
+            is_released=[self.is_released[i] for i in which],
+            fits=[self.fits[i] for i in which],
+        )
+
+    def table(self) -> VoiceTable:
+        """The voice table of this one voice.
+
+        Tuning is a straight line over the pitches, at most 15 cents off: single notes that are out of tune are no
+        property of a voice. Stretch runs between the pitches measured; modes and balance are those of the nearest one.
+        """
+        pitches = np.array([fit.pitch for fit in self.fits])
+        measured = np.unique(pitches)
+        every = np.arange(N_PITCHES)
+        nearest = np.abs(every[:, None] - measured[None, :]).argmin(axis=1)
+
+        def by_pitch(values: NDArray) -> NDArray:
+            return np.array([np.median(values[pitches == p], axis=0) for p in measured])
+
+        modes = np.zeros(tk.N_PARTIALS)
+        if self.kind == MODES:
+            firsts = [next(fit.modes for fit in self.fits if fit.pitch == p) for p in measured]
+            modes = np.array(firsts)[nearest]
+        table = one_voice_table(self.kind, 0.0, 0.0, modes)
+        if self.kind != MODES:
+            cents = by_pitch(np.array([fit.tune_cents for fit in self.fits]))
+            slope, start = np.polyfit(measured, cents, 1) if len(measured) > 4 else (0.0, float(np.median(cents)))
+            line = np.clip(start + slope * np.clip(every, measured[0], measured[-1]), -MOST_CENTS, MOST_CENTS)
+            stretch = np.interp(every, measured, by_pitch(np.array([fit.stretch for fit in self.fits])))
+            table = replace(table, tune_cents=line[None].astype(np.float32), stretch=stretch[None].astype(np.float32))
+        balance = balance_of(by_pitch(np.array([fit.balance for fit in self.fits]))[nearest])[None]
+        is_wide = by_pitch(np.array([fit.is_wide for fit in self.fits]).astype(float))[nearest] > 0.5
+        return replace(table, balance=balance, is_wide=is_wide[None].astype(np.uint8))
+
+
+def choose_kind(recordings: Sequence[Recording]) -> int:
+    """Which kind of partial ratios suits a voice, by the round-trip error of three of its notes under each; harmonics
+    must be clearly worse to lose, as in `notes.choose_kind`."""
+    by_pitch = sorted(recordings, key=lambda r: (r.pitch, -r.velocity))
+    chosen = [by_pitch[int(len(by_pitch) * share)] for share in (0.2, 0.5, 0.8)]
+    errors = [
+        np.mean([round_trip_error(r.sound, SAMPLE_RATE, r.pitch, r.hold_seconds, kind) for r in chosen])
+        for kind in (HARMONIC, HALF_HARMONIC, MODES)
+    ]
+    best = HALF_HARMONIC if errors[HALF_HARMONIC] < errors[HARMONIC] - 0.5 else HARMONIC
+    return MODES if errors[MODES] < errors[best] - 1.5 else best
+
+
+def voice_notes(recordings: Sequence[Recording], kind: int) -> VoiceNotes:
+    """Recordings measured into audio tokens, each with its own tuning and stretch."""
+    common = np.zeros(0)
+    if kind == MODES:
+        common = common_modes([find_modes(r.sound, SAMPLE_RATE, note_hz(r)) for r in recordings[:40]])
+    notes, fits = [], []
+    for recording in recordings:
+        hz, tune, stretch, modes = note_hz(recording), 0.0, 0.0, np.zeros(0)
+        if kind == MODES:
+            modes = matched_modes(recording.sound, SAMPLE_RATE, hz, common)
+            partials = mode_partials(modes)
+        else:
+            base = 1.0 if kind == HARMONIC else 0.5
+            tune, stretch = fit_harmonics(recording.sound, SAMPLE_RATE, hz, base)
+            partials = harmonic_partials(base, tune, stretch)
+        measured = analyse_note(recording.sound, SAMPLE_RATE, hz, recording.hold_seconds, partials)
+        notes.append(NoteData(0, recording.pitch, recording.velocity, measured.tokens))
+        fits.append(NoteFit(recording.pitch, tune, stretch, modes, measured.balance, measured.is_wide))
+    return VoiceNotes(notes, [r.is_released for r in recordings], fits, kind)
