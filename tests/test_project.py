@@ -26,9 +26,9 @@ EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 # a file imports only from its left; within one folder as it likes
 ORDER = [
     "errors", "terminal", "config", "general_midi", "midi_file", "midi_channels", "score", "audio", "spectrum",
-    "frames", "tokens", "analysis", "voices", "learnt_voice", "oscillators", "layers", "model", "bank", "matching", "engine", "roundtrip", "mix",
-    "master", "synthesizer", "plot", "datasets", "training", "evaluation", "baselines", "live", "web",
-    "cli_evaluate", "cli_train", "cli_data", "cli", "__main__",
+    "frames", "tokens", "analysis", "voices", "learnt_voice", "oscillators", "layers", "model", "bank", "matching",
+    "engine", "roundtrip", "mix", "master", "synthesizer", "plot", "datasets", "training", "evaluation",
+    "baselines", "live", "web", "cli_evaluate", "cli_learn", "cli_match", "cli_train", "cli_data", "cli", "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")
 USERS_FILES = re.compile(r"\b(song|your|FILE|NAME)\b")  # names in documents that stand for the reader's own files
