@@ -414,6 +414,9 @@ def test_two_systems_of_one_name_are_refused(built, tmp_path):
         (HIGHER, {"reference": 0.7, "miao": 0.8, "noise": 0.1}, "puts miao before the reference"),
         (HIGHER, {"reference": 0.7, "miao": 0.6, "noise": 0.6}, "puts noise before miao"),
         ("", {"reference": 0.7, "miao": 0.8, "noise": 0.9}, ""),
+        (LOWER, {"reference": 0.0, "sampler": -1e-4, "noise": 0.9}, ""),
+        (LOWER, {"reference": 0.0, "sampler": -2e-3, "noise": 0.9}, "puts sampler before the reference"),
+        (HIGHER, {"reference": 0.3, "miao": 0.2, "noise": 0.4}, "puts noise before reference, miao"),
     ],
 )
 def test_a_metric_that_orders_systems_wrongly_is_named(better, means, fault):

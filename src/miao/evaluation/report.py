@@ -27,6 +27,7 @@ from miao.evaluation.measure import (
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
+ROUNDING = 1e-3
 FEWEST_FOR_FACTS = 8  # pieces, from which on a metric is looked at as a function of a fact
 
 Played = dict[str, list[dict]]
@@ -54,11 +55,17 @@ def mean_of(values: Iterable[float], seed: int = 0) -> Mean:
 
 
 def verdict(better: str, means: dict[str, float], floors: set[str]) -> str:
-    """What is wrong with the order that a metric puts the systems in; "" if nothing is, or if it claims none."""
+    """What is wrong with the order that a metric puts the systems in; "" if nothing is, or if it claims none.
+
+    A thousandth of what lies between the best and the worst does not count: a sampler that plays what it has made the
+    benchmark with is the reference, but for the rounding of its files.
+    """
     if not better or "reference" not in means:
         return ""
     cost = {name: -m if better == HIGHER else m for name, m in means.items()}
-    wrong = [f"{name} before the reference" for name, c in cost.items() if c < cost["reference"] - 1e-9]
+    rounding = ROUNDING * (max(cost.values()) - min(cost.values()))
+    before = [n for n, c in cost.items() if n not in floors and c < cost["reference"] - rounding]
+    wrong = [f"{name} before the reference" for name in before]
     for floor in sorted(floors & cost.keys()):
         behind = [name for name, c in cost.items() if name not in floors and c >= cost[floor]]
         if behind:
