@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperGroup
 
-from miao import cli_data, cli_evaluate, cli_learn, cli_train
+from miao import cli_data, cli_evaluate, cli_learn, cli_match, cli_train
 from miao.errors import MiaoError
 from miao.terminal import clock, count, numbers, progress, say
 
@@ -171,6 +171,8 @@ data.command()(cli_data.info)
 data.command()(cli_data.verify)
 data.command()(cli_data.download)
 data.command()(cli_data.unpack)
+app.command()(cli_match.match)
+app.command()(cli_match.search)
 app.command()(cli_train.train)
 app.command()(cli_train.export)
 app.command()(cli_evaluate.evaluate)

@@ -166,8 +166,11 @@ class LevelDistribution:
         inverse = torch.exp(-self.log_scale)
         upper = (levels + 0.5 - self.mean) * inverse
         lower = (levels - 0.5 - self.mean) * inverse
-        upper = torch.where(levels >= tk.N_LEVELS - 1, torch.full_like(upper, 40.0), upper)
-        lower = torch.where(levels <= 0, torch.full_like(lower, -40.0), lower)
+        # the tails go on without end, also where the mean is so far away that a border at 40 would be on its wrong side
+        upper, lower = (
+            torch.where(levels >= tk.N_LEVELS - 1, lower.clamp(min=0) + 40, upper),
+            torch.where(levels <= 0, upper.clamp(max=0) - 40, lower),
+        )
         # log(sigmoid(u) - sigmoid(l)) = log(1 - exp(l - u)) - softplus(-u) - softplus(l)
         return torch.log(-torch.expm1((lower - upper).clamp(max=-1e-4))) - F.softplus(-upper) - F.softplus(lower)
 

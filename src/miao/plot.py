@@ -14,7 +14,7 @@ from miao.errors import MiaoError
 from miao.score import Score, Track
 from miao.spectrum import AUDIBLE_DB, FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel
 
-WIDTH_INCHES, ROLL_INCHES, SPECTROGRAM_INCHES = 12.0, 4.5, 3.0
+WIDTH_INCHES, ROLL_INCHES, SPECTROGRAM_INCHES, SIMILARITY_INCHES = 12.0, 4.5, 3.0, 1.5
 DPI = 120
 MAX_COLUMNS = 2000  # of the spectrogram; more would not be seen
 PIECE_FRAMES = 4096  # of log_mel at a time, which bounds its memory
@@ -23,9 +23,10 @@ MAX_LEGEND = 16
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def save_plot(score: Score, path: str | Path, *, audio: Audio | None = None, title: str = "", force: bool = False
-              ) -> None:
-    """Writes the picture of a score, as PNG, SVG or PDF by the suffix, with the spectrogram of `audio` if there is any.
+def save_plot(score: Score, path: str | Path, *, audio: Audio | None = None, title: str = "", force: bool = False,
+              similarity: NDArray | None = None, segment_seconds: float = 1.0) -> None:
+    """Writes the picture of a score, as PNG, SVG or PDF by the suffix, with the spectrogram of `audio` if there is any,
+    and how alike the two are in each segment (`similarity` [n], -1 to 1, NaN where there is nothing to compare).
 
     Raises: MiaoError if matplotlib is missing, the suffix is another, the file exists and not `force`, or the disk
     refuses.
@@ -36,7 +37,7 @@ def save_plot(score: Score, path: str | Path, *, audio: Audio | None = None, tit
     if path.exists() and not force:
         raise MiaoError(f"{path} exists; --force overwrites it")
     picture = io.BytesIO()
-    figure = _figure(score, audio, title)
+    figure = _figure(score, audio, title, similarity, segment_seconds)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that its font lacks become boxes
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
@@ -79,13 +80,16 @@ def spectrogram(audio: Audio) -> tuple[NDArray[np.float32], float]:
     return np.concatenate(columns), per_column * HOP_SAMPLES / SAMPLE_RATE
 
 
-def _figure(score: Score, audio: Audio | None, title: str):
+def _figure(score: Score, audio: Audio | None, title: str, similarity: NDArray | None = None,
+            segment_seconds: float = 1.0):
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MiaoError("drawing needs matplotlib: pip install 'miao-synth[plot]'") from error
     heights = [ROLL_INCHES] if audio is None else [ROLL_INCHES, SPECTROGRAM_INCHES]
+    if similarity is not None:
+        heights.append(SIMILARITY_INCHES)
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -93,6 +97,11 @@ def _figure(score: Score, audio: Audio | None, title: str):
     axes[0].set_title(title, parse_math=False)
     if audio is not None:
         _draw_spectrogram(axes[1], audio)
+    if similarity is not None:
+        axes[-1].stairs(similarity, np.arange(len(similarity) + 1) * segment_seconds, baseline=None, linewidth=1.5)
+        axes[-1].set_ylim(-1, 1)
+        axes[-1].grid(alpha=0.3)
+        axes[-1].set_ylabel("similarity")
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, max(score.duration, audio.duration if audio is not None else 0.0, 0.1))
     return figure

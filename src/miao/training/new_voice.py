@@ -148,22 +148,30 @@ def _played(bank: Bank, recording: Recording, voice: int) -> NDArray[np.float32]
     return sound if recording.is_released else sound[:, : recording.sound.shape[1]]
 
 
+def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tuple[float, float, float]:
+    """Mean log-mel error (dB) of notes as a program of the bank plays them: as it is, with the constant gain that suits
+    it best, and that gain."""
+    errors = []
+    for recording in recordings:
+        target, mel = spectrum.log_mel(recording.sound), spectrum.log_mel(_played(bank, recording, program))
+        errors.append([spectrum.log_mel_error(target, mel + gain) for gain in GAINS_DB])
+    by_gain = np.mean(errors, axis=0)
+    best, plain = int(by_gain.argmin()), int(np.abs(GAINS_DB).argmin())
+    return float(by_gain[plain]), float(by_gain[best]), float(GAINS_DB[best])
+
+
 def _scores(before: Bank, after: Bank, recordings: list[Recording], data: VoiceNotes, start: int) -> Scores:
     """All errors of held-out notes."""
-    targets = [spectrum.log_mel(r.sound) for r in recordings]
-    old, new, ceiling = [], [], []
-    for i, (recording, target) in enumerate(zip(recordings, targets, strict=True)):
-        mel = spectrum.log_mel(_played(before, recording, start))
-        old.append([spectrum.log_mel_error(target, mel + gain) for gain in GAINS_DB])
+    new, ceiling = [], []
+    for i, recording in enumerate(recordings):
+        target = spectrum.log_mel(recording.sound)
         new.append(spectrum.log_mel_error(target, spectrum.log_mel(_played(after, recording, N_VOICES))))
         one = data.chosen([i])
         table = replace(one.table(), tune_cents=np.full((1, N_PITCHES), one.fits[0].tune_cents, np.float32))
         encoded = _played(encoded_bank(one.notes[0].tokens, table), recording, 0)
         ceiling.append(spectrum.log_mel_error(target, spectrum.log_mel(encoded)))
-    by_gain = np.mean(old, axis=0)
-    best, plain = int(by_gain.argmin()), int(np.abs(GAINS_DB).argmin())
-    return Scores(len(recordings), float(by_gain[plain]), float(by_gain[best]), float(GAINS_DB[best]),
-                  float(np.mean(new)), float(np.mean(ceiling)))  # fmt: skip
+    old = bank_errors(before, recordings, start)
+    return Scores(len(recordings), *old, float(np.mean(new)), float(np.mean(ceiling)))
 
 
 def _listening(before: Bank, after: Bank, recordings: list[Recording], start: int) -> dict[str, Audio]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as shared
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miao import tokens as tk
 from miao.errors import ConfigError
 from miao.frames import N_SEGMENTS
+from miao.layers import gathered_from_processes, n_processes, summed_over_processes
 from miao.model import (
     AudioDecoder,
     AudioEncoder,
@@ -191,14 +191,14 @@ class Objective(nn.Module):
                    before.embed_audio(before.audio.features(batch.mel)).flatten(1))  # fmt: skip
             own = slice(first := _rank() * len(midi.cls), first + len(midi.cls))
             partner = torch.arange(own.start, own.stop, device=batch.mel.device)
-            news = [_gathered(x) for x in old]
+            news = [gathered_from_processes(x) for x in old]
             candidates = [torch.cat(pair) for pair in zip(news, (self.midi_queue, self.audio_queue), strict=True)]
         soft_share = config.soft_share * min(step / max(config.soft_ramp_steps, 1), 1.0)
         directions = ((both[0], old[0], candidates[1]), (both[1], old[1], candidates[0]))
         mac = [mac_loss(mine @ others.T, partner, config.temperature, soft_similarity=earlier @ others.T,
                         soft_share=soft_share) for mine, earlier, others in directions]  # fmt: skip
         with torch.no_grad():
-            everyone = [_gathered(x.detach()) for x in both]
+            everyone = [gathered_from_processes(x.detach()) for x in both]
             similarity = both[0] @ everyone[1].T, both[1] @ everyone[0].T  # MIDI to sound, sound to MIDI
             recall = (similarity[0].argmax(dim=1) == partner).float().mean()
             # hard negatives are drawn as if τ were the usual one: under τ = 99 they would not be hard
@@ -213,9 +213,9 @@ class Objective(nn.Module):
     def _matches(self, midi: Encoding, audio: AudioFeatures, wrong: list[Tensor]) -> Tensor:
         """Logits of the true pairs, of each MIDI with a wrong sound, of each sound with a wrong MIDI: [3 B]."""
         assert self.understanding is not None
-        all_midi = Encoding(*(_gathered(x, True) for x in (midi.cls, midi.tokens)))
+        all_midi = Encoding(*(gathered_from_processes(x) for x in (midi.cls, midi.tokens)))
         names = ("data_s", "rows", "cls", "tokens")
-        theirs = [_gathered(getattr(audio, name), True)[wrong[0]] for name in names]
+        theirs = [gathered_from_processes(getattr(audio, name))[wrong[0]] for name in names]
         sound = AudioFeatures(*(torch.cat([getattr(audio, name), other, getattr(audio, name)])
                                 for name, other in zip(names, theirs, strict=True)))  # fmt: skip
         both = (midi.cls, all_midi.cls), (midi.tokens, all_midi.tokens)
@@ -240,28 +240,10 @@ def _with_context(batch: Batch, midi: Encoding | None) -> Batch:
     return replace(batch, inputs=replace(batch.inputs, context=contexts[batch.place]))
 
 
-def _n_processes() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def _rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def _gathered(x: Tensor, with_gradient: bool = False) -> Tensor:
-    """The rows of all processes, in the order of their ranks."""
-    if _n_processes() == 1:
-        return x
-    if with_gradient:
-        return torch.cat(shared.all_gather(x.contiguous()))
-    rows = [torch.empty_like(x) for _ in range(_n_processes())]
-    dist.all_gather(rows, x.contiguous())
-    return torch.cat(rows)
-
-
 @torch.no_grad()
 def _mean_over_processes(x: Tensor) -> Tensor:
-    if _n_processes() > 1:
-        x = x.clone()
-        dist.all_reduce(x)
-    return x / _n_processes()
+    return summed_over_processes(x) / n_processes()

@@ -216,7 +216,7 @@ class Trainer:
             for name, value in self.step().items():
                 sums[name] = sums.get(name, 0.0) + value
             if self.step_number % _LOG_EVERY == 0 or self.step_number == config.steps:
-                means = {name: round(value / (self.step_number - since), 4) for name, value in sums.items()}
+                means = self._means(sums, self.step_number - since)
                 seconds = (time.monotonic() - started) / (self.step_number - first)
                 sums, since = {}, self.step_number
                 if self.fabric.is_global_zero:
@@ -229,6 +229,11 @@ class Trainer:
                     if isinstance(measured, dict):
                         self._log(measured)
                 self.fabric.barrier()
+
+    def _means(self, sums: dict[str, float], n: int) -> dict[str, float]:
+        """Of n steps and all processes."""
+        everywhere = self.fabric.all_reduce({name: torch.tensor(v) for name, v in sums.items()}, reduce_op="mean")
+        return {name: round(float(value) / n, 5) for name, value in everywhere.items()}
 
     def _log(self, values: dict[str, float]) -> None:
         """A JSON line, and TensorBoard's where it is installed."""
