@@ -158,6 +158,8 @@ def check_command(words):
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # variables for this command alone
         words = words[1:]
     name, *arguments = words
+    if name == "torchrun":
+        name, arguments = "miao", arguments[arguments.index("miao") + 1 :]
     if name == "miao":
         from miao.cli import app
 

@@ -176,10 +176,12 @@ def export(run: Run, folders: Data,
     """
     from dataclasses import replace
 
-    from miao.training.export import export_bank, power_trim
+    from miao.training.export import export_bank, export_understanding, power_trim
     from miao.training.trainer import load_model
 
     material = Material.of(folders)
     trim = power_trim(load_model(run), material.all_notes(), len(material.table.kind))
     export_bank(run, replace(material.table, trim_db=trim), output, uses_context=context)
+    if (run / "understanding.safetensors").exists():
+        export_understanding(run, output)
     say(str(output))
