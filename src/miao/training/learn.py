@@ -29,7 +29,7 @@ _FAINT = 0.05
 class LearnConfig:
     """How a voice is learnt."""
 
-    steps: int = 120
+    steps: int = 100
     batch_notes: int = 16
     embedding_rate: float = 0.01
     profile_rate: float = 0.02  # in units of 8 levels
