@@ -91,7 +91,7 @@ def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: floa
     grid = note_hz * base * np.arange(1, 11)
     tune = 0.0
     for _ in range(2):
-        cents, weights = _pitch_track(samples, sample_rate, grid * 2 ** (tune / 1200), width, 1.0)
+        cents, weights = pitch_track(samples, sample_rate, grid * 2 ** (tune / 1200), width, 1.0)
         tune += float(np.average(cents, weights=weights + _EPSILON))
     hz, power, _ = spectral_peaks(samples, sample_rate, 0.8)
     top, stretch = power.max(), 0.0
@@ -207,14 +207,25 @@ def matched_modes(samples: NDArray, sample_rate: int, note_hz: float, common: ND
 # --- levels -----------------------------------------------------------------------------------------------------
 
 
+FRAME_PERIODS = (2.0, 3.0, 3.0)  # length of a frame in periods of the note, by chunk kind,
+FRAME_LIMITS = ((0.010, 0.050), (0.025, 0.110), (0.020, 0.080))  # and its shortest and longest, seconds
+
+
 @dataclass(frozen=True)
-class _Levels:
+class Levels:
+    """What is measured in frames of a sound."""
+
     partials: NDArray  # [channels, F, P] amplitude squared
     rest: NDArray  # [channels, F, bins] power spectrum of what the partials leave over
     seconds: float  # length of a frame
 
 
-def _frames(samples: NDArray, centres: NDArray, width: int) -> NDArray[np.float32]:
+def frame_width(kind: int, spacing_hz: float, sample_rate: int) -> int:
+    """Length of the frames, in samples, that chunks of a kind are measured in; partials lie ``spacing_hz`` apart."""
+    return int(sample_rate * np.clip(FRAME_PERIODS[kind] / spacing_hz, *FRAME_LIMITS[kind]))
+
+
+def frames_around(samples: NDArray, centres: NDArray, width: int) -> NDArray[np.float32]:
     """Frames of a sound around centres (samples), silence beyond its ends: [channels, S] -> [channels, F, width]."""
     first = np.rint(centres).astype(int) - width // 2
     lead, tail = max(0, -first.min()), max(0, first.max() + width - samples.shape[1])
@@ -222,7 +233,7 @@ def _frames(samples: NDArray, centres: NDArray, width: int) -> NDArray[np.float3
     return np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)[:, first + lead]
 
 
-def _band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
+def band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
     """Share of each FFT bin in each noise band, [size // 2 + 1, N_NOISE]; bins are spread where bands are narrower."""
     hz = np.arange(size // 2 + 1) * sample_rate / size
     half = sample_rate / size / 2
@@ -231,16 +242,16 @@ def _band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
     return (np.clip(overlap, 0, None) / (2 * half)).astype(np.float32)
 
 
-def _fit_frames(
+def fit_frames(
     samples: NDArray, sample_rate: int, centres: NDArray, width: int, hz: NDArray
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
     """Complex amplitudes of partials at fixed frequencies [channels, F, P] and what they leave of each frame."""
     window = np.hanning(width + 1)[:-1]
     time = (np.arange(width) - width // 2) / sample_rate
-    frames = _frames(samples, centres, width)
+    frames = frames_around(samples, centres, width)
     carriers = np.exp(2j * np.pi * np.outer(time, hz)).astype(np.complex64)  # [W, P]
     if len(hz):
-        gram = _window_transform(2 * np.pi * (hz[:, None] - hz[None, :]), width, sample_rate)
+        gram = window_transform(2 * np.pi * (hz[:, None] - hz[None, :]), width, sample_rate)
         gram += np.eye(len(hz)) * gram[0, 0] * 1e-3
         heard = frames @ (carriers.conj() * window[:, None].astype(np.float32))  # [channels, F, P]
         solved = np.linalg.solve(gram, heard.reshape(-1, len(hz)).T.astype(np.complex128))
@@ -251,18 +262,18 @@ def _fit_frames(
     return amplitudes, rest
 
 
-def _measure(samples: NDArray, sample_rate: int, centres: NDArray, width: int, hz: NDArray) -> _Levels:
+def measure_levels(samples: NDArray, sample_rate: int, centres: NDArray, width: int, hz: NDArray) -> Levels:
     """Power of partials at fixed frequencies and the power spectrum of the rest, frame by frame."""
     width += width % 2
-    amplitudes, rest = _fit_frames(samples, sample_rate, centres, width, hz)
+    amplitudes, rest = fit_frames(samples, sample_rate, centres, width, hz)
     window = np.hanning(width + 1)[:-1]
     size = 1 << int(np.ceil(np.log2(max(width, 2048))))
     power = np.abs(np.fft.rfft(rest * window.astype(np.float32), size, axis=2)) ** 2
     power *= 2 / (size * np.square(window).sum())  # now sums to the mean square
-    return _Levels(np.square(np.abs(amplitudes)), power, width / sample_rate)
+    return Levels(np.square(np.abs(amplitudes)), power, width / sample_rate)
 
 
-def _part_rest(levels: _Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray, NDArray]:
+def part_rest(levels: Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray, NDArray]:
     """Amplitude squared of the partials [F, P] and power of the noise bands [F, N_NOISE], means of the channels.
 
     What is left close to a partial is its own beating and wavering and goes back to it; the noise of a band is what
@@ -272,7 +283,7 @@ def _part_rest(levels: _Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray,
     partials = levels.partials.mean(axis=0)  # [F, P]
     size = 2 * (rest.shape[1] - 1)
     bin_hz = sample_rate / size
-    bands = _band_weights(size, sample_rate)
+    bands = band_weights(size, sample_rate)
     if not len(hz):
         return partials, rest @ bands
     bins = np.arange(rest.shape[1]) * bin_hz
@@ -290,7 +301,7 @@ def _part_rest(levels: _Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray,
     return partials + 2 * np.clip(back, 0, None), noise
 
 
-def _window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[np.float64]:
+def window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[np.float64]:
     """Sum of a Hann window times exp(j omega t) over a centred frame (real, as the window is even)."""
 
     def dirichlet(x: NDArray) -> NDArray:
@@ -304,7 +315,7 @@ def _window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[n
     return 0.5 * dirichlet(x) + 0.25 * (dirichlet(x + step) + dirichlet(x - step))
 
 
-def _pitch_track(
+def pitch_track(
     samples: NDArray, sample_rate: int, hz: NDArray, width: int, n_seconds: float
 ) -> tuple[NDArray, NDArray]:
     """Deviation of the pitch in cents every 5 ms, from how fast the phases of the strongest low partials turn, and
@@ -317,7 +328,7 @@ def _pitch_track(
     near = near[near < 3000]
     if not len(near):
         return np.zeros(len(centres)), np.zeros(len(centres))
-    amplitudes = _fit_frames(mono, sample_rate, centres, width, near)[0][0]  # [F, P]
+    amplitudes = fit_frames(mono, sample_rate, centres, width, near)[0][0]  # [F, P]
     turn = np.angle(amplitudes[1:] * amplitudes[:-1].conj() * np.exp(-2j * np.pi * near * hop / sample_rate))
     deviation_hz = turn * sample_rate / (2 * np.pi * hop)
     cents = 1200 / np.log(2) * deviation_hz / near
@@ -340,7 +351,7 @@ def _interpolation_kernel() -> NDArray[np.float32]:
     return (np.sinc(distance) * np.cos(np.pi * np.clip(distance / 17, -0.5, 0.5)) ** 2).astype(np.float32)
 
 
-def _straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDArray, NDArray]:
+def straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDArray, NDArray]:
     """The sound on a time axis on which its pitch stands still, and that axis: warped position of each sample."""
     n = samples.shape[1]
     ratio = 2 ** (np.interp(np.arange(n), np.arange(len(cents)) * int(0.005 * sample_rate), cents) / 1200)
@@ -380,11 +391,11 @@ def analyse_note(
     is_wide = len(samples) == 2 and float(np.square(samples[0] - samples[1]).sum()) > 1e-5 * float(
         np.square(samples).sum()
     )
-    samples = _without_rumble(samples if is_wide else samples[:1], sample_rate)
+    samples = without_rumble(samples if is_wide else samples[:1], sample_rate)
     partials = partials.below(min(0.47 * sample_rate, 20_000) / note_hz)
-    is_grid = _is_even(partials.ratios)
+    is_grid = is_even(partials.ratios)
     spacing = note_hz * partials.ratios[0] if is_grid else 60.0
-    partials = _heard(samples, sample_rate, note_hz, partials)
+    partials = heard_partials(samples, sample_rate, note_hz, partials)
     hz = partials.ratios * note_hz
 
     n_held = 1 + int(np.ceil(max(hold_seconds - tk.ATTACK_SECONDS, 0) / (tk.CHUNK_STEPS * tk.STEP_SECONDS[1])))
@@ -395,25 +406,25 @@ def analyse_note(
     cents = np.zeros(2)
     if is_grid and len(hz):
         track_width = int(sample_rate * np.clip(3 / spacing, 0.02, 0.1))
-        cents, _ = _pitch_track(samples, sample_rate, hz, track_width, samples.shape[1] / sample_rate)
+        cents, _ = pitch_track(samples, sample_rate, hz, track_width, samples.shape[1] / sample_rate)
     straight, warped = samples, None
     if np.abs(cents).max() > 3:
-        straight, warped = _straighten(samples, sample_rate, cents)
+        straight, warped = straighten(samples, sample_rate, cents)
     else:
         cents = np.zeros_like(cents)
 
-    def measure(times: NDArray, periods: float, shortest: float, longest: float) -> NDArray[np.float32]:
-        width = int(sample_rate * np.clip(periods / spacing, shortest, longest))
+    def measure(times: NDArray, kind: int) -> NDArray[np.float32]:
+        width = frame_width(kind, spacing, sample_rate)
         centres = times * sample_rate
         if warped is not None:
             centres = np.interp(centres, np.arange(len(warped)), warped)
-        levels = _measure(straight, sample_rate, centres, width, hz)
+        levels = measure_levels(straight, sample_rate, centres, width, hz)
         return _to_levels(levels, sample_rate, partials, hz, np.interp(times, np.arange(len(cents)) * 0.005, cents))
 
     steps = tk.CHUNK_STEPS
-    attack = measure(held[:steps], 2.0, 0.010, 0.050)
-    sustain = measure(held[steps:], 3.0, 0.025, 0.110) if n_held > 1 else attack[:0]
-    released = measure(release, 3.0, 0.020, 0.080)
+    attack = measure(held[:steps], tk.ATTACK)
+    sustain = measure(held[steps:], tk.SUSTAIN) if n_held > 1 else attack[:0]
+    released = measure(release, tk.RELEASE)
     tokens = np.concatenate([attack, sustain, released])
     if samples.shape[1] < 0.06 * sample_rate:  # frames are longer than what is left of a click near its end
         tokens[: len(held), : tk.PITCH_CELL] *= (held < samples.shape[1] / sample_rate - 0.0045)[:, None]
@@ -428,7 +439,7 @@ def analyse_note(
     )
 
 
-def _without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
+def without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
     """The sound without what lies below hearing (cut below 12 Hz, whole from 28 Hz), which short frames would smear."""
     size = 1 << int(np.ceil(np.log2(samples.shape[1] + sample_rate // 4)))
     hz = np.arange(size // 2 + 1) * sample_rate / size
@@ -438,7 +449,7 @@ def _without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
     )
 
 
-def _heard(samples: NDArray, sample_rate: int, note_hz: float, partials: Partials) -> Partials:
+def heard_partials(samples: NDArray, sample_rate: int, note_hz: float, partials: Partials) -> Partials:
     """Only the partials around which there is sound within 85 dB of the loudest frequency."""
     power = (np.abs(np.fft.rfft(samples, axis=1)) ** 2).sum(axis=0)
     bin_hz = sample_rate / samples.shape[1]
@@ -449,22 +460,33 @@ def _heard(samples: NDArray, sample_rate: int, note_hz: float, partials: Partial
     return Partials(partials.ratios[keep], partials.spread[:, keep])
 
 
-def _is_even(ratios: NDArray) -> bool:
+def is_even(ratios: NDArray) -> bool:
     return len(ratios) > 0 and bool(np.allclose(ratios[:4], ratios[0] * np.arange(1, len(ratios[:4]) + 1), rtol=0.02))
 
 
 def _to_levels(
-    levels: _Levels, sample_rate: int, partials: Partials, hz: NDArray, cents: NDArray
+    levels: Levels, sample_rate: int, partials: Partials, hz: NDArray, cents: NDArray
 ) -> NDArray[np.float32]:
     """Measured powers as level numbers, [F, C], not rounded; partials that do not stand out count as noise."""
-    power, noise = _part_rest(levels, sample_rate, hz)
+    power, noise = part_rest(levels, sample_rate, hz)
+    return as_levels(*hidden_as_noise(power, noise, levels.seconds, hz), partials, cents)
+
+
+def hidden_as_noise(power: NDArray, noise: NDArray, seconds: float, hz: NDArray) -> tuple[NDArray, NDArray]:
+    """Partials' amplitudes squared [F, P] and noise bands [F, N_NOISE] of frames of a length, with partials that do not
+    stand out of the noise moved into it."""
     if len(hz):
         band = np.clip(np.searchsorted(tk.NOISE_EDGES_HZ, hz) - 1, 0, tk.N_NOISE - 1)
         density = noise / np.diff(tk.NOISE_EDGES_HZ)
-        leak = 4 * 1.5 / levels.seconds * density[:, band] / 2  # what noise alone would put into a partial
+        leak = 4 * 1.5 / seconds * density[:, band] / 2  # what noise alone would put into a partial
         is_noise = power < 2.0 * leak
         np.add.at(noise.T, band, np.where(is_noise, power / 2, 0).T)  # mean square of a sine
         power = np.where(is_noise, 0, power)
+    return power, noise
+
+
+def as_levels(power: NDArray, noise: NDArray, partials: Partials, cents: NDArray) -> NDArray[np.float32]:
+    """Partials' amplitudes squared [F, P], noise bands [F, N_NOISE] and cents [F] as level numbers, [F, C]."""
     cells = partials.spread  # [N_PARTIALS, P]
     cell_power = power @ cells.T / np.maximum(cells.sum(axis=1), 1e-9)
     tokens = np.empty((len(power), tk.N_CELLS), np.float32)
@@ -480,9 +502,9 @@ def _balance(
     """Share of the left channel in the power of each cell over the whole note, [C - 1]."""
     width = int(sample_rate * np.clip(3 / spacing, 0.025, 0.110))
     centres = np.arange(0, samples.shape[1], int(0.03 * sample_rate))
-    levels = _measure(samples, sample_rate, centres, width, hz)
+    levels = measure_levels(samples, sample_rate, centres, width, hz)
     power = levels.partials.sum(axis=1) @ partials.spread.T  # [2, N_PARTIALS]
-    noise = levels.rest.sum(axis=1) @ _band_weights(2 * (levels.rest.shape[2] - 1), sample_rate)
+    noise = levels.rest.sum(axis=1) @ band_weights(2 * (levels.rest.shape[2] - 1), sample_rate)
     both = np.concatenate([power, noise], axis=1)
     floor = 1e-6 * both.sum()
     return ((both[0] + floor) / (both.sum(axis=0) + 2 * floor)).astype(np.float32)
