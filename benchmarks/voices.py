@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from miao import __version__
 from miao.bank import Bank
@@ -36,8 +35,9 @@ class Source:
     only: str | None = None
 
 
-KARORYFER = "recordings by Karoryfer Samples", "CC0-1.0"
-FREEPATS = "recordings of the FreePats project", "CC0-1.0"
+FREE = "Apache-2.0; the recordings are CC0-1.0"
+KARORYFER = "recordings by Karoryfer Samples", FREE
+FREEPATS = "recordings of the FreePats project", FREE
 PHILHARMONIA = "sound samples of the Philharmonia Orchestra, London", "for measuring only"
 SOURCES = [
     Source("alto-sax", "alto-sax", 65, "alto saxophone", *KARORYFER),
@@ -98,7 +98,6 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--voice", action="append", choices=[s.name for s in SOURCES], help="only these")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
     record, bank = arguments.output / "voices.json", Bank.load("gm", 1)
     rows = json.loads(record.read_text()) if record.exists() else []

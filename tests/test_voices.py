@@ -105,6 +105,18 @@ def test_a_correction_follows_velocity_from_the_middle_on_and_runs_straight_betw
         np.testing.assert_allclose(knot_weights(kind).sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("pitch", [0, 1, 125, 126, 127])
+def test_the_outermost_pitches_are_played(gm, pitch):
+    own = gm.embeddings.at(tk.ATTACK, np.array([5]), np.array([float(pitch)]))
+    assert all(np.isfinite(table).all() for table in own)
+    nearest = gm.embeddings.embeddings[5, 0 if pitch < 2 else -1].astype(np.float32)
+    if pitch in (0, 126, 127):
+        np.testing.assert_allclose(own[0][0], nearest, atol=1e-3)
+    levels = np.full((1, tk.CHUNK_STEPS, tk.N_CELLS), 20.0, np.float32)
+    at = (np.array([float(pitch)]), np.array([0.5]), np.array([0]))
+    assert correction(1.0).applied(tk.SUSTAIN, levels, *at)[0, 0, 0] == 21
+
+
 def test_learnt_voices_are_no_drums_and_stand_behind_those_of_the_bank(gm):
     bank = gm.with_voices([copy_of(gm, 5), copy_of(gm, 9)])
     assert len(bank.table.kind) == N_VOICES + 2 and bank.added == ("copy", "copy")

@@ -60,8 +60,6 @@ def learn(source: Annotated[Path, typer.Argument(metavar="FOLDER", help=
     from miao.learnt_voice import SUFFIX, check_name, voices_folder
 
     try:
-        import torch
-
         from miao.training.learn import LearnConfig
         from miao.training.new_voice import new_voice
     except ImportError as error:
@@ -75,7 +73,6 @@ def learn(source: Annotated[Path, typer.Argument(metavar="FOLDER", help=
     say(f"{source}: {len(recordings)} notes of {len({r.pitch for r in recordings})} pitches")
     about = {"licence": licence, "origin": origin, "instrument": instrument, "source": source.name,
              "miao": __version__}  # fmt: skip
-    torch.set_num_threads(1)  # two wait for each other longer than they help
     config = LearnConfig() if steps is None else replace(LearnConfig(), steps=steps)
     with progress("learning") as tell:
         made = new_voice(Bank.load(bank), recordings, name, about, like=None if like is None else like - 1,

@@ -40,7 +40,7 @@ class Correction:
     ) -> NDArray[np.float32]:
         """Corrected levels of chunks of a kind, [B, a, C]; the other arrays are [B]."""
         position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = position.astype(np.int64)
+        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
         share = (position - low)[:, None, None, None]
         table = self.levels[kind].astype(np.float32)[np.minimum(index, N_INDICES[kind] - 1)]  # [B, knots, 2, nodes, C]
         rows = np.arange(len(low))

@@ -114,7 +114,7 @@ class VoiceEmbeddings:
     def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
         position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = position.astype(np.int64)
+        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
         share = (position - low).astype(np.float32)[:, None]
         tables = (self.embeddings, self.profiles[kind])
         embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)

@@ -101,7 +101,7 @@ class VoiceParameters(nn.Module):
 def _between(nodes: Tensor, pitch: Tensor) -> Tensor:
     """What nodes [PITCH_NODES, ...] say at pitches [B], in straight lines: [B, ...]."""
     position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
-    low = position.floor().long()
+    low = position.floor().long().clamp(max=PITCH_NODES - 2)
     share = (position - low).view(-1, *[1] * (nodes.dim() - 1))
     return (1 - share) * nodes[low] + share * nodes[low + 1]
 
@@ -202,8 +202,20 @@ def learn(
 ) -> tuple[VoiceEmbeddings, Correction]:
     """A voice that plays the notes as measured, setting out from the voice ``start`` of the bank.
 
-    ``tell`` is called with the part that is done. Raises: BankError if the bank's nets cannot be learnt with.
+    ``tell`` is called with the part that is done. One thread does the work: more wait for each other longer than they
+    help, and beside other work very much so. Raises: BankError if the bank's nets cannot be learnt with.
     """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _learn(bank, data, start, config, tell or (lambda done: None))
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _learn(
+    bank: Bank, data: VoiceNotes, start: int, config: LearnConfig, tell: Callable[[float], None]
+) -> tuple[VoiceEmbeddings, Correction]:
     assert bank.embeddings is not None
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -231,8 +243,7 @@ def learn(
         nn.utils.clip_grad_norm_(voice.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if tell is not None:
-            tell((step + 1) / config.steps)
+        tell((step + 1) / config.steps)
     return voice.result()
 
 
