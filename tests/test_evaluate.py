@@ -37,7 +37,7 @@ from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import NoiseSystem, Piece, SilenceSystem, SineSystem, Sound, played_stems, system
 from miao.evaluation.tables import markdown, write_report
 from miao.evaluation.transcription import as_heard
-from miao.score import read_score
+from miao.score import Curve, read_score
 from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
 DEAF = Listeners()
@@ -252,6 +252,16 @@ def test_noise_is_as_loud_as_the_reference_from_moment_to_moment(built):
     powers = [np.square(x).sum(axis=0)[:88_000].reshape(-1, 4400).mean(axis=1) for x in (mix, noise)]
     theirs, ours = 10 * np.log10(powers)
     assert np.abs(theirs - ours)[theirs > theirs.max() - 20].max() < 1.5
+
+
+def test_a_sine_bends_as_its_track_does(midi):
+    score = read_score(midi({"notes": [(0.0, 1.0, 69, 100)]}))
+    track = score.tracks[0]
+    bent = replace(track, controls={**track.controls, "bend": Curve(np.zeros(1), np.full(1, 0.5), 0.5)})
+    for played, wanted in ((track, 440.0), (bent, 440 * 2 ** (0.5 / 12))):
+        sound = SineSystem().play(Piece(replace(score, tracks=(played,)), 1.0, Sound(np.zeros((2, 4)), None), None)).mix
+        hz, power, _ = spectral_peaks(sound, SAMPLE_RATE, 0.8)
+        assert hz[np.argmax(power)] == pytest.approx(wanted, rel=5e-4)
 
 
 # measuring
