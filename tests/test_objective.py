@@ -15,7 +15,7 @@ from miao.datasets.pairs import MEL_FLOOR_DB, PAIR_NOTE, Pair, from_bytes, read_
 from miao.errors import ConfigError, DataError
 from miao.frames import AUDIO_FRAME_SECONDS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS, last_token
 from miao.spectrum import HIGH_HZ, LOW_HZ, N_MELS
-from miao.training.batches import BatchConfig, Batches, pair_chunks, pair_stream
+from miao.training.batches import BatchConfig, Batches, coloured, pair_chunks, pair_stream
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.losses import mac_loss, mam_loss, mined
 from miao.training.trainer import RunConfig, Trainer, load_model, load_understanding
@@ -157,6 +157,13 @@ def test_two_shares_of_the_lanes_make_the_batch_of_all(pairs_folder):
         torch.testing.assert_close(torch.cat([a.place, moved]), both.place)
 
 
+def test_a_colour_is_a_gain_and_a_tilt():
+    mel = torch.full((2, 3, N_MELS), -50.0)
+    changed = coloured(mel, torch.tensor([[2.0, 6.0], [0.0, -60.0]]))
+    assert changed[0, :, 0].tolist() == [-54.0] * 3 and changed[0, :, -1].tolist() == [-42.0] * 3
+    assert changed[1, 0, -1] == MEL_FLOOR_DB
+
+
 def test_a_chunk_gets_the_context_of_the_moment_before_it():
     pairs = [made_up_pair(0), made_up_pair(1)]
     attack = pair_chunks(pairs, 500, 0.0, 24, np.random.default_rng(0))[tk.ATTACK]
@@ -195,7 +202,7 @@ def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(p
     ("objective.mac=0.0",), ("objective.mam=0.0",), ("objective.am=0.0",), ("objective.audio_encoder=false",),
     ("objective.temperature=99.0",), ("objective.contrast_on=tokens",), ("objective.smoothing_form=uniform",),
     ("model.decoder=ffn",), ("model.share=midi",), ("model.share=decoder",), ("model.n_heads=1",),
-    ("train.accumulate=2",), ("batch.pair_chunks=0",),
+    ("train.accumulate=2",), ("batch.pair_chunks=0",), ("batch.colour_db=6.0",),
 ], ids=lambda changes: changes[0])  # fmt: skip
 def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
     trainer = tiny(pairs_folder, tmp_path, *changes)

@@ -18,7 +18,7 @@ from miao import tokens as tk
 from miao.datasets.notes import NoteData
 from miao.datasets.pairs import SUFFIX, Pair, from_bytes, notes_of, shards_of
 from miao.errors import DataError
-from miao.frames import WINDOW_TOKENS, encode_frames, last_token
+from miao.frames import MEL_FLOOR_DB, WINDOW_TOKENS, encode_frames, last_token
 from miao.training.chunks import Batch, ChunkTable, chunk_tables, gather, joined
 from miao.training.objective import TrainBatch
 
@@ -34,6 +34,7 @@ class BatchConfig:
     pair_chunks: int = 128  # of each kind, from the measured notes of those windows
     lanes: int = 4  # shares that batches are drawn in; as many processes at the most, and as many shards at least
     previous_noise_levels: float = 1.5  # disturbance of the tokens that a chunk sets out from
+    colour_db: float = 0.0  # gain and tilt of x_a, drawn for each window up to this: other rooms, other microphones
     own_share: float = 0.5  # of chunks set out from the net's own last token, once it has played
     seed: int = 0
 
@@ -82,6 +83,10 @@ class Batches:
         if not pairs:
             return TrainBatch(chunks)
         frames, mel = images(pairs)
+        if config.colour_db:
+            colours = [np.random.default_rng([config.seed, number, lane, 1]).uniform(-1, 1, (len(some), 2))
+                       for lane, (_, some) in zip(self.lanes, parts, strict=True)]  # fmt: skip
+            mel = coloured(mel, config.colour_db * torch.from_numpy(np.concatenate(colours).astype(np.float32)))
         lots = np.random.default_rng([config.seed, number, config.lanes]).gumbel(size=(2, config.pairs, config.pairs))
         return TrainBatch(chunks, frames, mel, torch.from_numpy(lots.astype(np.float32)))
 
@@ -134,6 +139,12 @@ def images(pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
     """x_m [P, channels, T, N] and x_a [P, Ta, M] of pairs."""
     frames = torch.from_numpy(np.stack([encode_frames(pair.notes, 0.0) for pair in pairs]))
     return frames, torch.from_numpy(np.stack([pair.mel for pair in pairs]).astype(np.float32))
+
+
+def coloured(mel: torch.Tensor, db: torch.Tensor) -> torch.Tensor:
+    """Images x_a [P, Ta, M] of other gain and tilt; db [P, 2]: of all bands, and of the highest against the middle."""
+    tilt = torch.linspace(-1, 1, mel.shape[2])
+    return (mel + db[:, :1, None] + db[:, 1:, None] * tilt).clamp(min=MEL_FLOOR_DB)
 
 
 def pair_chunks(pairs: list[Pair], n: int, noise_levels: float, width: int, rng: np.random.Generator) -> list[Batch]:
