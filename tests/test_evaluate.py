@@ -32,7 +32,7 @@ from miao.evaluation.measure import (
     listen_to_reference,
     measure,
 )
-from miao.evaluation.report import embedding_distances, mean_of, rank_correlation, summary, verdict
+from miao.evaluation.report import distance_facts, embedding_distances, mean_of, rank_correlation, summary, verdict
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import NoiseSystem, Piece, SilenceSystem, SineSystem, Sound, played_stems, system
 from miao.evaluation.tables import markdown, write_report
@@ -409,6 +409,15 @@ def test_distances_of_embeddings_are_given_for_all_and_by_group(built, tmp_path)
     assert n == 40 and distance == pytest.approx(18, abs=4), "two axes, 3 each"
     assert found.groups["piano"]["fad/ear"]["reference"][0] == pytest.approx(0)
     assert found.missing == ["no distances of ear for harp: fewer than 32 frames"]
+    many = tuple(replace(p, name=f"{p.name}-{n}", facts={"roughness": float(n)}) for n in range(3) for p in pieces)
+    sets = {}
+    for name, shift in (("reference", 0.0), ("near", 3.0)):
+        sets[name] = {p.name: random.standard_normal((20, 2)) + shift * p.facts["roughness"] for p in many}
+    sets["reference"] = {p: x - x.mean() for p, x in sets["reference"].items()}
+    facts = distance_facts(replace(run, benchmark=replace(run.benchmark, pieces=many)), sets, "ear")
+    fads = {f["system"]: f["thirds"] for f in facts if f["key"] == "fad/ear"}
+    assert [x for x, _ in fads["near"]] == [0, 1, 2] and [y for _, y in fads["reference"]] == pytest.approx([0] * 3)
+    assert [y for _, y in fads["near"]] == pytest.approx([0, 18, 72], abs=6)
 
 
 def test_two_systems_of_one_name_are_refused(built, tmp_path):

@@ -102,7 +102,7 @@ def summary(run: Run, missing: list[str]) -> dict:
         "metrics": metrics,
         "groups": groups,
         "differences": differences(played, [m for m in metrics if m["better"] and not m["fault"]]),
-        "facts": fact_slopes(played, of_pieces),
+        "facts": fact_slopes(played, of_pieces) + distances.facts,
     }  # fmt: skip
 
 
@@ -136,6 +136,7 @@ class Distances:
 
     metrics: list[dict]  # over all pieces, as metric_summary
     groups: dict  # group, metric, system: [distance, frames]
+    facts: list[dict]  # of the thirds of the pieces by each fact, as `fact_slopes` but without a correlation
     missing: list[str]  # what has too few frames
 
 
@@ -143,6 +144,7 @@ def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances
     """The distances of each embedder between each system and the reference on the same pieces, with their floor."""
     metrics: list[dict] = []
     by_group: dict = {}
+    facts: list[dict] = []
     missing = []
     groups: dict[str, set[str]] = defaultdict(set)
     for piece in run.benchmark.pieces:
@@ -170,7 +172,26 @@ def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances
                          for name, mean in means.items()}  # fmt: skip
                 metrics.append({**asdict(metric), "systems": cells, "fault": verdict(metric.better, means, floors),
                                 "halves": floor})  # fmt: skip
-    return Distances(metrics, by_group, missing)
+        facts += distance_facts(run, sets, embedder)
+    return Distances(metrics, by_group, facts, missing)
+
+
+def distance_facts(run: Run, sets: dict[str, dict[str, NDArray]], embedder: str) -> list[dict]:
+    """The distances in the lowest, middle and highest third of the pieces by each fact, where there are enough."""
+    found = []
+    for fact in sorted({fact for piece in run.benchmark.pieces for fact in piece.facts} - {"gain_db"}):
+        pieces = sorted((p for p in run.benchmark.pieces if fact in p.facts), key=lambda p: p.facts[fact])
+        thirds = [[pieces[i] for i in rows] for rows in np.array_split(np.arange(len(pieces)), 3)]
+        pairs = [embedding_pairs(sets, {p.name for p in third}) for third in thirds]
+        for metric, distance in set_metrics(embedder):
+            if metric.key.startswith("fad_infinity") or len(pieces) < FEWEST_FOR_FACTS:
+                continue
+            for name in (n for n in sets if all(n in third for third in pairs)):
+                found.append({"fact": fact, "key": metric.key, "system": name, "n": len(pieces),
+                              "rank_correlation": None,
+                              "thirds": [[float(np.mean([p.facts[fact] for p in third])), distance(*pair[name])]
+                                         for third, pair in zip(thirds, pairs, strict=True)]})  # fmt: skip
+    return found
 
 
 def embeddings_of(run: Run, played: Played, embedder: str) -> dict[str, dict[str, NDArray]]:

@@ -141,8 +141,9 @@ def by_facts(report: dict, names: list[str]) -> list[str]:
             for name in names:
                 row = next((r for r in rows if r["key"] == key and r["system"] == name), None)
                 n = max(n, row["n"] if row else 0)
+                correlation = row and row["rank_correlation"]
                 cells.append("-" if row is None else " / ".join(number(y) for _, y in row["thirds"])
-                             + f" ({row['rank_correlation']:+.2f})")  # fmt: skip
+                             + ("" if correlation is None else f" ({correlation:+.2f})"))  # fmt: skip
             lines.append(f"| {titles[key]} | {' | '.join(cells)} | {n} |")
     return lines
 
