@@ -1,6 +1,7 @@
 """Voices learnt from recordings: what names say, where notes start and end, and that learning helps."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from miao.errors import DataError
 from miao.learnt_voice import LearntVoice
 from miao.spectrum import SAMPLE_RATE
 from miao.voices import HARMONIC, N_VOICES, pitch_hz
+
+NOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "notes"
+needs_notes = pytest.mark.skipif(not NOTES.is_dir(), reason="the recorded notes are not here")
 
 
 def tone(pitch, seconds=1.0, lead=0.0, release=0.1, decay_db=0.0, harmonics=(1.0, 0.3, 0.5, 0.1), seed=0):
@@ -272,3 +276,30 @@ def test_mistakes_in_learning_are_told_in_one_line(tmp_path, arguments, says):
     result = CliRunner().invoke(app, ["learn", *words, "--voices", str(tmp_path)])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1 and says in result.stderr
+
+
+# recordings
+
+
+@pytest.mark.data
+@needs_notes
+def test_the_names_of_real_samples_are_understood():
+    for folder, pattern, n, shift in (("alto-sax", None, 64, 12), ("double-bass", "pizz*", 44, 0)):
+        samples, left_out = named_samples(NOTES / folder, pattern)
+        recordings, remarks = read_samples(samples)
+        assert len(recordings) == n and not left_out
+        assert [f"{shift:+d}" in line for line in remarks] == [True] * bool(shift)
+    clarinet, swells = named_samples(NOTES / "philharmonia" / "clarinet", "*_A*")
+    assert {s.velocity for s in clarinet} == {33, 49, 96, 112} and all("cresc" in line for line in swells)
+    recordings, remarks = read_samples(clarinet)
+    assert all("fortissimo" in line for line in remarks), "these sound a semitone lower than they are called"
+    assert len(remarks) + len(recordings) == len(clarinet)
+
+
+@pytest.mark.data
+@needs_notes
+def test_a_real_sfz_file_is_read_and_its_strings_ring_out():
+    (path,) = (NOTES / "spanish-guitar").glob("*.sfz")
+    recordings, remarks = recordings_from(path)
+    assert len(recordings) == 48 and not remarks
+    assert not any(r.is_released for r in recordings)

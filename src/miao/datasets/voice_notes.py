@@ -22,6 +22,7 @@ from miao.roundtrip import one_voice_table, round_trip_error
 from miao.spectrum import SAMPLE_RATE
 from miao.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
 
+_SILENCE_SECONDS = 0.7  # two release chunks
 MOST_CENTS = 15.0  # that a learnt voice lies off the pitch played, so that it is in tune with others
 
 
@@ -114,7 +115,9 @@ def voice_notes(recordings: Sequence[Recording], kind: int) -> VoiceNotes:
             base = 1.0 if kind == HARMONIC else 0.5
             tune, stretch = fit_harmonics(recording.sound, SAMPLE_RATE, hz, base)
             partials = harmonic_partials(base, tune, stretch)
-        measured = analyse_note(recording.sound, SAMPLE_RATE, hz, recording.hold_seconds, partials)
+        after = ((0, 0), (0, int(_SILENCE_SECONDS * SAMPLE_RATE)))  # so that the end of a file is not heard as held
+        sound = np.pad(recording.sound, after)
+        measured = analyse_note(sound, SAMPLE_RATE, hz, recording.hold_seconds, partials)
         notes.append(NoteData(0, recording.pitch, recording.velocity, measured.tokens))
         fits.append(NoteFit(recording.pitch, tune, stretch, modes, measured.balance, measured.is_wide))
     return VoiceNotes(notes, [r.is_released for r in recordings], fits, kind)
