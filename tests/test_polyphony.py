@@ -139,3 +139,16 @@ def test_nothing_gives_nothing():
     assert not measure_notes(np.zeros_like(sound), RATE, notes).tokens
     assert not measure_notes(sound, RATE, notes[:0]).tokens
     assert not measure_notes(sound[:, :0], RATE, notes).tokens
+
+
+def test_measured_notes_played_again_sound_like_what_was_measured():
+    from miao import spectrum
+    from miao.evaluation.encoded import measured_bank, measured_track
+    from miao.roundtrip import play
+    from miao.score import Curve, Score
+
+    sound, notes = mix([(0.2, 0.8, 50, 0.2, 0), (0.3, 3.6, 57, 0.1, 0), (0.9, 1.5, 50, 0.1, 0)], 4.6)
+    measured = measure_notes(sound, RATE, notes)
+    score = Score((measured_track(notes),), 3.6, Curve(np.zeros(1), np.full(1, 120.0), 120.0))
+    again = play(measured_bank(measured.tokens, table_of(measured.fits)), score)[:, : sound.shape[1]]
+    assert spectrum.log_mel_error(spectrum.log_mel(sound), spectrum.log_mel(again)) < 2.5

@@ -461,6 +461,7 @@ def heard_partials(samples: NDArray, sample_rate: int, note_hz: float, partials:
 
 
 def is_even(ratios: NDArray) -> bool:
+    """Whether partials lie as harmonics do."""
     return len(ratios) > 0 and bool(np.allclose(ratios[:4], ratios[0] * np.arange(1, len(ratios[:4]) + 1), rtol=0.02))
 
 

@@ -1,4 +1,4 @@
-"""The commands about data sets: `miao data list`, `info`, `verify`, `download`, `unpack`; cli.py puts them in place.
+"""The commands about data sets: `miao data list`, `info`, `verify`, `download`, `unpack`, `prepare`; see cli.py.
 
 As there: results go to stdout, what is said about them to stderr, and all heavy imports stand inside the commands.
 `verify` exits with 0 if all is well and with 2 if there are faults, each of which is a line on stdout.
@@ -105,3 +105,36 @@ def unpack(name: Name, root: Root, files: Files = None) -> None:
 
     for done in unpack_files(name, root, files):
         say(f"{root / done}: unpacked")
+
+
+def prepare(name: Annotated[str, typer.Argument(metavar="NAME", help=
+                                                "A data set, or `folder`: sound files with MIDI files beside them.")],
+            root: Root,
+            output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the pairs go.")],
+            tokens: Annotated[bool, typer.Option(help="Measure the notes; without, it is faster.")] = True,
+            jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2,
+            backend: Annotated[str, typer.Option(metavar="NAME", help="loky (this machine), dask or ray.")] = "loky",
+            most: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N recordings.")] = None
+            ) -> None:
+    """Make pairs of notes and sound out of recordings: aligned, cut into windows, measured.
+
+    Can be interrupted; the same command goes on where it was. What is left out, and why, is told and in report.json.
+
+    \b
+    miao data prepare maestro --root data/maestro -o pairs
+    miao data prepare folder --root my-recordings -o pairs --no-tokens
+    """
+    from miao.datasets import folder
+    from miao.datasets.catalogue import dataset
+    from miao.datasets.prepare import finish
+    from miao.datasets.prepare import prepare as run
+
+    recordings = (folder if name == "folder" else dataset(name)).recordings(root)[:most]
+    with progress("preparing") as tell:
+        for n, report in enumerate(run(recordings, output, with_tokens=tokens, n_jobs=jobs, backend=backend), start=1):
+            tell(n / len(recordings))
+            for line in report.lines():
+                print(line, flush=True)
+    summary = finish(output)
+    say(f"{output}: {summary['minutes']:.1f} minutes, {count(summary['windows'], 'window')}, "
+        f"{count(summary['notes'], 'note')}, {summary['measured']:,} measured, {len(summary['rejected']):,} left out")

@@ -25,6 +25,7 @@ _SIZE = 2048
 _LOWEST, _HIGHEST = 28, 100  # pitches that are looked at
 _EARLY_SECONDS = 0.022  # rises are seen before the note starts, as frames are long: 28 ms a click, 16 ms a piano
 _PARTIALS = 6
+_SHIFTS = (0, -6, -4, -3, -2, -1, 1, 2, 3, 4, 6)  # semitones; not those that share most partials
 _ROUNDS = 3  # in each the score is moved to where the last found it
 _STRAIGHT_SECONDS = 0.015  # stretches nearer to a line than this are taken to lie on it
 _LEAST_MOVE = 0.004  # seconds over the piece, from which on there is a drift
@@ -75,6 +76,8 @@ def align(samples: NDArray, sample_rate: int, notes: NDArray) -> Alignment:
     heard = _rises(_bands(power, bins_hz, tuning))
     written, reach = _written(notes, is_drum, len(heard)), round(LONGEST_OFFSET_SECONDS / FRAME_SECONDS)
     lag, confidence = _best_lag(written, heard, reach)
+    if not is_drum.all():
+        confidence *= _pitch_contrast(written, heard, lag)
     line = Alignment(0.0, 0.0, tuning, confidence, float("nan"))
     places, lags = np.zeros(0), np.zeros(0)
     for n in range(_ROUNDS):
@@ -200,6 +203,13 @@ def _best_lag(written: NDArray, heard: NDArray, reach: int) -> tuple[int, float]
     stands_out = (float(fits[best]) - float(np.median(fits[away]))) / spread
     likeness = float(np.clip((fits[best] - 0.02) / 0.10, 0, 1))
     return int(lags[best]), float(np.clip((stands_out - 3) / 5, 0, 1) * likeness)
+
+
+def _pitch_contrast(written: NDArray, heard: NDArray, lag: int) -> float:
+    """How much better the pitches fit than the same rhythm does in other keys, 0..1."""
+    fits = [_fits(np.roll(written, shift, axis=1), heard, np.arange(lag - 5, lag + 6)).max() for shift in _SHIFTS]
+    others = np.sort(fits[1:])
+    return float(np.clip(2.5 * (1 - others[-2] / max(float(fits[0]), 1e-9)), 0, 1))
 
 
 def _stretches(written: NDArray, heard: NDArray, lag: int) -> tuple[NDArray, NDArray, NDArray]:

@@ -6,7 +6,9 @@ key to key, the stretch of strings even more so. Bars, bells and drums have free
 that stand most alone.
 """
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,3 +278,47 @@ def with_sides(fits: Fits, balances: dict[tuple[int, int], list[NDArray]], is_wi
         place: replace(fit, balance=np.mean(balances[place], axis=0) if place in balances else None, is_wide=is_wide)
         for place, fit in fits.items()
     }
+
+
+# kept and put together
+
+
+def save_fits(path: Path, fits: Fits) -> None:
+    """Keep fits in an .npz file."""
+    places = sorted(fits)
+    rows = [fits[place] for place in places]
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez_compressed(
+        temporary, place=np.array(places, np.int32).reshape(-1, 2), kind=[f.kind for f in rows],
+        tune=[f.tune_cents for f in rows], stretch=[f.stretch for f in rows], n=[f.n_notes for f in rows],
+        modes=np.array([f.modes for f in rows]), is_wide=[f.is_wide for f in rows],
+        balance=np.array([np.full(tk.N_CELLS - 1, np.nan) if f.balance is None else f.balance
+                          for f in rows]),
+    )  # fmt: skip
+    os.replace(temporary, path)
+
+
+def load_fits(path: Path) -> Fits:
+    """Fits of an .npz file."""
+    with np.load(path) as file:
+        columns = [file[name] for name in ("place", "kind", "tune", "stretch", "modes", "n", "balance", "is_wide")]
+    return {
+        (int(place[0]), int(place[1])): Fit(int(kind), float(tune), float(stretch), modes, int(n),
+                                            None if np.isnan(balance).any() else balance, bool(is_wide))
+        for place, kind, tune, stretch, modes, n, balance, is_wide in zip(*columns, strict=True)
+    }  # fmt: skip
+
+
+def joined_fits(found: list[Fits]) -> Fits:
+    """Fits of several parts as one: means by their notes; of modes, those from the most notes."""
+    joined: Fits = {}
+    for place in sorted({place for fits in found for place in fits}):
+        rows = [fits[place] for fits in found if place in fits]
+        weights = np.array([max(row.n_notes, 0.1) for row in rows])
+        most = rows[int(weights.argmax())]
+        sides = [(row.balance, w) for row, w in zip(rows, weights.tolist(), strict=True) if row.balance is not None]
+        balance = sum(b * w for b, w in sides) / sum(w for _, w in sides) if sides else None
+        joined[place] = Fit(most.kind, float(np.average([row.tune_cents for row in rows], weights=weights)),
+                            float(np.average([row.stretch for row in rows], weights=weights)), most.modes,
+                            sum(row.n_notes for row in rows), balance, any(row.is_wide for row in rows))  # fmt: skip
+    return joined

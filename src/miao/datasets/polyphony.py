@@ -40,6 +40,8 @@ from miao.voices import N_PROGRAMS, is_drum_voice
 
 FEWEST_SURE = 0.3  # of a note's cells, below which its tokens say more of others than of itself
 LONGEST_SECONDS = 20.0  # of a note
+BLOCK_SECONDS = 60.0  # of notes that are kept in memory at a time
+MARGIN_SECONDS = 2.0  # of sound before and after them
 _YOUNG_SECONDS = 0.05  # how long a note has just started
 _YOUNG_GAIN = 30.0  # by how much that raises its part of the noise
 _FAINT_DB = 50.0  # others this far below the loudest partial of a chunk are left out
@@ -86,19 +88,31 @@ def measure_notes(
     samples = without_rumble(samples if is_wide else samples[:1], sample_rate)
     notes = _with_drums_ringing(notes)
     fits = fits or fit_voices(samples, sample_rate, notes, tuning_cents)
-    stage = _Stage(samples, sample_rate, notes, fits)
+    background = _background(samples, sample_rate, notes)
+    seconds = samples.shape[1] / sample_rate
+    wanted = np.arange(len(notes)) if only is None else np.sort(np.asarray(only, int))
+    wanted = wanted[(notes["start"][wanted] >= 0) & (notes["start"][wanted] < seconds)]
     tokens: dict[int, tk.NoteTokens] = {}
     sure = np.zeros(len(notes))
     sides: dict[tuple[int, int], list[NDArray]] = {}
-    for n in range(len(notes)) if only is None else np.asarray(only).tolist():
-        if not 0 <= notes["start"][n] < samples.shape[1] / sample_rate:
+    for some in np.split(wanted, np.flatnonzero(np.diff(notes["start"][wanted] // BLOCK_SECONDS)) + 1):
+        if not len(some):
             continue
-        measured = _Note(stage, n).measured()
-        if measured is None:
-            continue
-        tokens[n], sure[n], balance = measured
-        if is_wide:
-            sides.setdefault((int(notes["voice"][n]), int(notes["pitch"][n])), []).append(balance)
+        begin = max(float(notes["start"][some].min()) - MARGIN_SECONDS, 0.0)
+        end = float(min(notes["damp"][some].max(), notes["start"][some].max() + LONGEST_SECONDS)) + MARGIN_SECONDS
+        first = round(begin * sample_rate)
+        heard = np.flatnonzero((notes["start"] < end) & (notes["damp"] + TAIL_SECONDS > begin))
+        there = notes[heard]
+        for name in ("start", "damp"):
+            there[name] -= first / sample_rate
+        stage = _Stage(samples[:, first : round(end * sample_rate)], sample_rate, there, fits, background)
+        for n, place in zip(some.tolist(), np.searchsorted(heard, some).tolist(), strict=True):
+            measured = _Note(stage, place).measured()
+            if measured is None:
+                continue
+            tokens[n], sure[n], balance = measured
+            if is_wide:
+                sides.setdefault((int(notes["voice"][n]), int(notes["pitch"][n])), []).append(balance)
     return MeasuredPart(tokens, sure, with_sides(fits, sides, is_wide))
 
 
@@ -114,11 +128,11 @@ def _with_drums_ringing(notes: NDArray) -> NDArray:
 class _Stage:
     """A part as a whole: its sound, and what is expected of each of its notes."""
 
-    def __init__(self, samples: NDArray, sample_rate: int, notes: NDArray, fits: Fits) -> None:
+    def __init__(self, samples: NDArray, sample_rate: int, notes: NDArray, fits: Fits, background: NDArray) -> None:
         self.samples, self.sample_rate, self.notes = samples, sample_rate, notes
         self.partials = [fits[int(v), int(p)].partials() for v, p in zip(notes["voice"], notes["pitch"], strict=True)]
         self.expected: list[Expected] = expected_levels(samples, sample_rate, notes, self.partials)
-        self.background = _background(samples, sample_rate, notes)  # [N_NOISE]
+        self.background = background  # [N_NOISE]
         self.starts = np.array([note.start for note in self.expected])
         self.ends = np.array([note.end for note in self.expected])
 

@@ -4,7 +4,8 @@ The sound is looked at in long frames, 20 ms apart. The partials of all sounding
 that a frame cannot tell apart are fitted as one and their power is shared out. What a note's share is follows from a
 model of its levels: loudness of the note at that moment + spectrum of its voice around that pitch + how far the partial
 was off that in nearby moments in which it stood alone. Loudness and spectra come from partials that stand alone, and
-from the rule that no note can be louder than what it shares; shares and model take turns a few times.
+from two rules: no note is louder than what it shares, and none grows once it is let go. Shares and model take turns a
+few times.
 """
 
 from dataclasses import dataclass
@@ -269,7 +270,10 @@ class _Templates:
         kernel = np.exp(-np.abs(steps[:, None] - steps[None]) / _MEMORY_SECONDS)
         known = kernel @ weight
         off = (kernel @ (weight * np.clip(level - model, -40, 40))) / (known + _PRIOR)
-        note.level_db = np.maximum(model + off, SILENT_DB)
+        expected = np.maximum(model + off, SILENT_DB)
+        let_go = max(int(np.ceil(note.damp / HOP_SECONDS)) - note.first, 0)  # from then on no note grows
+        expected[let_go:] = np.minimum.accumulate(expected[let_go:], axis=0)
+        note.level_db = expected
 
 
 def _mark_alone(found: list[Expected]) -> None:

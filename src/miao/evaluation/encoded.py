@@ -5,8 +5,8 @@ the source plays it, analysed, and played at its place by the engine that plays 
 faders. What this loses no model over these tokens can win back: it is the ceiling of all of them.
 
 Notes are measured once for each voice, pitch and velocity, and for each length within 9 %; the held part of a note
-comes from the longest of its lengths, its release from the nearest. Where notes sound together, as in recordings, there
-is nothing to measure them from.
+comes from the longest of its lengths, its release from the nearest. Notes of a recording sound together; what
+`datasets.polyphony.measure_notes` says of them is played by `measured_bank`.
 """
 
 from collections import defaultdict
@@ -24,10 +24,11 @@ from miao.datasets.notes import choose_kind
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.engine import DRUM_SECONDS
 from miao.roundtrip import fitted_table
-from miao.score import Track
+from miao.score import NOTE, Track
 from miao.voices import (
     MODES,
     N_PITCHES,
+    N_PROGRAMS,
     N_VOICES,
     VoiceTable,
     balance_of,
@@ -168,3 +169,38 @@ def _decode(takes: Takes, kind: int, voice: NDArray, pitch: NDArray, velocity: N
         if n < len(chunks):
             levels[row] = chunks[n]
     return levels, np.ones_like(levels)
+
+
+def measured_track(notes: NDArray) -> Track:
+    """The notes of a part (fields start, damp, pitch, voice; in order of their starts) as a track for `measured_bank`.
+
+    Each has its own number for a velocity, which is how the bank knows it.
+    """
+    made = np.zeros(len(notes), NOTE)
+    made["start"], made["pitch"], made["velocity"] = notes["start"], notes["pitch"], np.arange(len(notes))
+    made["end"] = made["damp"] = np.maximum(notes["damp"], notes["start"])
+    made["is_drum"] = notes["voice"] >= N_PROGRAMS
+    made["program"] = np.where(made["is_drum"], 0, notes["voice"])
+    return Track("measured", 0, made, {}, np.zeros(0))
+
+
+def measured_bank(tokens: dict[int, tk.NoteTokens], table: VoiceTable) -> Bank:
+    """A bank that plays measured notes, by their numbers in a `measured_track`; what was not measured is silent."""
+
+    def decode(kind: int, velocity: NDArray, index: NDArray, age: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
+        levels = np.zeros((len(velocity), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+        levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
+        numbers = np.rint(127 * velocity).astype(int).tolist()
+        for row, number in enumerate(numbers):
+            if number not in tokens:
+                continue
+            held, release = tokens[number].held, tokens[number].release
+            chunks = {tk.ATTACK: held[:1], tk.SUSTAIN: held[1:], tk.RELEASE: release}[kind]
+            n = int(index[row])
+            if kind == tk.SUSTAIN:  # the index does not count on for ever
+                n = round((float(age[row]) - tk.ATTACK_SECONDS) / _CHUNK_SECONDS[kind])
+            if n < len(chunks):
+                levels[row] = chunks[n]
+        return levels, np.ones_like(levels)
+
+    return Bank("measured", Path("measured"), table, decode, None, 1)
