@@ -105,6 +105,17 @@ def test_a_correction_follows_velocity_from_the_middle_on_and_runs_straight_betw
         np.testing.assert_allclose(knot_weights(kind).sum(axis=1), 1)
 
 
+def test_a_release_ends_soon_after_the_longest_that_was_heard():
+    short = replace(correction(), release_seconds=0.4)
+    levels = np.full((2, tk.CHUNK_STEPS, tk.N_CELLS), 30.0, np.float32)
+    at = (np.array([60.0, 60.0]), np.array([0.5, 0.5]), np.array([0, 1]))
+    moved = short.applied(tk.RELEASE, levels, *at)
+    np.testing.assert_array_equal(moved[0], 30)
+    np.testing.assert_array_equal(moved[1, :9, 0], 30)
+    assert moved[1, 20, 0] == pytest.approx(18) and moved[1, 20, tk.PITCH_CELL] == 30
+    np.testing.assert_array_equal(short.applied(tk.SUSTAIN, levels, *at), levels)
+
+
 @pytest.mark.parametrize("pitch", [0, 1, 125, 126, 127])
 def test_the_outermost_pitches_are_played(gm, pitch):
     own = gm.embeddings.at(tk.ATTACK, np.array([5]), np.array([float(pitch)]))

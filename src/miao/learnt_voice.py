@@ -24,6 +24,7 @@ FORMAT = "miao voice 1"
 SUFFIX = ".safetensors"
 STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
 N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
+_FALL_LEVELS = 1.0  # a step (10 ms), past the longest release heard: 175 dB a second
 _SHIPPED = Path(__file__).parent / "banks" / "voices"
 
 
@@ -34,6 +35,7 @@ class Correction:
 
     levels: tuple[NDArray[np.float16], ...]  # by kind: [N_INDICES, STEP_KNOTS, 2, PITCH_NODES, C]
     middle_velocity: float  # 0..1
+    release_seconds: float = np.inf  # the longest release that was heard; what still sounds then falls silent
 
     def applied(
         self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray
@@ -48,6 +50,10 @@ class Correction:
         force = np.asarray(velocity, np.float32)[:, None, None] - np.float32(self.middle_velocity)
         knots = at[:, :, 0] + force * at[:, :, 1]  # [B, knots, C]
         moved = np.einsum("ak,bkc->bac", knot_weights(kind), knots)
+        if kind == tk.RELEASE and self.release_seconds < np.inf:
+            steps = np.arange(tk.CHUNK_STEPS) + tk.CHUNK_STEPS * np.asarray(index)[:, None]  # since it was let go
+            beyond = np.maximum(steps - self.release_seconds / tk.STEP_SECONDS[kind], 0)
+            moved[:, :, : tk.PITCH_CELL] -= (_FALL_LEVELS * beyond)[:, :, None].astype(np.float32)
         return np.clip(levels + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
 
 
@@ -94,6 +100,7 @@ class LearntVoice:
         if self.correction is not None:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
+            about["release_seconds"] = repr(float(self.correction.release_seconds))
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +130,7 @@ class LearntVoice:
             correction = None
             if "correction.0" in arrays:
                 levels = tuple(arrays[f"correction.{kind}"] for kind in range(3))
-                correction = Correction(levels, float(about["middle_velocity"]))
+                correction = Correction(levels, float(about["middle_velocity"]), float(about.get("release_seconds", "inf")))
             voice = LearntVoice(table, embeddings, correction, about)
             voice._check_shapes()
         except (KeyError, ValueError) as error:

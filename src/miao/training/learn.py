@@ -6,7 +6,7 @@ will be heard. The voice starts as one of the bank's own voices, and what it dif
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -244,7 +244,19 @@ def _learn(
         optimizer.step()
         schedule.step()
         tell((step + 1) / config.steps)
-    return voice.result()
+    embeddings, correction = voice.result()
+    return embeddings, replace(correction, release_seconds=release_seconds(data))
+
+
+def release_seconds(data: VoiceNotes) -> float:
+    """The longest release that was heard, down to 60 dB below the note's loudest level; infinite if none was heard."""
+    longest = [0.0]
+    for note, heard in zip(data.notes, data.is_released, strict=True):
+        if heard:
+            floor = int(note.tokens.held[..., : tk.PITCH_CELL].max()) - 60 / tk.LEVEL_STEP_DB
+            loud = np.flatnonzero(note.tokens.release[..., : tk.PITCH_CELL].max(axis=2).ravel() > max(floor, 0))
+            longest.append((float(loud[-1]) + 1 if len(loud) else 1.0) * tk.STEP_SECONDS[tk.RELEASE])
+    return max(longest) or float("inf")
 
 
 def _rate(step: int, steps: int) -> float:
