@@ -159,6 +159,18 @@ def test_a_voice_changes_its_track_and_no_other(gm, midi):
     assert np.abs(plain[1, :, :n] - changed[1, :, :n]).max() > 0.01
 
 
+@pytest.mark.parametrize("voice", [0, 24, 40, N_VOICES])
+def test_voices_vary_a_little_and_no_more(gm, midi, voice):
+    score = read_score(midi({"notes": [(t / 4, t / 4 + 0.2, 60, 90) for t in range(8)]}))
+    bank = gm.with_voices([copy_of(gm, 73)])
+    plain, varied = (
+        np.concatenate([b.stems[0] for b in stream_stems(bank, score, voices={0: voice}, variation=x)], axis=1)
+        for x in (0.0, 1.0)
+    )
+    powers = [np.square(s[:, : 8 * 11_025]).reshape(2, 8, -1).sum(axis=(0, 2)) for s in (plain, varied)]
+    assert 0.05 < np.abs(10 * np.log10(powers[1] / powers[0])).max() < 6
+
+
 def test_a_drum_track_with_a_voice_is_played_as_notes(gm, midi):
     score = read_score(midi({"notes": [(0, 0.5, 60, 90)], "channel": 9}, {"notes": [(0, 0.5, 60, 90)]}))
     bank = gm.with_voices([copy_of(gm, 19)])

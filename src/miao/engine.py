@@ -35,6 +35,7 @@ _AHEAD_SECONDS = 0.025  # how far beyond a block chunks must have begun, so that
 _MAX_RELEASE_CHUNKS = 16
 _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
+_MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
 _HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES = (42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81)
 _CHOKES = {key: group for group in (_HATS, _WHISTLES, _GUIROS, _CUICAS, _TRIANGLES) for key in group}
 _KNOWN_CHUNKS = 4096  # written ones that are kept, 10 kB each
@@ -319,7 +320,8 @@ class _Performance:
         )
         if self.variation:
             sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
-            expected = np.where(expected >= 0.5, expected + _SPREAD_TO_DEVIATION * spread * sway, expected)
+            swayed = expected + _SPREAD_TO_DEVIATION * np.minimum(spread, _MOST_SPREAD) * sway
+            expected = np.where(expected >= 0.5, np.clip(swayed, 0, tk.N_LEVELS - 1), expected)
         highest = expected[:, :, : tk.PITCH_CELL].max(axis=2)  # [B, a]
         loudest, at_end = highest.max(axis=1).tolist(), highest[:, -8:].max(axis=1).tolist()
         return [(chunk.copy(), loud, quiet) for chunk, loud, quiet in zip(expected, loudest, at_end, strict=True)]
@@ -450,7 +452,8 @@ def stream_stems(
 ) -> Iterator[Block]:  # fmt: skip
     """The score's stems, block by block (2.56 s each), until the last note has died away.
 
-    The same seed gives the same samples. ``variation`` 0..1 lets repeated notes differ as the bank's distributions say.
+    The same seed gives the same samples. ``variation`` 0..1 lets repeated notes differ as the bank's distributions say,
+    by a scale of half a level at the most.
     ``voices`` says of some tracks, by their place in the score, which voice of the bank plays all of their notes,
     whatever the score says of programs and drums.
     """
