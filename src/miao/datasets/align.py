@@ -28,7 +28,7 @@ _PARTIALS = 6
 _SHIFTS = (0, -6, -4, -3, -2, -1, 1, 2, 3, 4, 6)  # semitones; not those that share most partials
 _ROUNDS = 3  # in each the score is moved to where the last found it
 _STRAIGHT_SECONDS = 0.015  # stretches nearer to a line than this are taken to lie on it
-_LEAST_MOVE = 0.004  # seconds over the piece, from which on there is a drift
+_LEAST_MOVE, _CLEAR_MOVE = 0.004, 0.1  # seconds over the piece, from which on there may be, or is, a drift
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +253,8 @@ def _line(places: NDArray, lags: NDArray, weights: NDArray) -> tuple[float, floa
         return flat
     sloped = _fitted(places, lags, weights, 2)
     moves = abs(sloped[0]) * float(np.ptp(places))
-    return sloped if moves > _LEAST_MOVE and moves > 2 * sloped[2] else flat
+    shown = max(_LEAST_MOVE, min(8 * sloped[2], _CLEAR_MOVE))  # a few stretches make a slope by chance
+    return sloped if moves > shown else flat
 
 
 def _fitted(places: NDArray, lags: NDArray, weights: NDArray, order: int) -> tuple[float, float, float]:
