@@ -130,7 +130,8 @@ class LearntVoice:
             correction = None
             if "correction.0" in arrays:
                 levels = tuple(arrays[f"correction.{kind}"] for kind in range(3))
-                correction = Correction(levels, float(about["middle_velocity"]), float(about.get("release_seconds", "inf")))
+                middle, release = float(about["middle_velocity"]), float(about["release_seconds"])
+                correction = Correction(levels, middle, release)
             voice = LearntVoice(table, embeddings, correction, about)
             voice._check_shapes()
         except (KeyError, ValueError) as error:
