@@ -27,7 +27,8 @@ ROWS = {
     "uniform label smoothing": ("objective.smoothing_form=uniform",),
     "hard targets (no momentum share)": ("objective.soft_share=0.0",),
 }
-COLUMNS = ("error_db/all", "error_db/no_context", "accuracy/token", "recall@1", "recall@10", "accuracy/match")
+COLUMNS = ("error_db/all", "error_db/no_context", "accuracy/token", "recall@1", "recall@10", "accuracy/match",
+           "accuracy/mined")  # fmt: skip
 
 
 def measured(name: str, changes: tuple[str, ...], seed: int, data: Path, folder: Path, steps: int, pairs: int) -> dict:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,7 +72,8 @@ def search(clip: Annotated[Path, typer.Option("--audio", metavar="SOUND", help="
     heard = matcher.see_audio(read_audio(clip), hop_seconds=WINDOW_SECONDS)
     if not heard.is_heard.any():
         raise MiaoError(f"{clip}: is silent")
-    rows, unread = [], []
+    rows: list[dict[str, Any]] = []
+    unread = []
     with progress("listening") as tell:
         for n, path in enumerate(files, start=1):
             try:

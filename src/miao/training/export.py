@@ -142,9 +142,9 @@ class _Midi(nn.Module):
         super().__init__()
         self.encoder, self.understanding = encoder, understanding
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         midi = self.encoder(frames)
-        return self.understanding.embed_midi(midi), midi.cls, midi.tokens
+        return self.understanding.embed_midi(midi), midi.tokens
 
 
 class _Audio(nn.Module):
@@ -154,7 +154,7 @@ class _Audio(nn.Module):
 
     def forward(self, mel: Tensor) -> tuple[Tensor, ...]:
         audio = self.understanding.audio.features(mel)
-        return self.understanding.embed_audio(audio), audio.data_s, audio.rows, audio.cls, audio.tokens
+        return self.understanding.embed_audio(audio), audio.data_s, audio.rows
 
 
 class _Match(nn.Module):
@@ -163,9 +163,10 @@ class _Match(nn.Module):
         self.understanding = understanding
 
     def forward(self, *arrays: Tensor) -> Tensor:
-        midi_vectors, _, midi_tokens, audio_vectors, data_s, rows, cls, tokens = arrays
+        midi_vectors, midi_tokens, audio_vectors, data_s, rows = arrays
         alike = cosines(midi_vectors, audio_vectors)
-        joint = self.understanding.audio.joint(AudioFeatures(data_s, rows, cls, tokens), midi_tokens).cls[:, 0]
+        audio = AudioFeatures(data_s, rows, cls=rows[:0], tokens=rows[:0])  # the last two are not looked at
+        joint = self.understanding.audio.joint(audio, midi_tokens).cls[:, 0]
         return torch.sigmoid(self.understanding.match(torch.cat([joint, alike], dim=1)).squeeze(1))
 
 
@@ -179,7 +180,7 @@ def export_understanding(checkpoint: Path, bank: Path) -> Path:
     folder.mkdir(exist_ok=True)
     frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
     mel = torch.rand(2, WINDOW_AUDIO_FRAMES, N_MELS) * -60
-    midi_names, audio_names = ["vectors", "cls", "tokens"], ["vectors", "data_s", "rows", "cls", "tokens"]
+    midi_names, audio_names = ["vectors", "tokens"], ["vectors", "data_s", "rows"]
     with torch.no_grad():
         midi, audio = _Midi(encoder, net).eval(), _Audio(net).eval()
         seen = (*midi(frames), *audio(mel))

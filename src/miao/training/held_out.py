@@ -13,8 +13,8 @@ from miao import tokens as tk
 from miao.datasets.pairs import Pair, read_shard, shards_of
 from miao.model import AudioFeatures, ChunkInputs, Encoding
 from miao.training.batches import images, pair_chunks
-from miao.training.losses import level_error_db
-from miao.training.objective import Miao, Understanding
+from miao.training.losses import level_error_db, mined
+from miao.training.objective import MINING_TEMPERATURE, Miao, Understanding
 
 _AT_ONCE = 32  # windows
 
@@ -39,8 +39,9 @@ def measure(model: Miao, understanding: Understanding | None, pairs: list[Pair])
 
     - ``recall@1``, ``recall@10``: share of windows whose partner is the most similar of all n, or one of the ten most
       similar; mean of both directions.
-    - ``accuracy/match``: share of right answers of the matching head for each true pair, each MIDI with the most
-      similar wrong sound and each sound with the most similar wrong MIDI; ``accuracy/hard`` for the wrong ones alone.
+    - ``accuracy/match``: share of right answers of the matching head for each true pair, each MIDI with a wrong sound
+      and each sound with a wrong MIDI, drawn among all n by the softmax of similarity as in training;
+      ``accuracy/mined`` for the wrong ones alone, ``accuracy/hardest`` for the most similar wrong ones instead.
     - ``error_db/...``: level error of the decoder from true previous tokens, audible cells, by chunk kind;
       ``accuracy/token`` the share of such cells whose level is hit exactly, ``error_db/no_context`` the error over all
       kinds with the encoder's context taken away, ``error_db/all`` with it.
@@ -54,11 +55,16 @@ def measure(model: Miao, understanding: Understanding | None, pairs: list[Pair])
     own = torch.arange(n)[:, None]
     for k in (1, 10):
         results[f"recall@{k}"] = float(torch.stack([(o[:, :k] == own).any(dim=1).float().mean() for o in order]).mean())
-    hardest = [torch.where(o[:, 0] == own[:, 0], o[:, 1], o[:, 0]) for o in order]
-    right = [_match(understanding, windows, midi, audio) > 0
-             for midi, audio in ((own[:, 0], own[:, 0]), (own[:, 0], hardest[0]), (hardest[1], own[:, 0]))]  # fmt: skip
-    hard = float((~torch.cat(right[1:])).float().mean())
-    return results | {"accuracy/match": (float(right[0].float().mean()) + 2 * hard) / 3, "accuracy/hard": hard}
+    every = own[:, 0]
+    true = float((_match(understanding, windows, every, every) > 0).float().mean())
+    lots = torch.from_numpy(np.random.default_rng(0).gumbel(size=(2, n, n)).astype(np.float32))
+    both = windows.similarity, windows.similarity.T
+    drawn = [mined(s, every, MINING_TEMPERATURE, lot) for s, lot in zip(both, lots, strict=True)]
+    hardest = [torch.where(o[:, 0] == every, o[:, 1], o[:, 0]) for o in order]
+    for name, (sounds, notes) in {"mined": drawn, "hardest": hardest}.items():
+        wrong = _match(understanding, windows, every, sounds), _match(understanding, windows, notes, every)
+        results[f"accuracy/{name}"] = float((torch.cat(wrong) < 0).float().mean())
+    return results | {"accuracy/match": (true + 2 * results["accuracy/mined"]) / 3}
 
 
 def _seen(model: Miao, understanding: Understanding, pairs: list[Pair]) -> _Windows:

@@ -30,6 +30,7 @@ from miao.model import (
 from miao.training.chunks import Batch, heard_in_either
 from miao.training.losses import am_loss, level_error_db, mac_loss, mam_loss, mined
 
+MINING_TEMPERATURE = 0.07  # whatever τ is: under τ = 99 hard negatives would not be hard
 _TOKENS_IN_GROUPS = 32  # of a window, where tokens are contrasted
 
 
@@ -201,8 +202,8 @@ class Objective(nn.Module):
             everyone = [gathered_from_processes(x.detach()) for x in both]
             similarity = both[0] @ everyone[1].T, both[1] @ everyone[0].T  # MIDI to sound, sound to MIDI
             recall = (similarity[0].argmax(dim=1) == partner).float().mean()
-            # hard negatives are drawn as if τ were the usual one: under τ = 99 they would not be hard
-            wrong = [mined(s, partner, 0.07, lots[own]) for s, lots in zip(similarity, batch.lots, strict=True)]
+            wrong = [mined(s, partner, MINING_TEMPERATURE, lot[own])
+                     for s, lot in zip(similarity, batch.lots, strict=True)]  # fmt: skip
             self.midi_queue, self.audio_queue = (x[: config.queue].contiguous() for x in candidates)
         logits = self._matches(midi, audio, wrong)
         is_match = torch.arange(len(logits), device=logits.device) < len(partner)

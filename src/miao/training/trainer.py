@@ -232,8 +232,9 @@ class Trainer:
 
     def _means(self, sums: dict[str, float], n: int) -> dict[str, float]:
         """Of n steps and all processes."""
-        everywhere = self.fabric.all_reduce({name: torch.tensor(v) for name, v in sums.items()}, reduce_op="mean")
-        return {name: round(float(value) / n, 5) for name, value in everywhere.items()}
+        everywhere = self.fabric.all_reduce(torch.tensor(list(sums.values()), dtype=torch.float64), reduce_op="mean")
+        assert isinstance(everywhere, Tensor)
+        return {name: round(float(value) / n, 5) for name, value in zip(sums, everywhere, strict=True)}
 
     def _log(self, values: dict[str, float]) -> None:
         """A JSON line, and TensorBoard's where it is installed."""
