@@ -55,6 +55,15 @@ def copy_of(bank, program, level=0.0, **about):
     return LearntVoice(table, known, correction(level), facts)
 
 
+def test_a_table_that_was_written_is_the_same_and_drums_take_no_room_for_each_pitch(gm, tmp_path):
+    gm.table.save(tmp_path / "voices.safetensors")
+    again = VoiceTable.load(tmp_path / "voices.safetensors")
+    for name in VoiceTable.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(gm.table, name), name)
+    n_bytes = sum(getattr(again, name).nbytes for name in VoiceTable.__dataclass_fields__)
+    assert (tmp_path / "voices.safetensors").stat().st_size < 0.7 * n_bytes
+
+
 def test_a_voice_file_gives_back_what_was_saved(gm, tmp_path):
     voice = copy_of(gm, 40, 1.5, origin="here")
     voice.save(tmp_path / "copy.safetensors")

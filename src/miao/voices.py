@@ -89,14 +89,24 @@ class VoiceTable:
         return VoiceTable(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     def save(self, path: Path) -> None:
-        """Write the table as a safetensors file."""
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__dataclass_fields__}, path)
+        """Write the table as a safetensors file; rows that are the same at every pitch (drums) once."""
+        arrays = {}
+        for name in self.__dataclass_fields__:
+            values = np.ascontiguousarray(getattr(self, name))
+            if values.ndim < 2 or values.shape[1] != N_PITCHES:
+                arrays[name] = values
+                continue
+            is_same = (values == values[:, :1]).reshape(len(values), -1).all(axis=1)
+            arrays[name] = np.ascontiguousarray(values[~is_same])
+            arrays[f"{name}.is_same"] = is_same.astype(np.uint8)
+            arrays[f"{name}.same"] = np.ascontiguousarray(values[is_same, 0])
+        save_file(arrays, path)
 
     @staticmethod
     def load(path: Path) -> "VoiceTable":
         """Read a table. Raises: BankError if the file is missing or not a voice table."""
         try:
-            return VoiceTable(**load_file(path))
+            return VoiceTable(**_unfolded(load_file(path)))
         except (OSError, TypeError, SafetensorError) as error:
             raise BankError(f"{path}: not a voice table ({error})") from None
 
@@ -137,6 +147,17 @@ class VoiceEmbeddings:
             return VoiceEmbeddings(**load_file(path))
         except (OSError, TypeError, SafetensorError) as error:
             raise BankError(f"{path}: holds no voice embeddings ({error})") from None
+
+
+def _unfolded(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+    """What `VoiceTable.save` wrote, with all rows at every pitch again."""
+    whole = {name: values for name, values in arrays.items() if "." not in name}
+    for name in [key.removesuffix(".is_same") for key in arrays if key.endswith(".is_same")]:
+        is_same, same = arrays[f"{name}.is_same"].astype(bool), arrays[f"{name}.same"]
+        values = np.zeros((len(is_same), N_PITCHES, *same.shape[1:]), same.dtype)
+        values[~is_same], values[is_same] = whole[name], same[:, None]
+        whole[name] = values
+    return whole
 
 
 @lru_cache(maxsize=4096)
