@@ -94,6 +94,18 @@ class NearSystem:
         return Sound(sound(piece.reference.mix), sound(piece.reference.stems))
 
 
+@dataclass(frozen=True)
+class UnableSystem:
+    """Cannot play anything."""
+
+    name: str = "unable"
+    is_floor: bool = False
+    checksum: str = "1"
+
+    def play(self, piece):
+        raise DataError("unable has lost its instrument")
+
+
 PLAYED: list[str] = []
 
 
@@ -235,14 +247,15 @@ def test_every_system_gives_as_much_sound_as_the_reference_has(built, toy_bank, 
     piece = load_benchmark(built).pieces[0]
     score, mix, stems = load_sound(built, piece)
     material = Piece(score, piece.seconds, Sound(mix, stems), None)
-    for name in ("miao", "miao:toy+effects", "reference", "silence", "noise", "sine"):
+    for name in ("miao", "miao:toy+effects", "encoded", "reference", "silence", "noise", "sine"):
         sound = system(name).play(material)
         assert sound.mix.shape == mix.shape and sound.stems.shape == stems.shape, name
         if not name.endswith("+effects"):
             np.testing.assert_allclose(sound.stems.sum(axis=0), sound.mix, atol=1e-6)
     assert system("miao:a/toy+effects").name == "miao:toy+effects"
-    with pytest.raises(DataError, match="encoded is not available for recordings"):
-        system("encoded").play(material)
+    two = replace(score, tracks=(*score.tracks, *score.tracks))
+    with pytest.raises(DataError, match="encoded is not available for recordings of several tracks without stems"):
+        system("encoded").play(Piece(two, piece.seconds, Sound(mix, None), None))
 
 
 def test_noise_is_as_loud_as_the_reference_from_moment_to_moment(built):
@@ -359,12 +372,12 @@ def test_a_run_that_was_stopped_redoes_nothing_that_is_done(built, tmp_path, mea
 
 
 def test_what_a_system_cannot_play_is_said_and_tried_again(built, tmp_path, measured_at_once):
-    run, troubles = evaluated(built, tmp_path, [NearSystem(), system("encoded")])
-    assert len(troubles) == 3 and all("encoded is not available for recordings" in t for t in troubles)
+    run, troubles = evaluated(built, tmp_path, [NearSystem(), UnableSystem()])
+    assert len(troubles) == 3 and all("unable has lost its instrument" in t for t in troubles)
     text = markdown(summary(run, ["no ears"]))
-    assert "- encoded: piano-one, piano-three, piano-two: encoded is not available for recordings" in text
+    assert "- unable: piano-one, piano-three, piano-two: unable has lost its instrument" in text
     assert "- no ears" in text and "MAPS_MUS-lost_ENSTDkAm" in text
-    _, troubles = evaluated(built, tmp_path, [NearSystem(), system("encoded")])
+    _, troubles = evaluated(built, tmp_path, [NearSystem(), UnableSystem()])
     assert len(troubles) == 3 and not PLAYED
 
 

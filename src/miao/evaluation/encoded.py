@@ -5,8 +5,8 @@ the source plays it, analysed, and played at its place by the engine that plays 
 faders. What this loses no model over these tokens can win back: it is the ceiling of all of them.
 
 Notes are measured once for each voice, pitch and velocity, and for each length within 9 %; the held part of a note
-comes from the longest of its lengths, its release from the nearest. Notes of a recording sound together; what
-`datasets.polyphony.measure_notes` says of them is played by `measured_bank`.
+comes from the longest of its lengths, its release from the nearest. Notes of a recording sound together: they are
+measured together, by `datasets.polyphony.measure_notes` (`encoded_sound`).
 """
 
 from collections import defaultdict
@@ -20,11 +20,15 @@ from numpy.typing import NDArray
 from miao import tokens as tk
 from miao.analysis import analyse_note
 from miao.bank import Bank
+from miao.datasets.align import CONFIDENT, align
 from miao.datasets.notes import choose_kind
+from miao.datasets.part_voices import table_of
+from miao.datasets.polyphony import measure_notes
+from miao.datasets.prepare import part_notes
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.engine import DRUM_SECONDS
-from miao.roundtrip import fitted_table
-from miao.score import NOTE, Track
+from miao.roundtrip import fitted_table, play
+from miao.score import NOTE, Score, Track
 from miao.voices import (
     MODES,
     N_PITCHES,
@@ -204,3 +208,20 @@ def measured_bank(tokens: dict[int, tk.NoteTokens], table: VoiceTable) -> Bank:
         return levels, np.ones_like(levels)
 
     return Bank("measured", Path("measured"), table, decode, None, 1)
+
+
+def encoded_sound(score: Score, samples: NDArray, track: int) -> NDArray[np.float32]:
+    """A recording of one track of a score, its notes measured where they sound together and played back, [2, S].
+
+    Shape: samples [channels, S] at 44.1 kHz. The notes are aligned to the sound first, where that can be trusted.
+    """
+    notes = part_notes(score, [track])
+    place = align(samples, SAMPLE_RATE, notes)
+    if place.confidence >= CONFIDENT:
+        notes = place.moved(notes)
+        notes["start"] = np.maximum(notes["start"], 0)
+    measured = measure_notes(samples, SAMPLE_RATE, notes, tuning_cents=place.tuning_cents)
+    alone = replace(score, tracks=(measured_track(notes),), duration=float(notes["damp"].max()))
+    sound = play(measured_bank(measured.tokens, table_of(measured.fits)), alone)
+    n = samples.shape[1]
+    return np.pad(sound, ((0, 0), (0, max(n - sound.shape[1], 0))))[:, :n].astype(np.float32)

@@ -25,7 +25,7 @@ from miao.bank import Bank
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.engine import stream_stems
 from miao.errors import ConfigError, DataError
-from miao.evaluation.encoded import encoded_track
+from miao.evaluation.encoded import encoded_sound, encoded_track
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.mix import track_gains
 from miao.score import Score, Track
@@ -142,8 +142,7 @@ class EncodedSystem:
     def play(self, piece: Piece) -> Sound:
         source = self.path or piece.source
         if source is None:
-            raise DataError("encoded is not available for recordings: their notes sound together and cannot be "
-                            "measured one by one")  # fmt: skip
+            return self._recorded(piece)
         if not source.is_file():
             raise DataError(f"encoded needs the SoundFont of the benchmark, and {source} is not there; "
                             "say encoded:FILE.sf2")  # fmt: skip
@@ -151,6 +150,16 @@ class EncodedSystem:
         for row, track in zip(stems, piece.score.tracks, strict=True):
             alone = replace(piece.score, tracks=(track,))
             row[:] = played_stems(encoded_track(_soundfont(source), track), alone, piece.seconds)[0]
+        return Sound(stems.sum(axis=0), stems)
+
+    def _recorded(self, piece: Piece) -> Sound:
+        """Of a recording: each track measured from its own stem, or one track from the mix."""
+        heard = piece.reference.stems
+        if heard is None:
+            if len(piece.score.tracks) > 1:
+                raise DataError("encoded is not available for recordings of several tracks without stems")
+            heard = piece.reference.mix[None]
+        stems = np.stack([encoded_sound(piece.score, sound, n) for n, sound in enumerate(heard)])
         return Sound(stems.sum(axis=0), stems)
 
 
