@@ -200,7 +200,7 @@ def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(p
 
 @pytest.mark.parametrize("changes", [
     ("objective.mac=0.0",), ("objective.mam=0.0",), ("objective.am=0.0",), ("objective.audio_encoder=false",),
-    ("objective.temperature=99.0",), ("objective.contrast_on=tokens",), ("objective.smoothing_form=uniform",),
+    ("objective.temperature=99.0",), ("objective.contrast_on=cls",), ("objective.smoothing_form=uniform",),
     ("model.decoder=ffn",), ("model.share=midi",), ("model.share=decoder",), ("model.n_heads=1",),
     ("train.accumulate=2",), ("batch.pair_chunks=0",), ("batch.colour_db=6.0",),
 ], ids=lambda changes: changes[0])  # fmt: skip

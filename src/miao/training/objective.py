@@ -45,7 +45,7 @@ class ObjectiveConfig:
     label_smoothing: float = 0.13  # α
     smoothing_form: str = "neighbours"
     temperature: float = 0.07  # τ, a divisor; the paper prints 99
-    contrast_on: str = "cls"  # or "tokens"
+    contrast_on: str = "tokens"  # as printed, and better where measured (docs/results.md); or "cls", as in BLIP
     contrast_width: int = 32  # of a vector that is compared
     momentum: float = 0.99  # of the momentum encoders, a step (ALBEF has 0.995 over a hundred times as many steps)
     soft_share: float = 0.4  # of MAC's targets from the momentum encoders, at the most
