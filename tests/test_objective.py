@@ -22,6 +22,8 @@ from miao.training.trainer import RunConfig, Trainer, load_model, load_understan
 from miao.voices import pitch_hz
 from tests.conftest import make_toy_bank
 
+torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time
+
 # streams that nobody reads to the end leave their shard open until they are collected
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

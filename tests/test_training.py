@@ -16,6 +16,8 @@ from miao.training.trainer import RunConfig, Trainer, decode_with, learning_rate
 from miao.voices import N_PROGRAMS
 from tests.conftest import make_toy_bank
 
+torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time
+
 KINDS = (tk.ATTACK, tk.SUSTAIN, tk.RELEASE)
 
 
