@@ -80,7 +80,6 @@ class Material:
     def of(folders: list[Path]) -> "Material":
         """Raises: DataError if a folder holds neither notes nor pairs, or two hold the same."""
         from miao.datasets.notes import load_notes, load_table
-        from miao.datasets.pairs import shards_of
         from miao.voices import VoiceTable
 
         notes = pairs = validation = table = None
@@ -96,7 +95,6 @@ class Material:
             if pairs is not None:
                 raise DataError(f"{folder}: pairs have been given already; one folder of them at a time")
             pairs = train
-            shards_of(pairs)
             validation = folder / "validation" if any((folder / "validation").glob("pairs-*.tar")) else None
             if table is None:
                 table = VoiceTable.load(folder / "voices.safetensors")

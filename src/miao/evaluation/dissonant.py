@@ -19,8 +19,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.datasets.annotations import as_score, as_track
 from miao.evaluation.benchmarks import TAIL_SECONDS, Material, Plan, excerpt
-from miao.evaluation.recordings import as_notes, as_score, as_track
+from miao.evaluation.recordings import as_notes
 from miao.score import Curve
 
 KINDS = ("triads", "sevenths", "atonal", "seconds", "clusters", "quarter-tones")

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from miao.audio import read_audio, resample
+from miao.datasets.annotations import as_score
 from miao.errors import AudioError
 from miao.evaluation.evaluate import Listeners
 from miao.evaluation.measure import limited, listen_to_reference, measure, piece_metrics
-from miao.evaluation.recordings import as_score
 from miao.evaluation.systems import Piece, Sound
 from miao.score import Score, read_score
 from miao.spectrum import SAMPLE_RATE

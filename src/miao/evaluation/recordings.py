@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.audio import Audio, read_audio, resample
+from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError
 from miao.evaluation.benchmarks import Material, Plan, excerpt, found_place
 from miao.evaluation.transcription import BasicPitch
-from miao.midi_channels import DEFAULTS
-from miao.score import NOTE, Curve, Score, Track, read_score
+from miao.score import NOTE, read_score
 from miao.spectrum import SAMPLE_RATE
 
 GROUPS = {
@@ -167,19 +167,6 @@ def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, velocities: NDArr
     notes["pitch"], notes["velocity"] = np.rint(pitches), np.clip(np.rint(velocities), 1, 127)
     notes["program"] = program
     return notes
-
-
-def as_track(name: str, channel: int, notes: NDArray) -> Track:
-    """Notes as a track whose controllers stand where General MIDI has them."""
-    controls = {key: Curve(np.zeros(0), np.zeros(0), value) for key, value in DEFAULTS.items()}
-    order = np.lexsort((notes["pitch"], notes["start"]))
-    return Track(name, channel, notes[order], controls, np.zeros(0, [("time", "f8"), ("pitch", "i2"), ("value", "f8")]))
-
-
-def as_score(tracks: list[Track]) -> Score:
-    """Tracks as a score."""
-    duration = max((float(track.notes["damp"].max()) for track in tracks), default=0.0)
-    return Score(tuple(tracks), duration, Curve(np.zeros(0), np.zeros(0), 120.0))
 
 
 def _material(path: Path, start: float, seconds: float, parts: list[tuple[str, int, NDArray]], notes_from: str,
