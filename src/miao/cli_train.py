@@ -48,9 +48,13 @@ def soundfont(font: Font,
 def pairs(font: Font,
           scores: Annotated[list[Path], typer.Option(metavar="FOLDER", help=
                             "MIDI files whose notes are played; may be repeated.")],
-          notes: Annotated[Path, typer.Option(metavar="FOLDER", help="Shards of `miao data soundfont`.")],
+          notes: Annotated[Path, typer.Option(metavar="FOLDER", help=
+                           "Shards of `miao data soundfont`, or a bank: whose voices play.")],
           output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
           number: Annotated[int, typer.Option(min=1, metavar="N", help="Windows to make for training.")] = 4096,
+          mixes: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help=
+                           "Of the windows, with all tracks; the others hold one.")] = 0.25,
+          sound: Annotated[bool, typer.Option("--sound", help="Keep the sound too; the paper's peers need it.")] = False,
           jobs: Jobs = 2) -> None:
     """Make pairs of MIDI and sound with a sound bank: windows of real scores, played by its voices.
 
@@ -58,11 +62,12 @@ def pairs(font: Font,
 
     \b
     miao data pairs MuseScore_General.sf2 --scores midi --notes notes -o pairs
+    miao data pairs MuseScore_General.sf2 --scores midi --notes my-bank --mixes 0 --sound -o pairs
     """
     from miao.datasets.bank_pairs import PairSettings, make_pairs
 
     with progress("making pairs") as tell:
-        for done in make_pairs(font, scores, notes, output, PairSettings(number), jobs):
+        for done in make_pairs(font, scores, notes, output, PairSettings(number, mixes=mixes, keeps_sound=sound), jobs):
             tell(done)
     say(f"{output}: {number} pairs to train on")
 

@@ -18,12 +18,12 @@ AUDIBLE_DB = 60.0  # a cell further than this below the loudest one counts as si
 
 
 @cache
-def mel_filters() -> NDArray[np.float32]:
-    """Triangular filters of equal height over FFT bins, shape [N_MELS, FRAME_SAMPLES // 2 + 1].
+def mel_filters(n_mels: int = N_MELS) -> NDArray[np.float32]:
+    """Triangular filters of equal height over FFT bins, shape [n_mels, FRAME_SAMPLES // 2 + 1].
 
     A band narrower than two bins takes its nearest bin too, so that no band is empty.
     """
-    mel = np.linspace(2595 * np.log10(1 + LOW_HZ / 700), 2595 * np.log10(1 + HIGH_HZ / 700), N_MELS + 2)
+    mel = np.linspace(2595 * np.log10(1 + LOW_HZ / 700), 2595 * np.log10(1 + HIGH_HZ / 700), n_mels + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     bins = np.arange(FRAME_SAMPLES // 2 + 1) * SAMPLE_RATE / FRAME_SAMPLES
     rising = (bins[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]

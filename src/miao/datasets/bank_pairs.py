@@ -21,7 +21,7 @@ from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError, ScoreError
 from miao.frames import WINDOW_SECONDS
 from miao.score import Track, read_score
-from miao.voices import drum_voice, is_drum_voice, pitch_hz
+from miao.voices import N_VOICES, VoiceTable, drum_voice, is_drum_voice, pitch_hz
 
 PAIRS_PER_SHARD = 64
 _PREROLL_SECONDS = 4.0  # notes that began that long before a window are still heard in it
@@ -39,6 +39,7 @@ class PairSettings:
     n_pairs: int = 4096  # for training; a tenth as many for validation, at least 256
     measured: int = 6  # notes of each window of one track whose tokens are measured
     mixes: float = 0.25  # of the windows, with all tracks
+    keeps_sound: bool = False  # beside its mel image
     seed: int = 0
 
 
@@ -46,22 +47,23 @@ def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settin
                n_jobs: int) -> Iterator[float]:  # fmt: skip
     """Write folder/train and folder/validation; yields the share that is done. Shards that are there are kept.
 
-    ``notes`` is a folder of `miao data soundfont`, which says where the partials of each voice lie; only its voices
+    ``notes`` says where the partials of each voice lie: a folder of `miao data soundfont`, or a bank's; only its voices
     play. Raises: DataError if there are no scores or no voices.
     """
     from joblib import Parallel, delayed
 
     SoundFont(font).close()  # fails here, in one line, rather than in a process
-    voices = sorted({int(path.name[6:9]) for path in notes.glob("voice_*.npz")})
+    voices, table = _voices_in(notes)
     files = sorted({path for place in scores for path in place.rglob("*.mid*")})
     if not voices:
-        raise DataError(f"{notes}: holds no voice_*.npz shards; make them with `miao data soundfont {font} -o {notes}`")
+        raise DataError(f"{notes}: holds neither voice_*.npz shards nor a bank's voices.safetensors; make shards with "
+                        f"`miao data soundfont {font} -o {notes}`")  # fmt: skip
     held_out = list(filter(is_for_validation, files))
     parts = {"train": [f for f in files if f not in held_out], "validation": held_out}
     if not all(parts.values()):
         raise DataError(f"{', '.join(map(str, scores))}: too few MIDI files ({len(files)}); ten or more are needed")
     folder.mkdir(parents=True, exist_ok=True)
-    load_table(notes).save(folder / "voices.safetensors")
+    table.save(folder / "voices.safetensors")
     jobs = []
     for split, n in (("train", settings.n_pairs), ("validation", max(settings.n_pairs // 10, 256))):
         for number in range(-(-n // PAIRS_PER_SHARD)):
@@ -82,10 +84,19 @@ def _font(path: Path) -> SoundFont:
     return SoundFont(path)
 
 
+def _voices_in(notes: Path) -> tuple[list[int], VoiceTable | None]:
+    """The voices of a folder of shards or a bank, and their table."""
+    voices = sorted({int(path.name[6:9]) for path in notes.glob("voice_*.npz")})
+    if voices:
+        return voices, load_table(notes)
+    path = notes / "voices.safetensors"
+    return (list(range(N_VOICES)), VoiceTable.load(path)) if path.is_file() else ([], None)
+
+
 @cache
 def _voices_of(notes: Path):
-    voices = sorted({int(path.name[6:9]) for path in notes.glob("voice_*.npz")})
-    return [v for v in voices if not is_drum_voice(v)], {v for v in voices if is_drum_voice(v)}, load_table(notes)
+    voices, table = _voices_in(notes)
+    return [v for v in voices if not is_drum_voice(v)], {v for v in voices if is_drum_voice(v)}, table
 
 
 def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: PairSettings, is_held_out: bool,
@@ -104,14 +115,14 @@ def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: Pai
         is_mix = rng.random() < settings.mixes
         tracks = score.tracks[:_MOST_TRACKS] if is_mix else score.tracks[track : track + 1]
         start = float(rng.uniform(0, max(score.duration - WINDOW_SECONDS, 0.1)))
-        pair = make_pair(_font(font), tracks, start, _voices_of(notes), settings.measured, rng,
+        pair = make_pair(_font(font), tracks, start, _voices_of(notes), settings, rng,
                          f"{file.stem}/{number:04d}-{len(pairs):02d}")  # fmt: skip
         if pair is not None:
             pairs.append(pair)
     write_shard(path, pairs)
 
 
-def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: tuple, measured: int,
+def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: tuple, settings: PairSettings,
               rng: np.random.Generator, name: str) -> Pair | None:  # fmt: skip
     """A window of tracks from ``start`` seconds on, each played by a voice drawn at random; None if little is played.
 
@@ -129,9 +140,10 @@ def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: 
     notes = notes[np.argsort(notes["start"], kind="stable")]
     if (notes["start"] >= 0).sum() < _FEWEST_NOTES or np.abs(sound).max() < _SILENT:
         return None
-    starting = rng.permutation(np.flatnonzero(notes["start"] >= 0))[: measured if len(tracks) == 1 else 0]
+    starting = rng.permutation(np.flatnonzero(notes["start"] >= 0))[: settings.measured if len(tracks) == 1 else 0]
     tokens = {int(n): _measured(font, voices[2], notes[n]) for n in np.sort(starting)}
-    return Pair(name, notes, window_mel(sound), {n: t for n, t in tokens.items() if t is not None})
+    measured = {n: t for n, t in tokens.items() if t is not None}
+    return Pair(name, notes, window_mel(sound), measured, sound.mean(axis=0) if settings.keeps_sound else None)
 
 
 def _notes_in_window(track: Track, start: float, voices: tuple, rng: np.random.Generator) -> NDArray:

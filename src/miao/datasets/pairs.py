@@ -2,8 +2,8 @@
 
 A pair is one window (5.12 s, see frames.py) of one part: its notes, its log-mel image x_a, and the audio tokens of
 those notes in it that could be measured. A folder of pairs holds shards ``pairs-NNNNNN.tar``, each with samples of one
-member, ``<name>.pair.npz``; beside them or above lies voices.safetensors, the table that the tokens were measured
-under.
+member, ``<name>.pair.npz``, and a second, ``<name>.flac``, where the sound itself is kept (as its peak is 1 there, its
+scale is in the first); beside them or above lies voices.safetensors, the table that the tokens were measured under.
 """
 
 import io
@@ -14,21 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from miao import tokens as tk
 from miao.datasets.notes import NoteData
 from miao.errors import DataError
 from miao.frames import MEL_FLOOR_DB, window_mel
+from miao.spectrum import SAMPLE_RATE
 
 PAIR_NOTE = np.dtype(
     [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2"), ("voice", "i2")]
 )
 """A note of a window: times in seconds from the window's start (negative: it began before), MIDI pitch and velocity."""
 
-__all__ = ["MEL_FLOOR_DB", "PAIR_NOTE", "Pair", "from_bytes", "notes_of", "read_shard", "shards_of", "to_bytes",
-           "window_mel", "write_shard"]  # fmt: skip
-SUFFIX = "pair.npz"
+__all__ = ["MEL_FLOOR_DB", "PAIR_NOTE", "Pair", "from_bytes", "notes_of", "read_shard", "shards_of", "sound_to_bytes",
+           "to_bytes", "window_mel", "write_shard"]  # fmt: skip
+SUFFIX, SOUND_SUFFIX = "pair.npz", "flac"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Pair:
     notes: NDArray  # PAIR_NOTE [n], all that sound in the window, sorted by start
     mel: NDArray[np.float16]  # x_a [WINDOW_AUDIO_FRAMES, N_MELS] dB
     tokens: dict[int, tk.NoteTokens] = field(default_factory=dict)  # by index in notes, of notes that start in it
+    sound: NDArray[np.float32] | None = None  # [S] at 44.1 kHz, both channels' mean, from the window's start
 
 
 def to_bytes(pair: Pair) -> bytes:
@@ -56,12 +59,20 @@ def to_bytes(pair: Pair) -> bytes:
         n_held=np.array([len(t.held) for t in tokens], np.int32),
         n_release=np.array([len(t.release) for t in tokens], np.int32),
         tokens=np.concatenate([np.zeros((0, tk.CHUNK_STEPS, tk.N_CELLS), np.uint8), *chunks]).astype(np.uint8),
+        sound_peak=np.float32(0 if pair.sound is None else np.abs(pair.sound).max(initial=0)),
     )
     return file.getvalue()
 
 
-def from_bytes(name: str, data: bytes) -> Pair:
-    """A pair from the bytes of an .npz file. Raises: DataError if they are something else."""
+def sound_to_bytes(sound: NDArray[np.float32]) -> bytes:
+    """A sound as the bytes of a FLAC file, 16 bits, its peak brought to 1."""
+    file = io.BytesIO()
+    soundfile.write(file, sound / max(float(np.abs(sound).max(initial=0)), 1e-9), SAMPLE_RATE, "PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def from_bytes(name: str, data: bytes, flac: bytes | None = None) -> Pair:
+    """A pair from the bytes of an .npz file, and of a FLAC file. Raises: DataError if they are something else."""
     try:
         with np.load(io.BytesIO(data)) as file:
             columns = [file[key].tolist() for key in ("measured", "hold", "n_held", "n_release")]
@@ -69,8 +80,11 @@ def from_bytes(name: str, data: bytes) -> Pair:
             for number, hold, n, m in zip(*columns, strict=True):
                 tokens[number] = tk.NoteTokens(chunks[at : at + n], chunks[at + n : at + n + m], hold)
                 at += n + m
-            return Pair(name, file["notes"], file["mel"], tokens)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            sound = None
+            if flac is not None:
+                sound = soundfile.read(io.BytesIO(flac), dtype="float32")[0] * file["sound_peak"]
+            return Pair(name, file["notes"], file["mel"], tokens, sound)
+    except (OSError, ValueError, KeyError, EOFError, soundfile.LibsndfileError) as error:
         raise DataError(f"{name}: not a pair of MIDI and sound ({error})") from None
 
 
@@ -81,10 +95,13 @@ def write_shard(path: Path, pairs: Iterable[Pair]) -> int:
     try:
         with tarfile.open(temporary, "w") as tar:
             for pair in pairs:
-                data = to_bytes(pair)
-                member = tarfile.TarInfo(f"{pair.name.replace('.', '_')}.{SUFFIX}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+                members = {SUFFIX: to_bytes(pair)}
+                if pair.sound is not None:
+                    members[SOUND_SUFFIX] = sound_to_bytes(pair.sound)
+                for suffix, data in members.items():
+                    member = tarfile.TarInfo(f"{pair.name.replace('.', '_')}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
                 n += 1
         if n:
             os.replace(temporary, path)
@@ -111,9 +128,17 @@ def read_shard(path: Path) -> Iterable[Pair]:
     """The pairs of one shard, in order. Raises: DataError if it is damaged."""
     try:
         with tarfile.open(path) as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                if file is not None and member.name.endswith(f".{SUFFIX}"):
-                    yield from_bytes(member.name.removesuffix(f".{SUFFIX}"), file.read())
+            names = set(tar.getnames())
+            for member in tar.getmembers():
+                if not member.name.endswith(f".{SUFFIX}"):
+                    continue
+                name = member.name.removesuffix(f".{SUFFIX}")
+                flac = f"{name}.{SOUND_SUFFIX}"
+                yield from_bytes(name, _content(tar, member), _content(tar, flac) if flac in names else None)
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{path}: not a shard of pairs ({error})") from None
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | str) -> bytes:
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read()

@@ -16,7 +16,7 @@ import torch
 
 from miao import tokens as tk
 from miao.datasets.notes import NoteData
-from miao.datasets.pairs import SUFFIX, Pair, from_bytes, notes_of, shards_of
+from miao.datasets.pairs import SOUND_SUFFIX, SUFFIX, Pair, from_bytes, notes_of, shards_of
 from miao.errors import DataError
 from miao.frames import MEL_FLOOR_DB, WINDOW_TOKENS, encode_frames, last_token
 from miao.training.chunks import Batch, ChunkTable, chunk_tables, gather, joined
@@ -112,7 +112,8 @@ def _chances(table: ChunkTable) -> np.ndarray:
     return chance / chance[-1]
 
 
-def pair_stream(folder: Path, lane: int, lanes: int, seed: int, skip: int = 0) -> Iterator[Pair]:
+def pair_stream(folder: Path, lane: int, lanes: int, seed: int, skip: int = 0, *,
+                with_sound: bool = False) -> Iterator[Pair]:  # fmt: skip
     """The pairs of one lane, over and over, shards and pairs in a new order each time; the first ``skip`` left out.
 
     Each time round the shards are dealt out anew among the lanes. Raises: DataError if there are fewer shards than
@@ -132,7 +133,7 @@ def pair_stream(folder: Path, lane: int, lanes: int, seed: int, skip: int = 0) -
             if skip:
                 skip -= 1
                 continue
-            yield from_bytes(sample["__key__"], sample[SUFFIX])
+            yield from_bytes(sample["__key__"], sample[SUFFIX], sample.get(SOUND_SUFFIX) if with_sound else None)
 
 
 def images(pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
