@@ -1,8 +1,8 @@
 """All arithmetic of time, and the images of a window: x_m, which the MIDI encoder reads, and x_a of its sound.
 
 Seconds are float64 everywhere and become frames, encoder tokens or samples only here. A frame lasts 5 ms; an encoder
-token 4 frames; a window is f = 8 segments of 32 encoder tokens (5.12 s). Windows start every half window, so that
-each moment but the first 2.56 s has at least that much past to look at.
+token 4 frames; a window is 256 encoder tokens (5.12 s), seen as 8 segments of 32 unless the nets are set otherwise.
+Windows start every half window, so that each moment but the first 2.56 s has at least that much past to look at.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from miao.spectrum import SAMPLE_RATE, log_mel
 FRAME_SECONDS = 0.005
 FRAMES_PER_TOKEN = 4
 SEGMENT_TOKENS = 32
-N_SEGMENTS = 8  # f
+N_SEGMENTS = 8
 WINDOW_TOKENS = SEGMENT_TOKENS * N_SEGMENTS
 WINDOW_FRAMES = WINDOW_TOKENS * FRAMES_PER_TOKEN  # T
 TOKEN_SECONDS = FRAME_SECONDS * FRAMES_PER_TOKEN

@@ -140,10 +140,13 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 class CausalSelfAttention(nn.Module):
-    """SA (Eq. 4): multi-head attention over tokens, each seeing itself and those before it."""
+    """SA (Eq. 4): multi-head attention over tokens, each seeing itself and those before it, ``reach`` in all."""
 
-    def __init__(self, width: int, inner: int, n_heads: int) -> None:
+    def __init__(self, width: int, inner: int, n_heads: int, length: int, reach: int) -> None:
         super().__init__()
+        self.mask: Tensor | None
+        band = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - reach)
+        self.register_buffer("mask", band if reach < length else None, persistent=False)
         self.n_heads = n_heads
         self.project = nn.Linear(width, 3 * inner)
         self.merge = nn.Linear(inner, width)
@@ -151,7 +154,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
         q, k, v = self.project(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, heads, L, D / heads]
+        # [B, heads, L, D / heads]
+        mixed = F.scaled_dot_product_attention(q, k, v, self.mask, is_causal=self.mask is None)
         return self.merge(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 

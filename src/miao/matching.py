@@ -127,6 +127,7 @@ class Matcher:
 def segment_cosines(midi: NDArray, audio: NDArray) -> NDArray[np.float32]:
     """Cosines of vectors [W, V, width], as means over each segment: [W, N_SEGMENTS]."""
     each = (midi * audio).sum(axis=2) * midi.shape[1]
+    each = np.repeat(each, max(N_SEGMENTS // each.shape[1], 1), axis=1)  # a net may see longer segments
     return each.reshape(len(each), N_SEGMENTS, -1).mean(axis=2)
 
 

@@ -1,7 +1,7 @@
 """The paper's Figure 1: MIDI encoder, audio encoder, audio decoder.
 
-B batch   T frames   N pitch columns   L encoder tokens   D width   C cells of an audio token   K levels   a = 32 steps
-f segments of a window
+B batch   T frames   N pitch columns   L encoder tokens   D width   C cells of an audio token   K levels
+a = 32 steps of a chunk, or encoder tokens of a segment   G = 256 / a segments   f segments that a token looks back
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miao import tokens as tk
+from miao.errors import ConfigError
 from miao.frames import CHANNELS, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS
 from miao.layers import CausalSelfAttention, ChannelAttention, ChannelNorm, CrossAttention, DepthwiseConv, ParallelConv
 from miao.spectrum import N_MELS
@@ -27,6 +28,8 @@ class ModelConfig:
     encoder_channels: int = 10  # of the image after Eq. 1; a multiple of the channels of x_m
     width: int = 96  # D, of an encoder token
     n_heads: int = 3  # h (the paper's best)
+    segment_tokens: int = SEGMENT_TOKENS  # a, encoder tokens that share one CLS
+    n_segments: int = N_SEGMENTS  # f, how many segments back a token looks, its own included
     voice_width: int = 128  # of a voice's embedding at one pitch
     hidden: int = 512  # of the decoder's conditioning
     decoder_channels: int = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
@@ -35,18 +38,31 @@ class ModelConfig:
     audio_channels: int = 24  # of the audio encoder's image
     share: str = "none"  # what the audio encoder shares outside attention: "none", "midi" or "decoder" (BLIP)
 
+    def __post_init__(self) -> None:
+        """Raises: ConfigError for sizes that do not go together."""
+        a = self.segment_tokens
+        if a < 2 or WINDOW_TOKENS % a:
+            raise ConfigError(f'"model.segment_tokens" is {a}: it must be 2 or more and divide {WINDOW_TOKENS}')
+        if self.n_segments < 1:
+            raise ConfigError(f'"model.n_segments" is {self.n_segments}: it must be 1 or more')
+        for name in ("width", "decoder_channels"):
+            size = getattr(self, name)
+            if self.n_heads < 1 or size % self.n_heads:
+                raise ConfigError(f'"model.{name}" is {size}: it must be a multiple of "model.n_heads", {self.n_heads}')
+
 
 @dataclass(frozen=True)
 class Encoding:
     """What the MIDI encoder says of a window."""
 
-    cls: Tensor  # [B, f, D]  each segment in one vector
+    cls: Tensor  # [B, G, D]  each segment in one vector
     tokens: Tensor  # [B, L, D]  what has been played up to each moment
 
     def context(self) -> Tensor:
         """Context of a chunk that starts when a token ends: the token and the CLS of the segment before. [B, L, D]"""
         before = F.pad(self.cls, (0, 0, 1, 0))[:, :-1]
-        return self.tokens + before.repeat_interleave(SEGMENT_TOKENS, dim=1)
+        segments = self.tokens.unflatten(1, (self.cls.shape[1], -1))  # [B, G, a, D]
+        return (segments + before.unsqueeze(2)).flatten(1, 2)
 
 
 class MidiEncoder(nn.Module):
@@ -55,6 +71,7 @@ class MidiEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         n_in, channels = len(CHANNELS), config.encoder_channels
+        self.segment_tokens = config.segment_tokens
         flat = channels * N_PITCHES // 4
         self.reduce_first = DepthwiseConv(n_in, stride=2, multiplier=channels // n_in, causal=True)
         self.reduce_second = DepthwiseConv(channels, stride=2, causal=True)
@@ -62,7 +79,9 @@ class MidiEncoder(nn.Module):
         self.parallel = ParallelConv(channels, causal=True)
         self.before = DepthwiseConv(channels, causal=True)
         self.before_norm = ChannelNorm(channels)
-        self.attention = CausalSelfAttention(flat, config.width, config.n_heads)
+        self.attention = CausalSelfAttention(
+            flat, config.width, config.n_heads, WINDOW_TOKENS, config.n_segments * config.segment_tokens
+        )
         self.after_norm = ChannelNorm(channels)
         self.after = DepthwiseConv(channels, causal=True)
         self.to_tokens = nn.Linear(flat, config.width)
@@ -79,7 +98,7 @@ class MidiEncoder(nn.Module):
         attended = self.attention(rows.flatten(2)).view(rows.shape).transpose(1, 2)
         out = self.after(self.after_norm(attended)) + data_s  # Eq. 3
         tokens = self.to_tokens(out.transpose(1, 2).flatten(2))  # [B, L, D]
-        segments = tokens.view(-1, N_SEGMENTS, WINDOW_TOKENS // N_SEGMENTS, tokens.shape[-1])
+        segments = tokens.view(-1, WINDOW_TOKENS // self.segment_tokens, self.segment_tokens, tokens.shape[-1])
         return Encoding(cls=self.to_cls(segments.mean(dim=2)), tokens=tokens)
 
 
@@ -89,7 +108,7 @@ class AudioFeatures:
 
     data_s: Tensor  # [B, W, La, M/4]  after Eq. 1
     rows: Tensor  # [B, La, W, M/4]  what attention reads
-    cls: Tensor  # [B, f, D]  each segment in one vector
+    cls: Tensor  # [B, G, D]  each segment in one vector
     tokens: Tensor  # [B, La, D]
 
 
@@ -105,6 +124,7 @@ class AudioEncoder(nn.Module):
         sharing = {"none": config.audio_channels, "midi": config.encoder_channels, "decoder": config.decoder_channels}
         channels, n_tokens = sharing[config.share], WINDOW_AUDIO_FRAMES // 4
         flat = channels * N_MELS // 4
+        self.n_cls = WINDOW_TOKENS // config.segment_tokens
         self.reduce_first = DepthwiseConv(1, stride=2, multiplier=channels)
         self.reduce_second = DepthwiseConv(channels, stride=2)
         self.reduce_norm = ChannelNorm(channels)
@@ -125,7 +145,7 @@ class AudioEncoder(nn.Module):
         data_m = self.parallel(data_s)  # Eq. 2
         rows = self.before_norm(self.before(data_m)).transpose(1, 2)  # [B, La, W, M/4]
         tokens = F.gelu(self.to_tokens(rows.flatten(2)))  # [B, La, D]
-        segments = tokens.unflatten(1, (N_SEGMENTS, -1))
+        segments = tokens.unflatten(1, (self.n_cls, -1))
         return AudioFeatures(data_s, rows, self.to_cls(segments.mean(dim=2)), tokens)
 
     def joint(self, audio: AudioFeatures, midi_tokens: Tensor) -> Encoding:

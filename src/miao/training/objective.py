@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from miao import tokens as tk
 from miao.errors import ConfigError
-from miao.frames import N_SEGMENTS
+from miao.frames import WINDOW_TOKENS
 from miao.layers import gathered_from_processes, n_processes, summed_over_processes
 from miao.model import (
     AudioDecoder,
@@ -75,8 +75,8 @@ class Understanding(nn.Module):
             nn.Sequential(nn.Linear(config.width, config.width), nn.GELU(), nn.Linear(config.width, contrast_width))
             for _ in range(2)
         )
-        n_vectors = N_SEGMENTS if self.is_on_cls else _TOKENS_IN_GROUPS
-        self.match = nn.Linear(config.width + n_vectors, 1)
+        self.n_vectors = WINDOW_TOKENS // config.segment_tokens if self.is_on_cls else _TOKENS_IN_GROUPS
+        self.match = nn.Linear(config.width + self.n_vectors, 1)
 
     def embed_midi(self, midi: Encoding) -> Tensor:
         """A window's MIDI as vectors [B, V, contrast_width] whose inner product with a sound's is their mean cosine."""
@@ -123,6 +123,8 @@ class Objective(nn.Module):
         self.config, self.precision = config, precision
         self.model = Miao(model)
         self.understanding: Understanding | None = None
+        self.parts = ("model", "understanding") if config.audio_encoder else ("model",)
+        self.growing = ("midi_queue", "audio_queue") if config.audio_encoder else ()  # buffers that do
         if not config.audio_encoder:
             return
         self.understanding = Understanding(model, config.contrast_on, config.contrast_width)
@@ -133,7 +135,7 @@ class Objective(nn.Module):
         self.old_encoder, self.old_understanding = copy.deepcopy((self.model.encoder, self.understanding))
         self.old_encoder.requires_grad_(False)  # the momentum encoders
         self.old_understanding.requires_grad_(False)
-        size = (N_SEGMENTS if config.contrast_on == "cls" else _TOKENS_IN_GROUPS) * config.contrast_width
+        size = self.understanding.n_vectors * config.contrast_width
         self.midi_queue: Tensor
         self.audio_queue: Tensor
         self.register_buffer("midi_queue", torch.zeros(0, size))  # newest first, grows to config.queue
@@ -224,8 +226,8 @@ class Objective(nn.Module):
         return self.understanding.match_logits(sound, notes)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the momentum encoders a little towards the nets; after each optimizer step."""
+    def after_step(self) -> None:
+        """Move the momentum encoders a little towards the nets."""
         if self.understanding is None:
             return
         pairs = ((self.old_encoder, self.model.encoder), (self.old_understanding, self.understanding))
