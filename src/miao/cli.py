@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperGroup
 
-from miao import cli_data, cli_evaluate, cli_learn, cli_match, cli_train
+from miao import cli_data, cli_evaluate, cli_learn, cli_match, cli_reproduce, cli_train
 from miao.errors import MiaoError
 from miao.terminal import clock, count, numbers, progress, say
 
@@ -180,6 +180,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_learn.learn)
 app.add_typer(cli_learn.voices_app, name="voices")
 app.command()(cli_evaluate.score)
+app.add_typer(cli_reproduce.app, name="reproduce")
 
 
 @app.command()

@@ -1,0 +1,169 @@
+"""`miao reproduce table1 | table2 | table3 | figure2`: the paper's tables and its Figure 2, done again; see cli.py.
+
+As there: results go to stdout, what is said about them to stderr, and all heavy imports stand inside the commands.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from miao.cli_evaluate import EmbedderOption, JobsOption, LimitOption
+from miao.errors import ConfigError
+from miao.terminal import progress, say
+
+if TYPE_CHECKING:
+    from miao.evaluation.evaluate import Run
+    from miao.evaluation.systems import System
+    from miao.reproduction.cells import Entry
+    from miao.reproduction.paper import Row
+    from miao.reproduction.runs import Recipe
+
+PairsOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Pairs to train on, with train/ and validation/.")]
+DataOption = Annotated[list[Path], typer.Option(metavar="FOLDER", help=
+                                                "A benchmark made by `miao data benchmark`; may be repeated.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help=
+                                            "Where runs, banks and reports go; the commands may share one.")]
+StepsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Of each training.")]
+BatchOption = Annotated[int, typer.Option(min=1, metavar="N", help="Pairs a step.")]
+SeedsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Trainings of each row.")]
+PresetOption = Annotated[str, typer.Option(metavar="NAME", help="Of the nets and their training, or a .toml file.")]
+OnlyOption = Annotated[list[str] | None, typer.Option("--only", metavar="WORDS", help=
+                                                      "Only rows whose name contains this; may be repeated.")]
+
+app = typer.Typer(no_args_is_help=True, help="Do the paper's tables and its Figure 2 again.", rich_markup_mode=None)
+
+
+@app.command()
+def table2(pairs: PairsOption, data: DataOption, output: OutputOption, steps: StepsOption = 140,
+           batch: BatchOption = 16, seeds: SeedsOption = 1, preset: PresetOption = "pairs", only: OnlyOption = None,
+           limit: LimitOption = None, embedder: EmbedderOption = None, jobs: JobsOption = 2) -> None:
+    """Audio decoder as in Eq. 5 and 6 against a plain feed-forward one.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao reproduce table2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
+    """
+    from miao.reproduction.paper import TABLE2
+    from miao.reproduction.runs import Recipe
+
+    recipe = Recipe(pairs, output, steps, batch, seeds, preset)
+    _rows("table2", "Table 2: the audio decoder", recipe, _chosen(TABLE2, only), data, limit, embedder, jobs)
+
+
+@app.command()
+def table3(pairs: PairsOption, data: DataOption, output: OutputOption, steps: StepsOption = 140,
+           batch: BatchOption = 16, seeds: SeedsOption = 1, preset: PresetOption = "pairs",
+           everything: Annotated[bool, typer.Option("--all", help="Also the choices that the paper leaves open.")]
+           = False, only: OnlyOption = None, limit: LimitOption = None, embedder: EmbedderOption = None,
+           jobs: JobsOption = 2) -> None:
+    """What the audio encoder and its losses are worth.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao reproduce table3 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
+    miao reproduce table3 --pairs pairs --data gm-heldout -o results/reproduce --limit 3 --all --seeds 2
+    """
+    from miao.reproduction.paper import FURTHER, TABLE3
+    from miao.reproduction.runs import Recipe
+
+    rows = _chosen(TABLE3 + FURTHER if everything else TABLE3, only)
+    recipe = Recipe(pairs, output, steps, batch, seeds, preset)
+    _rows("table3", "Table 3: the audio encoder and its losses", recipe, rows, data, limit, embedder, jobs)
+
+
+# what the commands share
+
+
+def _chosen(rows: "tuple[Row, ...]", only: list[str] | None) -> "list[Row]":
+    """The rows whose names hold one of the words."""
+    chosen = [row for row in rows if not only or any(words.lower() in row.name.lower() for words in only)]
+    if not chosen:
+        raise ConfigError(f"no row is called {', '.join(only or ())}; there are {', '.join(row.name for row in rows)}")
+    return chosen
+
+
+def _trained(recipe: "Recipe", rows: "list[Row]", jobs: int) -> None:
+    from miao.reproduction.runs import train_rows
+
+    with progress("training") as tell:
+        for done, total, told in train_rows(recipe, rows, jobs):
+            tell(done / total)
+            if told:
+                say(f"{done} of {total}: {told}")
+
+
+def _played(systems: "list[System]", data: list[Path], output: Path, limit: int | None, embedder: list[str] | None,
+            jobs: int) -> "tuple[list[Run], list[str]]":  # fmt: skip
+    """The systems on each benchmark, and what is missing; the reports go into the same folders as `miao evaluate`'s."""
+    from miao.evaluation.benchmarks import load_benchmark
+    from miao.evaluation.evaluate import Listeners, new_run, perform
+
+    listeners, missing = Listeners.found(embedder or [])
+    listeners.open()  # fails here, in one line, rather than in a process
+    benchmarks = [load_benchmark(folder, limit=limit) for folder in data]
+    names = [benchmark.name for benchmark in benchmarks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is there twice; results are told apart by their benchmarks")
+    runs = [new_run(systems, benchmark, listeners, output / "evaluation" / benchmark.name) for benchmark in benchmarks]
+    for run in runs:
+        with progress(f"evaluating on {run.benchmark.name}") as tell:
+            for done, total, troubles in perform(run, jobs):
+                tell(done / total)
+                for trouble in troubles:
+                    say(f"miao: {trouble}")
+                    missing.append(trouble)
+    return runs, missing
+
+
+def _rows(name: str, title: str, recipe: "Recipe", rows: "list[Row]", data: list[Path], limit: int | None,
+          embedder: list[str] | None, jobs: int) -> None:  # fmt: skip
+    """Train rows, play and measure them, report."""
+    from miao.reproduction.report import evaluation, held_out_table, training_lines, write
+
+    _checked(data, limit, embedder)
+    _trained(recipe, rows, jobs)
+    systems, entries = bank_entries(recipe, rows)
+    runs, missing = _played(systems, data, recipe.folder, limit, embedder, jobs)
+    lines, found = held_out_table(recipe, rows)
+    lines = ["", *training_lines(recipe), *lines]
+    benchmarks = {}
+    for run in runs:
+        more, benchmarks[run.benchmark.name] = evaluation(run, entries, of_systems=False)
+        lines += more
+    report = {"steps": recipe.steps, "batch": recipe.batch, "seeds": recipe.seeds, "held_out": found,
+              "benchmarks": benchmarks}  # fmt: skip
+    print(write(recipe.folder, name, title, lines, report, missing))
+    say(str(recipe.folder / f"reproduce-{name}.md"))
+
+
+def _checked(data: list[Path], limit: int | None, embedder: list[str] | None) -> None:
+    """What would stop an evaluation after hours of training stops it now."""
+    from miao.evaluation.benchmarks import load_benchmark
+    from miao.evaluation.evaluate import Listeners
+
+    for folder in data:
+        load_benchmark(folder, limit=limit)
+    Listeners.found(embedder or [])[0].open()
+
+
+def bank_entries(recipe: "Recipe", rows: "list[Row]") -> "tuple[list[System], list[Entry]]":
+    """The banks of rows as systems, and the entries of a report: each row, and the reference."""
+    from miao.evaluation.systems import MiaoSystem, ReferenceSystem
+    from miao.reproduction.cells import Entry
+
+    systems: dict[str, System] = {}
+    entries = []
+    for number, row in enumerate(rows):
+        names = []
+        for seed in range(recipe.seeds):
+            bank = MiaoSystem(str(recipe.bank(row, seed)))
+            systems[bank.name] = bank
+            names.append(bank.name)
+        entries.append(Entry(row.name, tuple(names), row.paper, is_ours=number == 0))
+    reference = ReferenceSystem()
+    entries.append(Entry("reference", (reference.name,), plays=False))
+    return list(systems.values()), entries
