@@ -1,0 +1,607 @@
+"""MIDI-DDSP: notes, then how each is played, then the parameters of an additive synthesizer, then sound.
+
+Wu, Manilow, Deng, Swavely, Kastner, Cooijmans, Courville, Huang and Engel, "MIDI-DDSP: Detailed control of musical
+performance via hierarchical modeling", ICLR 2022; harmonics, noise and spectral loss are those of Engel, Hantrakul, Gu
+and Roberts, "DDSP: Differentiable digital signal processing", ICLR 2020.
+
+Kept: the three levels; the six controls of a note and how they are measured and scaled; a bidirectional GRU that
+predicts them from the notes; dilated convolutions from notes and measured controls to f0, amplitude, harmonic
+distribution and noise; exact harmonics; the multi-scale spectral loss; f0 learns from measured f0 alone, the spectral
+loss does not reach it. Changed: the original is monophonic and knows 13 instruments at 16 kHz; here each note is a
+voice of its own, with one of 189 instruments (programs and drum keys), sounds are summed and learnt from that sum, at
+44.1 kHz; what a note measures are its audio tokens, not a DDSP autoencoder with CREPE, where there are any (the
+others are played with the predicted controls). Dropped: autoregression (of controls and f0), the GAN loss, the reverb.
+
+A drum key has no pitch: its f0 is fixed and low, its harmonics are a comb that stands in for the modes of the drum.
+Strings and bells that are not harmonic are played as if they were.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from miao import tokens as tk
+from miao.datasets.pairs import Pair
+from miao.spectrum import SAMPLE_RATE
+from miao.voices import N_PROGRAMS, N_VOICES
+
+HOP = 441  # samples of a frame, 10 ms
+HOP_SECONDS = HOP / SAMPLE_RATE
+CONTROLS = ("volume", "fluctuation", "peak", "vibrato", "brightness", "attack_noise")
+DRUM_HZ = 40.0
+HIGHEST_HZ = 20_000.0
+_FLOOR_DB = -100.0
+_DECAYS = (0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0)  # seconds: what a frame knows of time
+_INAUDIBLE = 1e-5  # -100 dB
+_NOTE_BLOCK, _NOTE_CONTEXT = 512, 64  # notes whose controls are predicted at once, and their neighbours
+
+
+@dataclass(frozen=True)
+class MidiDdspConfig:
+    """Sizes, and what a crop to learn from looks like."""
+
+    width: int = 256  # of the synthesis generator
+    n_blocks: int = 3  # of it, with dilations 1, 2, 4...
+    voice_width: int = 64  # of the embedding of an instrument
+    expression_width: int = 96  # of the GRU, each direction
+    n_harmonics: int = 96  # 60 at 16 kHz in the original
+    n_bands: int = 65  # of noise, equally wide on the mel scale
+    crop_hops: int = 38  # of a window that are learnt from in a step: 0.38 s
+    most_notes: int = 10  # in a crop; of more the first to end are left out
+    tail_seconds: float = 2.0  # a note sounds after its damp, at the most
+    fft_sizes: tuple[int, ...] = (4096, 2048, 1024, 512, 256, 128)
+    expression_weight: float = 1.0
+    pitch_weight: float = 1.0
+
+    @property
+    def reach(self) -> int:
+        """Frames that the convolutions see before and after a frame."""
+        return 2**self.n_blocks - 1
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of some tracks, [B, L] each, filled up with zeros."""
+
+    voice: Tensor  # int64
+    numbers: Tensor  # [B, L, 4]: pitch / 127, velocity / 127, log of duration and of the time since the previous start
+    n: Tensor  # [B] int64
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The parts of notes that sound, one row a note: frames every 10 ms from its start on."""
+
+    track: Tensor  # [N] int64, row of Notes
+    note: Tensor  # [N] int64, column of Notes
+    age: Tensor  # [N] seconds from the note's start to the first frame
+    held: Tensor  # [N] seconds from its start to its damp
+    offset: Tensor  # [N] int64, sample of the crop at which the first frame is
+    noise: Tensor  # [N, frames + 1, HOP] white, within -1..1
+
+
+@dataclass(frozen=True)
+class MidiDdspBatch:
+    """One crop of each window, its notes, and what was measured of them."""
+
+    sound: Tensor  # [B, S]
+    notes: Notes
+    controls: Tensor  # [B, L, 6]
+    is_measured: Tensor  # [B, L] bool
+    segments: Segments
+    cents: Tensor  # [N, frames] measured deviation of f0
+    cents_weight: Tensor  # [N, frames] 0 or 1
+
+
+@dataclass(frozen=True)
+class SynthesisParameters:
+    """What the synthesizer plays, at each frame."""
+
+    cents: Tensor  # [N, frames] deviation of f0, -100..100
+    harmonics: Tensor  # [N, frames, H] amplitudes
+    noise: Tensor  # [N, frames, bands] magnitudes
+
+
+class ExpressionGenerator(nn.Module):
+    """The controls of notes, from the notes of a track."""
+
+    def __init__(self, config: MidiDdspConfig) -> None:
+        super().__init__()
+        self.gru = nn.GRU(config.voice_width + 30, config.expression_width, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * config.expression_width, len(CONTROLS))
+
+    def forward(self, notes: Notes, voice: Tensor) -> Tensor:
+        """Shape: [B, L], embeddings [B, L, D] -> [B, L, 6], each within 0..1."""
+        x = torch.cat([voice, _known(notes.numbers[..., :2]), notes.numbers[..., 2:]], dim=2)
+        packed = nn.utils.rnn.pack_padded_sequence(x, notes.n.cpu(), batch_first=True, enforce_sorted=False)
+        hidden, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
+        return torch.sigmoid(self.head(hidden).float())
+
+
+class DilatedBlock(nn.Module):
+    """A residual convolution over frames with a kernel of 3, written as a matrix product; no padding."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(width)
+        self.taps, self.out = nn.Linear(3 * width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        d, y = self.dilation, self.norm(x)
+        y = torch.cat([y[:, : -2 * d], y[:, d:-d], y[:, 2 * d :]], dim=2)
+        return x[:, d:-d] + self.out(F.gelu(self.taps(y)))  # [N, T, D] -> [N, T - 2 d, D]
+
+
+class SynthesisGenerator(nn.Module):
+    """The parameters of the synthesizer at each frame, from a note and its controls."""
+
+    def __init__(self, config: MidiDdspConfig) -> None:
+        super().__init__()
+        self.sizes = [1, 1, config.n_harmonics, config.n_bands]
+        self.note = nn.Linear(config.voice_width + 28 + len(CONTROLS), 2 * config.width)
+        self.time = nn.Linear(3 + 2 * len(_DECAYS) + 3, config.width)
+        self.blocks = nn.Sequential(*(DilatedBlock(config.width, 2**i) for i in range(config.n_blocks)))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, sum(self.sizes))
+        with torch.no_grad():  # in tune and quiet at first
+            self.head.weight[0], self.head.bias[0] = 0.0, 0.0
+            self.head.bias[1] -= 2.0
+            self.head.bias[-config.n_bands :] -= 5.0
+
+    def forward(self, voice: Tensor, numbers: Tensor, controls: Tensor, age: Tensor, held: Tensor,
+                n_audible: Tensor, is_drum: Tensor) -> SynthesisParameters:  # fmt: skip
+        """Shapes: a note's embedding [N, D], pitch and velocity [N, 2], controls [N, 6], seconds since its start
+        [N, frames + 2 reach] and until its damp [N], harmonics below HIGHEST_HZ [N], whether f0 is fixed [N]."""
+        scale, shift = self.note(torch.cat([voice, _known(numbers), controls], dim=1)).unsqueeze(1).chunk(2, dim=2)
+        x = self.time(_times(age, held)) * (1 + scale) + shift  # [N, T, D]
+        x = self.head(self.norm(self.blocks(x))).float()
+        cents, amplitude, distribution, noise = x.split(self.sizes, dim=2)
+        number = torch.arange(1, self.sizes[2] + 1, device=x.device)
+        distribution = _positive(distribution) * (number <= n_audible[:, None, None])
+        return SynthesisParameters(
+            cents=100 * torch.tanh(cents.squeeze(2) / 4) * ~is_drum.unsqueeze(1),
+            harmonics=_positive(amplitude) * distribution / distribution.sum(dim=2, keepdim=True).clamp(min=1e-7),
+            noise=_positive(noise),
+        )
+
+
+def _positive(x: Tensor) -> Tensor:
+    """DDSP's exponential sigmoid, 0..2: equal steps of x are equal steps of dB."""
+    return 2 * torch.sigmoid(x) ** 2.3026 + 1e-7
+
+
+def _known(numbers: Tensor) -> Tensor:
+    """Pitch and velocity, 0..1 each, as shares of 18 and 10 nodes, [..., 2] -> [..., 28]."""
+    shares = []
+    for x, n in zip(numbers.unbind(-1), (18, 10), strict=True):
+        nodes = torch.arange(n, device=x.device, dtype=x.dtype)
+        shares.append((1 - (x.unsqueeze(-1) * (n - 1) - nodes).abs()).clamp(min=0))
+    return torch.cat(shares, dim=-1)
+
+
+def _times(age: Tensor, held: Tensor) -> Tensor:
+    """What a frame knows of time: [N, T] seconds since the start, [N] from it to the damp -> [N, T, 20]."""
+    since = age - held.unsqueeze(1)
+    is_on, is_off = (age >= 0).to(age.dtype), (since >= 0).to(age.dtype)
+    age, since = age.clamp(min=0), since.clamp(min=0)
+    known = [is_on, is_off, torch.log1p(100 * age) / 5, torch.log1p(100 * since) / 5, torch.log1p(age), since]
+    for seconds in _DECAYS:
+        known += [is_on * torch.exp(-age / seconds), is_off * torch.exp(-since / seconds)]
+    return torch.stack(known, dim=2)
+
+
+# the synthesizer
+
+
+def phases(hz: Tensor) -> Tensor:
+    """The phase of a tone whose frequency runs in straight lines between frames, turns 0..1, 0 at the first frame.
+
+    Shape: [N, frames] Hz -> [N, frames - 1, HOP] float32; summed in float64, so that long notes stay in tune.
+    """
+    hz = hz.double()
+    share = torch.arange(HOP, device=hz.device, dtype=torch.float64) / HOP
+    sample_hz = hz[:, :-1, None] * (1 - share) + hz[:, 1:, None] * share
+    turns = sample_hz.flatten(1).cumsum(dim=1) - sample_hz.flatten(1)
+    return (turns / SAMPLE_RATE).remainder(1).float().unflatten(1, (-1, HOP))
+
+
+def sines(phase: Tensor, n_harmonics: int) -> Tensor:
+    """Sines of harmonics 1..n of a phase in turns, [M, S] -> [M, n rounded up to eights, S].
+
+    Eight are computed, the others follow: sin(a + b) = 2 cos b sin a - sin(a - b), with b eight times the phase.
+    """
+    n_eights = -(-n_harmonics // 8)
+    angle = 2 * torch.pi * phase.unsqueeze(1)
+    every = phase.new_empty(len(phase), 8 * n_eights, phase.shape[1])
+    numbers = torch.arange(1, 9, device=phase.device, dtype=phase.dtype)[:, None]
+    torch.sin(angle * numbers, out=every[:, :8])
+    step = 2 * torch.cos(8 * angle)
+    if n_eights > 1:
+        every[:, 8:16] = step * every[:, :8]
+        every[:, 8:15] += every[:, :7].flip(1)  # sin((k - 8) p) = -sin((8 - k) p)
+    for first in range(16, 8 * n_eights, 8):
+        every[:, first : first + 8] = step * every[:, first - 8 : first]
+        every[:, first : first + 8] -= every[:, first - 16 : first - 8]
+    return every
+
+
+def oscillate(phase: Tensor, left: Tensor, right: Tensor, n_audible: Tensor) -> Tensor:
+    """The sum of harmonics in some hops, amplitudes in straight lines from one frame to the next.
+
+    Shapes: phase [M, HOP] turns; amplitudes at both frames [M, H] each; harmonics that are more than 0 [M] -> [M, HOP].
+    The phase gets no gradient.
+    """
+    share = torch.arange(HOP, device=phase.device, dtype=phase.dtype) / HOP
+    order = torch.argsort(n_audible)
+    sounds = []
+    for some in order.split(32):  # small enough for the cache; alike in pitch, so that few harmonics are in vain
+        n = min(int(n_audible[some[-1]]), left.shape[1])
+        with torch.no_grad():
+            tones = sines(phase[some], n)[:, :n]  # [m, n, HOP]
+        both = torch.stack([left[some, :n], right[some, :n]], dim=1) @ tones  # [m, 2, HOP]
+        sounds.append(both[:, 0] * (1 - share) + both[:, 1] * share)
+    if not sounds:
+        return torch.zeros_like(phase)
+    return torch.cat(sounds)[torch.argsort(order)]
+
+
+def filtered_noise(noise: Tensor, magnitudes: Tensor) -> Tensor:
+    """White noise whose spectrum is shaped at each frame, and blended from one frame to the next.
+
+    Shapes: noise [N, frames + 1, HOP], magnitudes [N, frames, bands] -> [N, frames - 1, HOP]. Magnitudes of 1 give the
+    noise itself (without its first and last hop). Filters have no delay and wrap round in a frame of two hops.
+    """
+    window = torch.hann_window(2 * HOP, device=noise.device)
+    frames = torch.cat([noise[:, :-1], noise[:, 1:]], dim=2) * window
+    shape = magnitudes @ _band_filters(magnitudes.shape[2]).to(noise.device)
+    shaped = torch.fft.irfft(torch.fft.rfft(frames) * shape, n=2 * HOP)
+    return shaped[:, :-1, HOP:] + shaped[:, 1:, :HOP]
+
+
+@cache
+def _band_filters(n_bands: int) -> Tensor:
+    """Shares of the bands in each FFT bin of a frame of two hops, [bands, HOP + 1]; each column sums to 1."""
+    mel = np.log1p(np.arange(HOP + 1) * SAMPLE_RATE / (2 * HOP) / 700)
+    place = mel / mel[-1] * (n_bands - 1)
+    return torch.from_numpy(np.clip(1 - np.abs(np.arange(n_bands)[:, None] - place), 0, None).astype(np.float32))
+
+
+def pitch_hz_of(pitch: Tensor, is_drum: Tensor) -> Tensor:
+    """Nominal f0 of notes; drums share one."""
+    return torch.where(is_drum, DRUM_HZ, 440 * 2 ** ((pitch - 69) / 12))
+
+
+class MidiDdsp(nn.Module):
+    """Notes to sound."""
+
+    def __init__(self, config: MidiDdspConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.voice = nn.Embedding(N_VOICES, config.voice_width)
+        self.expression = ExpressionGenerator(config)
+        self.synthesis = SynthesisGenerator(config)
+
+    def controls(self, notes: Notes) -> Tensor:
+        """How notes are played, [B, L, 6]."""
+        return self.expression(notes, self.voice(notes.voice))
+
+    def parameters_of(self, notes: Notes, controls: Tensor, segments: Segments) -> tuple[SynthesisParameters, Tensor,
+                                                                                         Tensor]:  # fmt: skip
+        """The synthesizer's parameters of some notes, their nominal f0 [N], and how many harmonics are audible [N]."""
+        at, reach = (segments.track, segments.note), self.config.reach
+        voice, numbers = notes.voice[at], notes.numbers[at][:, :2]
+        is_drum = voice >= N_PROGRAMS
+        hz = pitch_hz_of(127 * numbers[:, 0], is_drum)
+        n_audible = (HIGHEST_HZ / hz).long().clamp(1, self.config.n_harmonics)
+        frames = torch.arange(-reach, segments.noise.shape[1] - 1 + reach, device=hz.device)
+        age = segments.age.unsqueeze(1) + HOP_SECONDS * frames
+        parameters = self.synthesis(self.voice(voice), numbers, controls[at], age, segments.held, n_audible, is_drum)
+        return parameters, hz, n_audible
+
+    def play(self, parameters: SynthesisParameters, hz: Tensor, n_audible: Tensor, noise: Tensor,
+             is_wanted: Tensor) -> Tensor:  # fmt: skip
+        """The sound of notes, hop by hop, [N, frames - 1, HOP]; hops that are not wanted [N, frames - 1] are silent."""
+        with torch.autocast(hz.device.type, enabled=False):  # sound is float32
+            with torch.no_grad():
+                phase = phases(hz.unsqueeze(1) * 2 ** (parameters.cents / 1200))
+            rows, hops = is_wanted.nonzero(as_tuple=True)
+            left, right = parameters.harmonics[rows, hops], parameters.harmonics[rows, hops + 1]
+            tones = oscillate(phase[rows, hops], left, right, n_audible[rows])
+            sound = filtered_noise(noise, parameters.noise) * is_wanted.unsqueeze(2)
+            return sound.index_put((rows, hops), tones, accumulate=True)
+
+    def forward(self, batch: MidiDdspBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Sound [B, S], controls [B, L, 6], deviations of f0 in cents [N, frames]."""
+        segments = batch.segments
+        controls = self.controls(batch.notes)
+        known = torch.where(batch.is_measured.unsqueeze(2), batch.controls, controls.detach())  # teacher forcing
+        parameters, hz, n_audible = self.parameters_of(batch.notes, known, segments)
+        is_wanted = self._within(segments, batch.sound.shape[1])
+        sound = self.play(parameters, hz, n_audible, segments.noise, is_wanted).flatten(1)  # [N, samples]
+        n = batch.sound.shape[1] + HOP + sound.shape[1]  # room before and after each crop
+        first = segments.track * n + HOP + segments.offset
+        place = first.unsqueeze(1) + torch.arange(sound.shape[1], device=sound.device)
+        mix = sound.new_zeros(len(batch.sound) * n).index_add(0, place.flatten(), sound.flatten())
+        return mix.unflatten(0, (-1, n))[:, HOP : HOP + batch.sound.shape[1]], controls, parameters.cents
+
+    def _within(self, segments: Segments, n_samples: int) -> Tensor:
+        """The hops that are in the crop, and before a note's tail ends."""
+        hops = torch.arange(segments.noise.shape[1] - 2, device=segments.age.device)
+        age = segments.age.unsqueeze(1) + HOP_SECONDS * hops
+        is_inside = segments.offset.unsqueeze(1) + HOP * hops < n_samples
+        return is_inside & (age < segments.held.unsqueeze(1) + self.config.tail_seconds)
+
+
+# what is measured
+
+
+def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
+    """The six controls of a measured note, from where it starts to where it is let go, scaled to 0..1.
+
+    volume: mean level, -80..0 dB. fluctuation: its standard deviation, 24 dB is 1. peak: where it is loudest, as a
+    share of the duration. vibrato: the strongest wave of the pitch if it is one of 3 to 9 Hz, 0.2 semitones is 1;
+    none in notes under 0.2 s. brightness: mean number of a harmonic, weighted by amplitude, 12 is 1. attack_noise:
+    mean level of the noise in the first 40 ms, -100..-20 dB.
+
+    Shape: [6], as in CONTROLS.
+    """
+    seconds = max(tokens.hold_seconds, 4 * HOP_SECONDS)
+    levels, times = _resampled(tokens.held, tk.held_times(len(tokens.held)), seconds)
+    amplitude = tk.level_to_amplitude(levels[:, : tk.N_PARTIALS])
+    harmonics = tk.level_to_amplitude(levels[:, : tk.N_PARTIALS] @ tk.HARMONIC_SPREAD[:, :60])
+    noise = _decibels(tk.level_to_amplitude(levels[:, tk.N_PARTIALS : tk.PITCH_CELL]))
+    volume = _decibels(amplitude)
+    cents = tk.level_to_cents(levels[:, tk.PITCH_CELL])
+    total = harmonics.sum(axis=1)
+    is_heard = total > 1e-6
+    centroid = (harmonics @ np.arange(1, 61))[is_heard] / total[is_heard]
+    return np.clip(
+        [
+            volume.mean() / 80 + 1,
+            volume.std() / 24,
+            volume.argmax() / len(times),
+            _vibrato(cents) / 20 if seconds > 0.2 else 0,
+            centroid.mean() / 12 if is_heard.any() else 0,
+            noise[times < 0.04].mean() / 80 + 1.25,
+        ],
+        0, 1,
+    ).astype(np.float32)  # fmt: skip
+
+
+def _resampled(chunks: NDArray, times: NDArray, seconds: float) -> tuple[NDArray, NDArray]:
+    """Tokens every 10 ms up to a moment, [n, C], and their times."""
+    tokens, wanted = chunks.reshape(-1, tk.N_CELLS).astype(np.float32), np.arange(0, seconds, HOP_SECONDS)
+    right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
+    share = np.clip((wanted - times[right - 1]) / (times[right] - times[right - 1]), 0, 1)[:, None]
+    return ((1 - share) * tokens[right - 1] + share * tokens[right]).astype(np.float32), wanted
+
+
+def _decibels(amplitudes: NDArray) -> NDArray:
+    return 10 * np.log10(np.maximum((amplitudes**2).sum(axis=1), 10 ** (_FLOOR_DB / 10)))
+
+
+def _vibrato(cents: NDArray) -> float:
+    """Amplitude in cents of the strongest wave, 0 if it is not one of 3 to 9 Hz."""
+    n = len(cents)
+    window = np.minimum(1, 2 * (1 - np.abs(2 * (np.arange(n) + 0.5) / n - 1)))  # fades in and out over a quarter
+    spectrum = np.abs(np.fft.rfft((cents - cents.mean()) * window, 8 * n)) * 2 / window.sum()
+    best = int(spectrum.argmax())
+    return float(spectrum[best]) if 3 <= best / (8 * n * HOP_SECONDS) <= 9 else 0.0
+
+
+def measured_cents(tokens: tk.NoteTokens, ages: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The deviation of f0 in cents at some seconds since the start of a note, and whether it is heard there (0 or 1)."""
+    is_held = ages < tokens.hold_seconds
+    cents, weight = np.zeros(len(ages), np.float32), np.zeros(len(ages), np.float32)
+    for some, chunks, times, since in (
+        (is_held, tokens.held, tk.held_times(len(tokens.held)), ages),
+        (~is_held, tokens.release, tk.release_times(len(tokens.release)), ages - tokens.hold_seconds),
+    ):
+        if not len(chunks) or not some.any():
+            continue
+        cells = chunks.reshape(-1, tk.N_CELLS)
+        loudest = cells[:, : tk.N_PARTIALS].max(axis=1).astype(np.float32)
+        cents[some] = np.interp(since[some], times, tk.level_to_cents(cells[:, tk.PITCH_CELL].astype(np.float32)))
+        weight[some] = (np.interp(since[some], times, loudest, right=0) > 10) & (since[some] >= 0)
+    return cents, weight
+
+
+# learning
+
+
+class MidiDdspObjective(nn.Module):
+    """The spectral loss of crops, and the errors of what was measured: controls and f0."""
+
+    parts = ("model",)
+
+    def __init__(self, config: MidiDdspConfig, precision: str) -> None:
+        super().__init__()
+        self.config, self.precision = config, precision
+        self.model = MidiDdsp(config)
+
+    def forward(self, batch: MidiDdspBatch, step: int) -> dict[str, Tensor]:
+        """The losses by name; "loss/total" is what to descend."""
+        with torch.autocast(batch.sound.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            sound, controls, cents = self.model(batch)
+        spectral = spectral_loss(sound, batch.sound, self.config.fft_sizes)
+        measured = batch.is_measured.unsqueeze(2)
+        expression = ((controls - batch.controls).abs() * measured).sum() / (6 * measured.sum()).clamp(min=1)
+        pitch = ((cents - batch.cents).abs() * batch.cents_weight).sum() / batch.cents_weight.sum().clamp(min=1) / 100
+        total = spectral + self.config.expression_weight * expression + self.config.pitch_weight * pitch
+        return {"loss/total": total, "loss/spectral": spectral, "loss/expression": expression, "loss/pitch": pitch}
+
+    def collate(self, pairs: list[Pair], rng: np.random.Generator) -> MidiDdspBatch:
+        """One crop of each pair, where something sounds and not too many notes do."""
+        config = self.config
+        n_samples = config.crop_hops * HOP
+        crops = [self._crop(pair, rng) for pair in pairs]
+        sounding = [(row, note, start) for row, (start, notes) in enumerate(crops) for note in notes]
+        n_frames = config.crop_hops + 2  # a note's frames lie anywhere between the crop's
+        numbers = []  # age, held, offset
+        cents, weight = np.zeros((2, len(sounding), n_frames), np.float32)
+        controls, is_measured = [], []
+        for pair in pairs:
+            own = np.zeros((len(pair.notes), len(CONTROLS)), np.float32)
+            for note, tokens in pair.tokens.items():
+                own[note] = expression_controls(tokens)
+            controls.append(own)
+            is_measured.append(np.isin(np.arange(len(own)), list(pair.tokens)))
+        for i, (row, number, start) in enumerate(sounding):
+            note = pairs[row].notes[number]
+            first = round(note["start"] * SAMPLE_RATE) - start
+            skipped = max(-first // HOP, 0)
+            numbers.append((skipped * HOP_SECONDS, note["damp"] - note["start"], first + skipped * HOP))
+            measured = pairs[row].tokens.get(number)
+            if measured is not None and note["voice"] < N_PROGRAMS:
+                cents[i], weight[i] = measured_cents(measured, (skipped + np.arange(n_frames)) * HOP_SECONDS)
+        age, held, offset = np.array(numbers, np.float64).reshape(-1, 3).T
+        noise = rng.random((len(sounding), n_frames + 1, HOP), np.float32) * 2 - 1
+        places = np.array([row[:2] for row in sounding], np.int64).reshape(-1, 2)
+        sounds = [_cut(pair, start, n_samples) for pair, (start, _) in zip(pairs, crops, strict=True)]
+        return MidiDdspBatch(
+            sound=torch.from_numpy(np.stack(sounds)),
+            notes=notes_as_tensors([pair.notes for pair in pairs]),
+            controls=nn.utils.rnn.pad_sequence([torch.from_numpy(x) for x in controls], batch_first=True),
+            is_measured=nn.utils.rnn.pad_sequence([torch.from_numpy(x) for x in is_measured], batch_first=True),
+            segments=Segments(
+                track=torch.from_numpy(places[:, 0].copy()),
+                note=torch.from_numpy(places[:, 1].copy()),
+                age=torch.from_numpy(age).float(),
+                held=torch.from_numpy(held).float(),
+                offset=torch.from_numpy(offset.astype(np.int64)),
+                noise=torch.from_numpy(noise),
+            ),
+            cents=torch.from_numpy(cents),
+            cents_weight=torch.from_numpy(weight),
+        )
+
+    def _crop(self, pair: Pair, rng: np.random.Generator) -> tuple[int, list[int]]:
+        """Where a crop starts, in samples, and the notes that sound in it."""
+        assert pair.sound is not None
+        n_samples, most = self.config.crop_hops * HOP, self.config.most_notes
+        best: tuple[int, list[int]] = (0, [])
+        for _ in range(10):
+            start = int(rng.integers(0, max(len(pair.sound) - n_samples, 0) + 1))
+            seconds, until = start / SAMPLE_RATE, (start + n_samples) / SAMPLE_RATE
+            ends = pair.notes["damp"] + self.config.tail_seconds
+            some = np.flatnonzero((pair.notes["start"] < until) & (ends > seconds))
+            if not len(some) or np.abs(pair.sound[start : start + n_samples]).max(initial=0) < 1e-3:
+                continue
+            best = start, sorted(some[np.argsort(-ends[some], kind="stable")][:most].tolist())
+            if len(some) <= most:
+                break
+        return best
+
+
+def _cut(pair: Pair, start: int, n_samples: int) -> NDArray[np.float32]:
+    assert pair.sound is not None
+    sound = pair.sound[start : start + n_samples]
+    return np.pad(sound, (0, n_samples - len(sound))).astype(np.float32)
+
+
+def notes_as_tensors(tracks: list[NDArray]) -> Notes:
+    """The notes of tracks, sorted by start, as the nets take them."""
+    numbers = []
+    for notes in tracks:
+        gap = np.diff(notes["start"], prepend=notes["start"][:1] - 4)
+        seconds = np.clip([notes["damp"] - notes["start"], gap], 0, 30)
+        both = notes["pitch"] / 127, notes["velocity"] / 127, *np.log1p(10 * seconds) / 4
+        numbers.append(torch.from_numpy(np.stack(both, axis=1).astype(np.float32)))
+    voices = [torch.from_numpy(notes["voice"].astype(np.int64)) for notes in tracks]
+    return Notes(
+        voice=nn.utils.rnn.pad_sequence(voices, batch_first=True),
+        numbers=nn.utils.rnn.pad_sequence(numbers, batch_first=True),
+        n=torch.tensor([len(notes) for notes in tracks]),
+    )
+
+
+def spectral_loss(sound: Tensor, target: Tensor, fft_sizes: tuple[int, ...]) -> Tensor:
+    """DDSP's loss: mean absolute difference of magnitudes and of their logarithms, summed over sizes of the FFT.
+
+    Magnitudes are not scaled, as in DDSP; their logarithms have a floor 90 dB below a full-scale sine. Shapes: [B, S].
+    """
+    losses = []
+    for size in fft_sizes:
+        window = torch.hann_window(size, device=sound.device)
+        ours, theirs = (torch.view_as_real(torch.stft(x, size, size // 4, window=window, center=False,
+                                                      return_complex=True)) for x in (sound, target))  # fmt: skip
+        floor = 10 ** (-90 / 20) * size / 4
+        ours, theirs = (x.square().sum(dim=-1).add(1e-12).sqrt() for x in (ours, theirs))
+        losses.append((ours - theirs).abs().mean())
+        losses.append((torch.log(ours + floor) - torch.log(theirs + floor)).abs().mean())
+    return torch.stack(losses).sum()
+
+
+# playing
+
+
+@torch.no_grad()
+def render_midi_ddsp(model: MidiDdsp, notes: NDArray, seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """A track as sound at 44.1 kHz, mono, [seconds * 44100]; notes are PAIR_NOTE. The same each time."""
+    sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    notes = notes[np.argsort(notes["start"], kind="stable")]
+    controls = _controls_of(model, notes)
+    tail = model.config.tail_seconds
+    first = np.rint(notes["start"] * SAMPLE_RATE).astype(np.int64)
+    lasts = np.minimum(notes["damp"] - notes["start"] + tail, seconds - notes["start"])
+    n_hops = np.ceil(np.maximum(lasts, 0) / HOP_SECONDS).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    for some in _alike(n_hops):
+        played = _played(model, notes[some], controls[some], int(n_hops[some].max()), rng)
+        for start, own, n in zip(first[some], played, n_hops[some] * HOP, strict=True):
+            begin, end = max(start, 0), min(start + n, len(sound))
+            if begin < end:
+                sound[begin:end] += own[begin - start : end - start]
+    return sound
+
+
+def _alike(n_hops: NDArray, most_hops: int = 4096) -> Iterator[NDArray]:
+    """The notes that last, some at a time that last alike and together no longer than bounded memory allows."""
+    order = np.argsort(n_hops, kind="stable")[::-1]
+    order = order[n_hops[order] > 0]
+    while len(order):
+        n = max(1, min(most_hops // int(n_hops[order[0]]), 64))
+        yield order[:n]
+        order = order[n:]
+
+
+def _controls_of(model: MidiDdsp, notes: NDArray) -> NDArray[np.float32]:
+    """The controls of all notes of a track, [n, 6], block by block."""
+    device = model.voice.weight.device
+    controls = np.zeros((len(notes), len(CONTROLS)), np.float32)
+    for block in range(0, len(notes), _NOTE_BLOCK):
+        first = max(block - _NOTE_CONTEXT, 0)
+        some = notes_as_tensors([notes[first : block + _NOTE_BLOCK + _NOTE_CONTEXT]])
+        predicted = model.controls(Notes(some.voice.to(device), some.numbers.to(device), some.n))[0].cpu().numpy()
+        own = controls[block : block + _NOTE_BLOCK]
+        own[:] = predicted[block - first : block - first + len(own)]
+    return controls
+
+
+def _played(model: MidiDdsp, notes: NDArray, controls: NDArray, n_hops: int,
+            rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
+    """The sounds of some notes from their starts on, [n, n_hops * HOP]."""
+    device, n = model.voice.weight.device, len(notes)
+    row = notes_as_tensors([notes])
+    held = torch.from_numpy(notes["damp"] - notes["start"]).float().to(device)
+    noise = torch.from_numpy(rng.random((n, n_hops + 2, HOP), np.float32) * 2 - 1).to(device)
+    segments = Segments(torch.zeros(n, dtype=torch.long, device=device), torch.arange(n, device=device),
+                        torch.zeros(n, device=device), held, torch.zeros(n, dtype=torch.long, device=device),
+                        noise)  # fmt: skip
+    parameters, hz, n_audible = model.parameters_of(
+        Notes(row.voice.to(device), row.numbers.to(device), row.n),
+        torch.from_numpy(controls)[None].to(device), segments)  # fmt: skip
+    age = HOP_SECONDS * torch.arange(n_hops + 1, device=device)
+    left = (held.unsqueeze(1) + model.config.tail_seconds - age).clamp(min=0)
+    fade = (left / (0.25 * model.config.tail_seconds)).clamp(max=1).unsqueeze(2)  # no click where the tail is cut
+    parameters = SynthesisParameters(parameters.cents, parameters.harmonics * fade, parameters.noise * fade)
+    loudest = torch.maximum(parameters.harmonics.sum(dim=2), parameters.noise.amax(dim=2))
+    is_wanted = torch.maximum(loudest[:, :-1], loudest[:, 1:]) > _INAUDIBLE
+    return model.play(parameters, hz, n_audible, noise, is_wanted).flatten(1).cpu().numpy()
