@@ -39,7 +39,7 @@ def test_the_graphs_give_what_the_nets_give(tmp_path):
     from miao.config import load_preset
     from miao.training.export import export_understanding
     from miao.training.objective import Objective, cosines
-    from miao.training.trainer import RunConfig, load_model, load_understanding
+    from miao.training.scheme import RunConfig, load_model, load_understanding
     from tests.test_training import tiny
 
     trainer = tiny(tmp_path / "run")

@@ -18,7 +18,7 @@ from miao.spectrum import HIGH_HZ, LOW_HZ, N_MELS
 from miao.training.batches import BatchConfig, Batches, coloured, pair_chunks, pair_stream
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.losses import mac_loss, mam_loss, mined
-from miao.training.trainer import RunConfig, Trainer, load_model, load_understanding
+from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
 from miao.voices import pitch_hz
 from tests.conftest import make_toy_bank
 
@@ -65,7 +65,7 @@ def pairs_folder(tmp_path_factory):
 
 
 def tiny(pairs, folder, *changes):
-    return Trainer(load_preset(RunConfig, "tiny", changes), folder, pairs=pairs / "train")
+    return miao_trainer(load_preset(RunConfig, "tiny", changes), folder, pairs=pairs / "train")
 
 
 # the losses, by hand and by another's

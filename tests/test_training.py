@@ -12,7 +12,8 @@ from miao.datasets.notes import NoteData
 from miao.engine import Bank
 from miao.errors import CheckpointError, ConfigError
 from miao.training.chunks import chunk_tables, gather, heard_in_either
-from miao.training.trainer import RunConfig, Trainer, decode_with, learning_rate, load_model
+from miao.training.scheme import RunConfig, decode_with, load_model, miao_trainer, rollout
+from miao.training.trainer import learning_rate
 from miao.voices import N_PROGRAMS
 from tests.conftest import make_toy_bank
 
@@ -41,7 +42,7 @@ def made_up_notes():
 
 
 def tiny(folder, *changes):
-    return Trainer(load_preset(RunConfig, "tiny", changes), folder, notes=made_up_notes())
+    return miao_trainer(load_preset(RunConfig, "tiny", changes), folder, notes=made_up_notes())
 
 
 def ignore(*_):
@@ -112,7 +113,7 @@ def test_resuming_equals_not_having_stopped(tmp_path, rollout_every):
 def test_a_rollout_gives_the_tokens_that_the_net_itself_would_have_left(tmp_path):
     trainer = tiny(tmp_path)
     attack, sustain, _ = trainer.batches.tables
-    own = trainer.rollout()
+    own = rollout(trainer)
     assert not own[tk.ATTACK].any()
     trainer.save()
     decode = decode_with(load_model(tmp_path))
@@ -158,7 +159,7 @@ def test_the_learning_rate_ramps_up_and_then_falls():
 def test_an_unknown_setting_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r'"model.widht" is not a setting; there are .*width'):
         load_preset(RunConfig, "tiny", ("model.widht=3",))
-    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, pairs, paper, tiny'):
+    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, tiny'):
         load_preset(RunConfig, "huge")
     with pytest.raises(ConfigError, match=r'"train\.steps" must be int'):
         load_preset(RunConfig, "tiny", ("train.steps=many",))

@@ -18,7 +18,7 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Pro
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")]
 Data = Annotated[list[Path], typer.Option("--data", metavar="FOLDER", help=
                                           "Shards made by `miao data`: notes, pairs, or one of each.")]
-_HELD_OUT = 256  # pairs that a run is measured on
+_HELD_OUT, _PEERS_HELD_OUT = 256, 64  # pairs that a run is measured on
 
 
 def soundfont(font: Font,
@@ -54,7 +54,7 @@ def pairs(font: Font,
           number: Annotated[int, typer.Option(min=1, metavar="N", help="Windows to make for training.")] = 4096,
           mixes: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help=
                            "Of the windows, with all tracks; the others hold one.")] = 0.25,
-          sound: Annotated[bool, typer.Option("--sound", help="Keep the sound too; the paper's peers need it.")] = False,
+          sound: Annotated[bool, typer.Option("--sound", help="Keep the sound too: the peers need it.")] = False,
           jobs: Jobs = 2) -> None:
     """Make pairs of MIDI and sound with a sound bank: windows of real scores, played by its voices.
 
@@ -133,21 +133,32 @@ def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset
     \b
     miao train gm --data notes -o runs/gm
     miao train pairs --data pairs --devices 2 -o runs/pairs
+    miao train midi2wave --data pairs -o runs/midi2wave
     torchrun --nproc_per_node 2 -m miao train pairs --data pairs -o runs/pairs
     """
+    from miao.baselines.peers import held_out_losses, peer_of, peer_trainer
     from miao.config import load_preset
     from miao.training.clips import render_clips
     from miao.training.held_out import held_out_pairs, measure
-    from miao.training.trainer import RunConfig, Trainer, launched, load_model, load_understanding
+    from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
+    from miao.training.trainer import launched
 
-    config = load_preset(RunConfig, preset, tuple(changes or ()))
     material = Material.of(folders)
+    peer = peer_of(preset)
     fabric = launched(devices, nodes, accelerator)
-    trainer = Trainer(config, output, notes=material.notes, pairs=material.pairs, fabric=fabric)
+    if peer is not None:
+        if material.pairs is None:
+            raise DataError(f"{preset} is trained on pairs with their sound; make them with `miao data pairs --sound`")
+        trainer = peer_trainer(preset, tuple(changes or ()), output, material.pairs, fabric)
+    else:
+        config = load_preset(RunConfig, preset, tuple(changes or ()))
+        trainer = miao_trainer(config, output, notes=material.notes, pairs=material.pairs, fabric=fabric)
     if trainer.resume() and fabric.is_global_zero:
         say(f"{output}: goes on from step {trainer.step_number}")
-    held_out = held_out_pairs(material.validation, _HELD_OUT) if material.validation and config.batch.pairs else []
-    last = config.train.steps
+    n_held_out = _HELD_OUT if peer is None else _PEERS_HELD_OUT
+    has_held_out = material.validation is not None and trainer.config.batch.pairs
+    held_out = held_out_pairs(material.validation, n_held_out) if has_held_out and material.validation else []
+    last = trainer.config.train.steps
 
     def told(values: dict[str, float]) -> str:
         return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
@@ -156,11 +167,15 @@ def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset
         say(f"step {step} of {last}, {clock((last - step) * seconds)} to go: {told(means)}")
 
     def checkpoint(folder: Path) -> dict[str, float]:
-        render_clips(folder, material.table)
+        if peer is None:
+            render_clips(folder, material.table)
         if not held_out:
             return {}
-        has_audio = config.objective.audio_encoder
-        results = measure(load_model(folder), load_understanding(folder) if has_audio else None, held_out)
+        if peer is None:
+            has_audio = config.objective.audio_encoder
+            results = measure(load_model(folder), load_understanding(folder) if has_audio else None, held_out)
+        else:
+            results = held_out_losses(trainer, held_out)
         say(f"on {len(held_out)} held-out pairs: {told(results)}")
         return {f"held_out/{name}": value for name, value in results.items()}
 
@@ -180,7 +195,7 @@ def export(run: Run, folders: Data,
     from dataclasses import replace
 
     from miao.training.export import export_bank, export_understanding, power_trim
-    from miao.training.trainer import load_model
+    from miao.training.scheme import load_model
 
     material = Material.of(folders)
     trim = power_trim(load_model(run), material.all_notes(), len(material.table.kind))

@@ -34,32 +34,37 @@ def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     return kind(**values)
 
 
-def load_preset(kind: type[T], name: str, changes: tuple[str, ...] = ()) -> T:
-    """A preset by name (see ``presets/``) or by path, with changes such as ``model.width=64`` on top.
-
-    Raises: ConfigError if there is no such preset or a change does not fit.
-    """
+def preset_table(name: str) -> dict[str, Any]:
+    """What a preset states, by name (see ``presets/``) or by path. Raises: ConfigError if there is no such preset."""
     folder = resources.files("miao") / "presets"
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file():
         names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
         raise ConfigError(f'no preset "{name}"; there are {", ".join(names)}, or give a path to a .toml file')
     try:
-        table = tomllib.loads(path.read_text())
-        for change in changes:
-            key, equals, value = change.partition("=")
-            if not equals:
-                raise ConfigError(f'"{change}": a change is written group.setting=value')
-            *groups, last = key.split(".")
-            place = table
-            for group in groups:
-                place = place.setdefault(group, {})
-            try:
-                place[last] = tomllib.loads(f"x = {value}")["x"]
-            except tomllib.TOMLDecodeError:
-                place[last] = value
+        return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not TOML ({error})") from None
+
+
+def load_preset(kind: type[T], name: str, changes: tuple[str, ...] = ()) -> T:
+    """A preset as a ``kind``, with changes such as ``model.width=64`` on top.
+
+    Raises: ConfigError if there is no such preset or a change does not fit.
+    """
+    table = preset_table(name)
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f'"{change}": a change is written group.setting=value')
+        *groups, last = key.split(".")
+        place = table
+        for group in groups:
+            place = place.setdefault(group, {})
+        try:
+            place[last] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            place[last] = value
     return from_table(kind, table)
 
 

@@ -55,7 +55,7 @@ def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settin
     SoundFont(font).close()  # fails here, in one line, rather than in a process
     voices, table = _voices_in(notes)
     files = sorted({path for place in scores for path in place.rglob("*.mid*")})
-    if not voices:
+    if table is None:
         raise DataError(f"{notes}: holds neither voice_*.npz shards nor a bank's voices.safetensors; make shards with "
                         f"`miao data soundfont {font} -o {notes}`")  # fmt: skip
     held_out = list(filter(is_for_validation, files))

@@ -7,7 +7,7 @@ import numpy as np
 from miao.audio import Audio
 from miao.engine import Bank, stream_stems
 from miao.score import NOTE, Curve, Score, Track
-from miao.training.trainer import decode_with, load_model
+from miao.training.scheme import decode_with, load_model
 from miao.voices import VoiceTable
 
 PROGRAMS = (0, 24, 33, 40, 48, 56, 65, 73)  # piano, guitar, bass, violin, strings, trumpet, sax, flute

@@ -22,7 +22,7 @@ from miao.model import AudioDecoder, AudioFeatures, ChunkInputs, MidiEncoder
 from miao.spectrum import N_MELS
 from miao.training.chunks import chunk_tables, gather
 from miao.training.objective import Miao, Understanding, cosines
-from miao.training.trainer import decode_with, load_model, load_understanding
+from miao.training.scheme import decode_with, load_model, load_understanding
 from miao.voices import VoiceEmbeddings, VoiceTable
 
 _OPSET = 18

@@ -1,42 +1,35 @@
 """The training loop on Lightning Fabric: AdamW, cosine schedule with a ramp-up, checkpoints that a run goes on from.
 
-A checkpoint is a folder: ``config.toml``, ``model.safetensors`` (the moving average, what is released),
-``understanding.safetensors`` (the same of the audio encoder and its heads), ``training.safetensors`` (weights, momentum
-encoders, queue, optimizer state), ``state.json``, ``log.jsonl``, TensorBoard's events. Every batch is drawn by random
-generators seeded by the run's seed and the batch's number, so that resuming equals not having stopped; and in lanes
-that processes share (batches.py), so that two processes go the way of one.
+A checkpoint is a folder: ``config.toml``, ``model.safetensors`` (the moving average, what is released) and one file for
+each further part of the objective, ``training.safetensors`` (all weights and the optimizer's state), ``state.json``,
+``log.jsonl``, TensorBoard's events. Every batch is drawn by random generators seeded by the run's seed and the batch's
+number, so that resuming equals not having stopped; and in lanes that processes share (batches.py), so that two
+processes go the way of one. What is trained is passed in: the paper's scheme (scheme.py) or one of its peers.
 """
 
 import json
 import logging
 import os
 import time
+import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from miao import tokens as tk
 from miao.config import from_table, to_toml
-from miao.datasets.notes import NoteData
 from miao.errors import CheckpointError, ConfigError
-from miao.model import ChunkInputs, ModelConfig
-from miao.training.batches import BatchConfig, Batches
-from miao.training.chunks import ChunkTable
-from miao.training.objective import Miao, Objective, ObjectiveConfig, TrainBatch, Understanding
 
 logger = logging.getLogger(__name__)
 
-_ROLLOUT_CHUNKS = 512  # at once
 _TABLES = ("model.decoder.voices", "model.decoder.keep", "model.decoder.profiles")  # looked up, so not drawn to zero
 _LOG_EVERY = 50
 
@@ -56,16 +49,6 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     checkpoint_every: int = 1000
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All settings of a run; what a preset file may state."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 def launched(devices: int = 1, nodes: int = 1, accelerator: str = "cpu") -> Fabric:
@@ -98,15 +81,22 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class Trainer:
     """A run in a folder: step, save, resume."""
 
-    def __init__(self, config: RunConfig, folder: Path, *, notes: list[NoteData] | None = None,
-                 pairs: Path | None = None, fabric: Fabric | None = None) -> None:  # fmt: skip
-        """Raises: ConfigError for settings that do not go together, DataError if there is nothing to train on."""
-        _check(config, fabric.world_size if fabric else 1)
-        torch.manual_seed(config.train.seed)
-        self.config, self.folder, self.step_number = config, folder, 0
+    def __init__(self, config: Any, folder: Path, objective: nn.Module, batches: Callable[[range, int], Any],
+                 fabric: Fabric | None = None, before_step: Callable[["Trainer"], None] | None = None) -> None:
+        """A new run; `resume` goes on with one that is in the folder.
+
+        config     a dataclass of settings that is kept with the run; its ``train`` is a TrainConfig, its ``batch`` has
+                   ``lanes`` and ``pairs``
+        objective  gives from a batch and the step's number losses by name, "loss/total" is what to descend; its
+                   ``parts`` name the nets of which a moving average is kept; ``after_step``, if it has that, is called
+        batches    makes the stream of batches of some lanes, from a batch's number on; ``draw`` gives the next
+
+        Raises: ConfigError for settings that do not go together.
+        """
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
-        self.notes, self.pairs = notes, pairs
-        objective = Objective(config.objective, config.model, config.train.precision)
+        _check(config, self.fabric.world_size)
+        self.config, self.folder, self.step_number = config, folder, 0
+        self.make_batches, self.before_step = batches, before_step
         named = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
         decayed = [p for n, p in named if p.ndim > 1 and not n.startswith(_TABLES)]
         others = [p for n, p in named if p.ndim <= 1 or n.startswith(_TABLES)]
@@ -116,20 +106,19 @@ class Trainer:
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.98), fused=True)
         self.forward, self.optimizer = self.fabric.setup(objective, optimizer)
-        self.objective = objective
+        self.objective: Any = objective
         self.average = {k: v.clone() for k, v in self._released().items()}
         self.batches = self._batches()
 
-    def _batches(self) -> Batches:
-        n, width = self.config.batch.lanes // self.fabric.world_size, self.config.model.width
+    def _batches(self) -> Any:
+        n = self.config.batch.lanes // self.fabric.world_size
         lanes = range(n * self.fabric.global_rank, n * (self.fabric.global_rank + 1))
-        return Batches(self.config.batch, width, lanes, notes=self.notes, pairs=self.pairs,
-                       first=self.step_number * self.config.train.accumulate)  # fmt: skip
+        return self.make_batches(lanes, self.step_number * self.config.train.accumulate)
 
     def _released(self) -> dict[str, Tensor]:
-        """What the moving average is taken of: the nets without momentum encoders and queue."""
-        state = self.objective.state_dict()
-        return {k: v for k, v in state.items() if k.startswith(("model.", "understanding."))}
+        """What the moving average is taken of: the nets without what only training has."""
+        prefixes = tuple(f"{part}." for part in self.objective.parts)
+        return {k: v for k, v in self.objective.state_dict().items() if k.startswith(prefixes)}
 
     def step(self) -> dict[str, float]:
         """One optimizer step; gives the losses and errors to log."""
@@ -137,8 +126,8 @@ class Trainer:
         self.objective.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step_number, config)
-        if config.rollout_every and self.step_number and self.step_number % config.rollout_every == 0:
-            self.batches.own = self.rollout()
+        if self.before_step is not None:
+            self.before_step(self)
         sums: dict[str, float] = {}
         for part in range(config.accumulate):
             batch = self._moved(self.batches.draw())
@@ -150,48 +139,17 @@ class Trainer:
         self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.objective.follow()
+        if hasattr(self.objective, "after_step"):
+            self.objective.after_step()
         self._average()
         self.step_number += 1
         return sums
 
-    def _moved(self, batch: TrainBatch) -> TrainBatch:
+    def _moved(self, batch: Any) -> Any:
         device = self.fabric.device
         if device.type == "cpu":
             return batch
         return _to(batch, device)
-
-    def rollout(self) -> list[np.ndarray]:
-        """All notes played by the averaged net from its own tokens, as the engine will; by kind the token that each
-        chunk then sets out from, [M, C].
-
-        Training on these besides the measured ones teaches the net to come back from its own errors (DAgger, Ross et
-        al. 2011). Contexts are zero here.
-        """
-        player = Miao(self.config.model)
-        player.load_state_dict({k.removeprefix("model."): v for k, v in self.average.items() if k.startswith("model.")})
-        decode = decode_with(player.eval())
-        tables, rank, n_processes = self.batches.tables, self.fabric.global_rank, self.fabric.world_size
-        last = np.zeros((len(self.notes or ()), tk.N_CELLS), np.float32)
-        found = [np.zeros((len(t.note), tk.N_CELLS), np.float32) for t in tables]
-        for table, own in zip(tables, found, strict=True):
-            place = _place_in_note(table)
-            mine = table.note % n_processes == rank
-            for number in range(int(place.max(initial=-1)) + 1):
-                due = np.flatnonzero((place == number) & mine)
-                for some in np.array_split(due, max(len(due) // _ROLLOUT_CHUNKS, 1)):
-                    own[some] = last[table.note[some]]
-                    levels, _ = decode(
-                        table.kind,
-                        **{name: getattr(table, name)[some] for name in ("voice", "pitch", "velocity", "index", "age")},
-                        previous=own[some],
-                        context=np.zeros((len(some), self.config.model.width), np.float32),
-                    )
-                    last[table.note[some]] = levels[np.arange(len(some)), table.n_valid[some] - 1]
-        if n_processes > 1:
-            for own in found:
-                dist.all_reduce(torch.from_numpy(own))
-        return found
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -255,9 +213,8 @@ class Trainer:
         state = {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
         for n, slots in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{n}/{k}": v for k, v in slots.items()}
-        parts = {"model.safetensors": _under("model.", self.average), "training.safetensors": state}
-        if self.objective.understanding is not None:
-            parts["understanding.safetensors"] = _under("understanding.", self.average)
+        parts = {f"{part}.safetensors": under(f"{part}.", self.average) for part in self.objective.parts}
+        parts["training.safetensors"] = state
         for name, tensors in parts.items():
             copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}  # shared ones twice
             save_file(copies, self.folder / f"{name}.tmp")
@@ -271,10 +228,9 @@ class Trainer:
             return False
         try:
             state = load_file(self.folder / "training.safetensors")
-            for name in ("midi_queue", "audio_queue"):  # they grow: a new run's are empty
-                if f"objective/{name}" in state:
-                    setattr(self.objective, name, state[f"objective/{name}"].to(self.fabric.device))
-            self.objective.load_state_dict(_under("objective/", state))
+            for name in getattr(self.objective, "growing", ()):  # a new run's are empty
+                setattr(self.objective, name, state[f"objective/{name}"].to(self.fabric.device))
+            self.objective.load_state_dict(under("objective/", state))
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
                 if key.startswith("optimizer/"):
@@ -282,9 +238,9 @@ class Trainer:
                     slots.setdefault(int(n), {})[name] = value
             optimizer = self.optimizer.state_dict()
             self.optimizer.load_state_dict({"state": slots, "param_groups": optimizer["param_groups"]})
-            for group in ("model", "understanding") if self.objective.understanding is not None else ("model",):
-                some = load_file(self.folder / f"{group}.safetensors")
-                self.average |= {f"{group}.{name}": value for name, value in some.items()}
+            for part in self.objective.parts:
+                some = load_file(self.folder / f"{part}.safetensors")
+                self.average |= {f"{part}.{name}": value for name, value in some.items()}
             self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
         except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
@@ -294,17 +250,16 @@ class Trainer:
         return True
 
 
-def _check(config: RunConfig, n_processes: int) -> None:
-    train, batch = config.train, config.batch
-    if train.rollout_every and train.checkpoint_every % train.rollout_every:
-        raise ConfigError('"train.checkpoint_every" must be a multiple of "train.rollout_every"')
+def _check(config: Any, n_processes: int) -> None:
+    batch = config.batch
     if batch.lanes % n_processes:
         raise ConfigError(f'"batch.lanes" is {batch.lanes}: it must be a multiple of the {n_processes} processes')
     if batch.pairs % batch.lanes:
         raise ConfigError(f'"batch.pairs" is {batch.pairs}: it must be a multiple of "batch.lanes", {batch.lanes}')
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -319,45 +274,16 @@ def _to(thing: Any, device: torch.device) -> Any:
     return thing
 
 
-def _place_in_note(table: ChunkTable) -> np.ndarray:
-    """Which chunk of its note each row is, counted from 0; the rows of a note lie together."""
-    first = np.unique(table.note, return_index=True)[1]
-    return np.arange(len(table.note)) - np.repeat(first, np.diff([*first, len(table.note)]))
+def loaded(folder: Path, kind: type, part: str, build: Callable[[Any], nn.Module]) -> Any:
+    """One net of a checkpoint, averaged, ready to evaluate or export; ``build`` makes it from the settings, a ``kind``.
 
-
-def load_model(folder: Path) -> Miao:
-    """The averaged model of a checkpoint, ready to evaluate or export. Raises: CheckpointError."""
-    return _loaded(folder, "model", lambda config: Miao(config.model))
-
-
-def load_understanding(folder: Path) -> Understanding:
-    """The averaged audio encoder of a checkpoint and its heads. Raises: CheckpointError."""
-    def build(config: RunConfig) -> nn.Module:
-        return Understanding(config.model, config.objective.contrast_on, config.objective.contrast_width)
-
-    return _loaded(folder, "understanding", build)
-
-
-def _loaded(folder: Path, name: str, build: Callable[[RunConfig], nn.Module]) -> Any:
-    import tomllib
-
+    Raises: CheckpointError.
+    """
     try:
-        net = build(from_table(RunConfig, tomllib.loads((folder / "config.toml").read_text())))
-        net.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        net = build(from_table(kind, tomllib.loads((folder / "config.toml").read_text())))
+        net.load_state_dict(load_file(folder / f"{part}.safetensors"))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder}: {error}; a checkpoint is a folder with config.toml and {name}.safetensors"
+            f"{folder}: {error}; a checkpoint is a folder with config.toml and {part}.safetensors"
         ) from None
     return net.eval()
-
-
-def decode_with(model: Miao) -> Callable:
-    """The model as the engine's decoder: arrays in, expected levels and spread out (see engine.Decoder)."""
-
-    @torch.no_grad()
-    def decode(kind: int, **arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        inputs = ChunkInputs(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()})
-        out = model.decoder(kind, inputs)
-        return out.expected().numpy(), out.log_scale.exp().numpy()
-
-    return decode
