@@ -150,9 +150,10 @@ class SynthesisGenerator(nn.Module):
         self.blocks = nn.Sequential(*(DilatedBlock(config.width, 2**i) for i in range(config.n_blocks)))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, sum(self.sizes))
-        with torch.no_grad():  # in tune and quiet at first
+        with torch.no_grad():  # in tune at first, and tones before noise: from silence learning starts late
             self.head.weight[0], self.head.bias[0] = 0.0, 0.0
-            self.head.bias[1] -= 2.0
+            self.head.bias[1] -= 1.0
+            self.head.bias[2 : 2 + config.n_harmonics] -= torch.arange(1, config.n_harmonics + 1).log()
             self.head.bias[-config.n_bands :] -= 5.0
 
     def forward(self, voice: Tensor, numbers: Tensor, controls: Tensor, age: Tensor, held: Tensor,
@@ -397,7 +398,7 @@ def _vibrato(cents: NDArray) -> float:
 
 
 def measured_cents(tokens: tk.NoteTokens, ages: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The deviation of f0 in cents at some seconds since the start of a note, and whether it is heard there (0 or 1)."""
+    """The deviation of f0 in cents at some seconds since the start of a note, and whether it is heard (0 or 1)."""
     is_held = ages < tokens.hold_seconds
     cents, weight = np.zeros(len(ages), np.float32), np.zeros(len(ages), np.float32)
     for some, chunks, times, since in (
