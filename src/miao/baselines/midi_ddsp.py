@@ -17,7 +17,7 @@ Strings and bells that are not harmonic are played as if they were.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -83,7 +83,6 @@ class Segments:
     age: Tensor  # [N] seconds from the note's start to the first frame
     held: Tensor  # [N] seconds from its start to its damp
     offset: Tensor  # [N] int64, sample of the crop at which the first frame is
-    noise: Tensor  # [N, frames + 1, HOP] white, within -1..1
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ class MidiDdspBatch:
     controls: Tensor  # [B, L, 6]
     is_measured: Tensor  # [B, L] bool
     segments: Segments
+    noise: Tensor  # [N, frames + 1, HOP] white, within -1..1
     cents: Tensor  # [N, frames] measured deviation of f0
     cents_weight: Tensor  # [N, frames] 0 or 1
 
@@ -103,6 +103,8 @@ class MidiDdspBatch:
 class SynthesisParameters:
     """What the synthesizer plays, at each frame."""
 
+    hz: Tensor  # [N] nominal f0
+    n_audible: Tensor  # [N] int64, harmonics below HIGHEST_HZ; the others are 0
     cents: Tensor  # [N, frames] deviation of f0, -100..100
     harmonics: Tensor  # [N, frames, H] amplitudes
     noise: Tensor  # [N, frames, bands] magnitudes
@@ -157,16 +159,19 @@ class SynthesisGenerator(nn.Module):
             self.head.bias[-config.n_bands :] -= 5.0
 
     def forward(self, voice: Tensor, numbers: Tensor, controls: Tensor, age: Tensor, held: Tensor,
-                n_audible: Tensor, is_drum: Tensor) -> SynthesisParameters:  # fmt: skip
+                hz: Tensor, is_drum: Tensor) -> SynthesisParameters:  # fmt: skip
         """Shapes: a note's embedding [N, D], pitch and velocity [N, 2], controls [N, 6], seconds since its start
-        [N, frames + 2 reach] and until its damp [N], harmonics below HIGHEST_HZ [N], whether f0 is fixed [N]."""
+        [N, frames + 2 reach] and until its damp [N], nominal f0 [N], whether that is fixed [N]."""
         scale, shift = self.note(torch.cat([voice, _known(numbers), controls], dim=1)).unsqueeze(1).chunk(2, dim=2)
         x = self.time(_times(age, held)) * (1 + scale) + shift  # [N, T, D]
         x = self.head(self.norm(self.blocks(x))).float()
         cents, amplitude, distribution, noise = x.split(self.sizes, dim=2)
         number = torch.arange(1, self.sizes[2] + 1, device=x.device)
+        n_audible = (HIGHEST_HZ / hz).long().clamp(1, self.sizes[2])
         distribution = _positive(distribution) * (number <= n_audible[:, None, None])
         return SynthesisParameters(
+            hz=hz,
+            n_audible=n_audible,
             cents=100 * torch.tanh(cents.squeeze(2) / 4) * ~is_drum.unsqueeze(1),
             harmonics=_positive(amplitude) * distribution / distribution.sum(dim=2, keepdim=True).clamp(min=1e-7),
             noise=_positive(noise),
@@ -293,29 +298,26 @@ class MidiDdsp(nn.Module):
         """How notes are played, [B, L, 6]."""
         return self.expression(notes, self.voice(notes.voice))
 
-    def parameters_of(self, notes: Notes, controls: Tensor, segments: Segments) -> tuple[SynthesisParameters, Tensor,
-                                                                                         Tensor]:  # fmt: skip
-        """The synthesizer's parameters of some notes, their nominal f0 [N], and how many harmonics are audible [N]."""
+    def parameters_of(self, notes: Notes, controls: Tensor, segments: Segments,
+                      n_frames: int) -> SynthesisParameters:  # fmt: skip
+        """What the synthesizer plays of some notes."""
         at, reach = (segments.track, segments.note), self.config.reach
         voice, numbers = notes.voice[at], notes.numbers[at][:, :2]
         is_drum = voice >= N_PROGRAMS
         hz = pitch_hz_of(127 * numbers[:, 0], is_drum)
-        n_audible = (HIGHEST_HZ / hz).long().clamp(1, self.config.n_harmonics)
-        frames = torch.arange(-reach, segments.noise.shape[1] - 1 + reach, device=hz.device)
+        frames = torch.arange(-reach, n_frames + reach, device=hz.device)
         age = segments.age.unsqueeze(1) + HOP_SECONDS * frames
-        parameters = self.synthesis(self.voice(voice), numbers, controls[at], age, segments.held, n_audible, is_drum)
-        return parameters, hz, n_audible
+        return self.synthesis(self.voice(voice), numbers, controls[at], age, segments.held, hz, is_drum)
 
-    def play(self, parameters: SynthesisParameters, hz: Tensor, n_audible: Tensor, noise: Tensor,
-             is_wanted: Tensor) -> Tensor:  # fmt: skip
+    def play(self, played: SynthesisParameters, noise: Tensor, is_wanted: Tensor) -> Tensor:
         """The sound of notes, hop by hop, [N, frames - 1, HOP]; hops that are not wanted [N, frames - 1] are silent."""
-        with torch.autocast(hz.device.type, enabled=False):  # sound is float32
+        with torch.autocast(noise.device.type, enabled=False):  # sound is float32
             with torch.no_grad():
-                phase = phases(hz.unsqueeze(1) * 2 ** (parameters.cents / 1200))
+                phase = phases(played.hz.unsqueeze(1) * 2 ** (played.cents / 1200))
             rows, hops = is_wanted.nonzero(as_tuple=True)
-            left, right = parameters.harmonics[rows, hops], parameters.harmonics[rows, hops + 1]
-            tones = oscillate(phase[rows, hops], left, right, n_audible[rows])
-            sound = filtered_noise(noise, parameters.noise) * is_wanted.unsqueeze(2)
+            left, right = played.harmonics[rows, hops], played.harmonics[rows, hops + 1]
+            tones = oscillate(phase[rows, hops], left, right, played.n_audible[rows])
+            sound = filtered_noise(noise, played.noise) * is_wanted.unsqueeze(2)
             return sound.index_put((rows, hops), tones, accumulate=True)
 
     def forward(self, batch: MidiDdspBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -323,18 +325,19 @@ class MidiDdsp(nn.Module):
         segments = batch.segments
         controls = self.controls(batch.notes)
         known = torch.where(batch.is_measured.unsqueeze(2), batch.controls, controls.detach())  # teacher forcing
-        parameters, hz, n_audible = self.parameters_of(batch.notes, known, segments)
-        is_wanted = self._within(segments, batch.sound.shape[1])
-        sound = self.play(parameters, hz, n_audible, segments.noise, is_wanted).flatten(1)  # [N, samples]
+        n_frames = batch.cents.shape[1]
+        played = self.parameters_of(batch.notes, known, segments, n_frames)
+        is_wanted = self._within(segments, n_frames - 1, batch.sound.shape[1])
+        sound = self.play(played, batch.noise, is_wanted).flatten(1)  # [N, samples]
         n = batch.sound.shape[1] + HOP + sound.shape[1]  # room before and after each crop
         first = segments.track * n + HOP + segments.offset
         place = first.unsqueeze(1) + torch.arange(sound.shape[1], device=sound.device)
         mix = sound.new_zeros(len(batch.sound) * n).index_add(0, place.flatten(), sound.flatten())
-        return mix.unflatten(0, (-1, n))[:, HOP : HOP + batch.sound.shape[1]], controls, parameters.cents
+        return mix.unflatten(0, (-1, n))[:, HOP : HOP + batch.sound.shape[1]], controls, played.cents
 
-    def _within(self, segments: Segments, n_samples: int) -> Tensor:
+    def _within(self, segments: Segments, n_hops: int, n_samples: int) -> Tensor:
         """The hops that are in the crop, and before a note's tail ends."""
-        hops = torch.arange(segments.noise.shape[1] - 2, device=segments.age.device)
+        hops = torch.arange(n_hops, device=segments.age.device)
         age = segments.age.unsqueeze(1) + HOP_SECONDS * hops
         is_inside = segments.offset.unsqueeze(1) + HOP * hops < n_samples
         return is_inside & (age < segments.held.unsqueeze(1) + self.config.tail_seconds)
@@ -477,8 +480,8 @@ class MidiDdspObjective(nn.Module):
                 age=torch.from_numpy(age).float(),
                 held=torch.from_numpy(held).float(),
                 offset=torch.from_numpy(offset.astype(np.int64)),
-                noise=torch.from_numpy(noise),
             ),
+            noise=torch.from_numpy(noise),
             cents=torch.from_numpy(cents),
             cents_weight=torch.from_numpy(weight),
         )
@@ -507,8 +510,8 @@ def _cut(pair: Pair, start: int, n_samples: int) -> NDArray[np.float32]:
     return np.pad(sound, (0, n_samples - len(sound))).astype(np.float32)
 
 
-def notes_as_tensors(tracks: list[NDArray]) -> Notes:
-    """The notes of tracks, sorted by start, as the nets take them."""
+def notes_as_tensors(tracks: list[NDArray], device: torch.device | None = None) -> Notes:
+    """The notes of tracks as the nets take them; a track's gaps are those of its notes in the order they have."""
     numbers = []
     for notes in tracks:
         gap = np.diff(notes["start"], prepend=notes["start"][:1] - 4)
@@ -517,8 +520,8 @@ def notes_as_tensors(tracks: list[NDArray]) -> Notes:
         numbers.append(torch.from_numpy(np.stack(both, axis=1).astype(np.float32)))
     voices = [torch.from_numpy(notes["voice"].astype(np.int64)) for notes in tracks]
     return Notes(
-        voice=nn.utils.rnn.pad_sequence(voices, batch_first=True),
-        numbers=nn.utils.rnn.pad_sequence(numbers, batch_first=True),
+        voice=nn.utils.rnn.pad_sequence(voices, batch_first=True).to(device),
+        numbers=nn.utils.rnn.pad_sequence(numbers, batch_first=True).to(device),
         n=torch.tensor([len(notes) for notes in tracks]),
     )
 
@@ -557,7 +560,7 @@ def render_midi_ddsp(model: MidiDdsp, notes: NDArray, seconds: float, seed: int 
     for some in _alike(n_hops):
         played = _played(model, notes[some], controls[some], int(n_hops[some].max()), rng)
         for start, own, n in zip(first[some], played, n_hops[some] * HOP, strict=True):
-            begin, end = max(start, 0), min(start + n, len(sound))
+            begin, end = max(start, 0), min(start + min(n, len(own)), len(sound))
             if begin < end:
                 sound[begin:end] += own[begin - start : end - start]
     return sound
@@ -579,30 +582,27 @@ def _controls_of(model: MidiDdsp, notes: NDArray) -> NDArray[np.float32]:
     controls = np.zeros((len(notes), len(CONTROLS)), np.float32)
     for block in range(0, len(notes), _NOTE_BLOCK):
         first = max(block - _NOTE_CONTEXT, 0)
-        some = notes_as_tensors([notes[first : block + _NOTE_BLOCK + _NOTE_CONTEXT]])
-        predicted = model.controls(Notes(some.voice.to(device), some.numbers.to(device), some.n))[0].cpu().numpy()
+        some = notes_as_tensors([notes[first : block + _NOTE_BLOCK + _NOTE_CONTEXT]], device)
         own = controls[block : block + _NOTE_BLOCK]
-        own[:] = predicted[block - first : block - first + len(own)]
+        own[:] = model.controls(some)[0].cpu().numpy()[block - first :][: len(own)]
     return controls
 
 
 def _played(model: MidiDdsp, notes: NDArray, controls: NDArray, n_hops: int,
             rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
-    """The sounds of some notes from their starts on, [n, n_hops * HOP]."""
-    device, n = model.voice.weight.device, len(notes)
-    row = notes_as_tensors([notes])
-    held = torch.from_numpy(notes["damp"] - notes["start"]).float().to(device)
-    noise = torch.from_numpy(rng.random((n, n_hops + 2, HOP), np.float32) * 2 - 1).to(device)
-    segments = Segments(torch.zeros(n, dtype=torch.long, device=device), torch.arange(n, device=device),
-                        torch.zeros(n, device=device), held, torch.zeros(n, dtype=torch.long, device=device),
-                        noise)  # fmt: skip
-    parameters, hz, n_audible = model.parameters_of(
-        Notes(row.voice.to(device), row.numbers.to(device), row.n),
-        torch.from_numpy(controls)[None].to(device), segments)  # fmt: skip
-    age = HOP_SECONDS * torch.arange(n_hops + 1, device=device)
-    left = (held.unsqueeze(1) + model.config.tail_seconds - age).clamp(min=0)
-    fade = (left / (0.25 * model.config.tail_seconds)).clamp(max=1).unsqueeze(2)  # no click where the tail is cut
-    parameters = SynthesisParameters(parameters.cents, parameters.harmonics * fade, parameters.noise * fade)
-    loudest = torch.maximum(parameters.harmonics.sum(dim=2), parameters.noise.amax(dim=2))
+    """The sounds of some notes from their starts on, until they are inaudible, [n, samples]."""
+    device, tail = model.voice.weight.device, model.config.tail_seconds
+    none, every = torch.zeros(len(notes), dtype=torch.long, device=device), torch.arange(len(notes), device=device)
+    held = torch.from_numpy((notes["damp"] - notes["start"]).astype(np.float32)).to(device)
+    known = torch.from_numpy(controls).to(device).unsqueeze(0)
+    played = model.parameters_of(notes_as_tensors([notes], device), known,
+                                 Segments(none, every, torch.zeros_like(held), held, none), n_hops + 1)  # fmt: skip
+    left = held.unsqueeze(1) + tail - HOP_SECONDS * torch.arange(n_hops + 1, device=device)
+    fade = (left / (0.25 * tail)).clamp(0, 1).unsqueeze(2)  # no click where a tail is cut
+    played = replace(played, harmonics=played.harmonics * fade, noise=played.noise * fade)
+    loudest = torch.maximum(played.harmonics.sum(dim=2), played.noise.amax(dim=2))
     is_wanted = torch.maximum(loudest[:, :-1], loudest[:, 1:]) > _INAUDIBLE
-    return model.play(parameters, hz, n_audible, noise, is_wanted).flatten(1).cpu().numpy()
+    n = int((is_wanted.any(dim=0) * torch.arange(1, n_hops + 1, device=device)).max())  # silence after that
+    played = replace(played, **{name: getattr(played, name)[:, : n + 1] for name in ("cents", "harmonics", "noise")})
+    noise = torch.from_numpy(rng.random((len(notes), n + 2, HOP), np.float32) * 2 - 1).to(device)
+    return model.play(played, noise, is_wanted[:, :n]).flatten(1).cpu().numpy()
