@@ -147,7 +147,9 @@ def test_guidance_0_reads_nothing_and_guidance_1_is_the_plain_prediction():
                           model.memory(replace(there, is_kept=torch.zeros(2, dtype=torch.bool))))  # fmt: skip
     both = model.memory(doubled(there))
     at = {w: guided_noise(model, batch.noise, batch.time, both, w) for w in (0.0, 1.0, 3.0)}
-    torch.testing.assert_close(at[0.0], nothing, atol=1e-5, rtol=0)
+    with_them, without = model.noise(batch.noise.repeat(2, 1, 1), batch.time.repeat(2), both).chunk(2)
+    assert torch.equal(at[0.0], without) and torch.equal(at[1.0], with_them)
+    torch.testing.assert_close(at[0.0], nothing, atol=1e-5, rtol=0)  # sums of another batch size round differently
     torch.testing.assert_close(at[1.0], plain, atol=1e-5, rtol=0)
     torch.testing.assert_close(at[3.0], nothing + 3 * (plain - nothing), atol=1e-4, rtol=0)
     assert (plain - nothing).abs().max() > 0.01

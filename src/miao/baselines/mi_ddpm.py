@@ -109,7 +109,7 @@ def note_events(notes: NDArray, start_seconds: float, max_events: int) -> NDArra
         what = int(instrument[n]), keys[n]
         begin, end = int(begins[n]), min(int(ends[n]), later.get(what, SEGMENT_FRAMES))
         later[what] = begin
-        if begin >= 0 and begin < SEGMENT_FRAMES:
+        if 0 <= begin < SEGMENT_FRAMES:
             events.append((begin, math.ceil(N_VELOCITIES * max(int(notes["velocity"][n]), 1) / 127), *what))
         if what[0] == DRUM_KIT or begin >= SEGMENT_FRAMES or end <= max(begin, 0):
             continue
