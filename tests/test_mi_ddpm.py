@@ -332,6 +332,12 @@ def test_sampling_is_the_same_again_and_another_seed_differs():
     assert np.abs(first - other).mean() > 1
 
 
+def test_without_guidance_the_sample_is_that_of_guidance_1():
+    model, notes = shaken(), [played((0.0, 2.0, 60, 90, 0))]
+    plain, nearly = (sample_mel(model, notes, 2.0, steps=3, guidance=w)[0] for w in (1.0, 1.000001))
+    np.testing.assert_allclose(plain, nearly, atol=0.05)
+
+
 def test_two_tracks_at_once_are_each_alone():
     model = shaken()
     tracks = [played((0.0, 2.0, 60, 90, 0), (2.0, 4.0, 64, 80, 0)), played((3.0, 3.1, 38, 90, drum_voice(38)))]
