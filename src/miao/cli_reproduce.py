@@ -3,6 +3,7 @@
 As there: results go to stdout, what is said about them to stderr, and all heavy imports stand inside the commands.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,6 @@ from miao.terminal import progress, say
 if TYPE_CHECKING:
     from miao.evaluation.evaluate import Run
     from miao.evaluation.systems import System
-    from miao.reproduction.cells import Entry
     from miao.reproduction.paper import Row
     from miao.reproduction.runs import Recipe
 
@@ -31,7 +31,54 @@ PresetOption = Annotated[str, typer.Option(metavar="NAME", help="Of the nets and
 OnlyOption = Annotated[list[str] | None, typer.Option("--only", metavar="WORDS", help=
                                                       "Only rows whose name contains this; may be repeated.")]
 
+TABLE1_SYSTEMS = ("encoded", "silence", "noise", "sine")
+
 app = typer.Typer(no_args_is_help=True, help="Do the paper's tables and its Figure 2 again.", rich_markup_mode=None)
+
+
+@app.command()
+def table1(data: DataOption, output: OutputOption,
+           bank: Annotated[str, typer.Option(metavar="NAME", help="Ours: a bank's name, or a folder.")] = "gm",
+           peer: Annotated[list[str] | None, typer.Option(metavar="NAME=RUN", help=
+                           "midi2wave, midi-ddsp or mi-ddpm with the folder of its training; may be repeated.")] = None,
+           pairs: Annotated[Path | None, typer.Option(metavar="FOLDER", help=
+                            "Pairs with their sound, to train the peers on that are not there.")] = None,
+           steps: Annotated[int | None, typer.Option(min=1, metavar="N", help=
+                            "Of these trainings; else as their presets say.")] = None,
+           soundfont: Annotated[list[Path] | None, typer.Option(metavar="FILE", help=
+                                "An .sf2 that FluidSynth plays too; may be repeated.")] = None,
+           limit: LimitOption = None, embedder: EmbedderOption = None, jobs: JobsOption = 2) -> None:
+    """Systems side by side on each benchmark, with the metrics of the paper.
+
+    Can be interrupted; the same command goes on where it was. A dagger marks where miao is not the best of those that
+    play the music.
+
+    \b
+    miao reproduce table1 --data gm-heldout --data recordings --pairs pairs -o results/reproduce
+    miao reproduce table1 --data recordings --peer midi-ddsp=runs/midi-ddsp -o results/reproduce
+    """
+    from miao.evaluation.systems import system
+    from miao.reproduction.cells import system_entries
+    from miao.reproduction.peers import PEERS, named_runs
+    from miao.reproduction.report import evaluation, write
+
+    runs = named_runs(peer or [])
+    names = [f"miao:{bank}", *(f"fluidsynth:{path}" for path in soundfont or ()), *TABLE1_SYSTEMS]
+    systems = [system(name) for name in names]
+    _checked(data, limit, embedder)
+    if pairs is not None:
+        runs |= _trained_peers([name for name in PEERS if name not in runs], pairs, output / "peers", steps, jobs)
+    systems[1:1] = [system(f"{name}:{runs[name]}") for name in PEERS if name in runs]
+    played, missing = _played(systems, data, output, limit, embedder, jobs)
+    missing += [f"{name}: give its run by --peer {name}=RUN, or --pairs to train it" for name in PEERS
+                if name not in runs]  # fmt: skip
+    lines: list[str] = []
+    found = {}
+    for run in played:
+        more, found[run.benchmark.name] = evaluation(run, system_entries(run), of_systems=True)
+        lines += more
+    print(write(output, "table1", "Table 1: systems side by side", lines, {"benchmarks": found}, missing))
+    say(str(output / "reproduce-table1.md"))
 
 
 @app.command()
@@ -74,6 +121,44 @@ def table3(pairs: PairsOption, data: DataOption, output: OutputOption, steps: St
     _rows("table3", "Table 3: the audio encoder and its losses", recipe, rows, data, limit, embedder, jobs)
 
 
+@app.command()
+def figure2(pairs: PairsOption, data: DataOption, output: OutputOption, steps: StepsOption = 140,
+            batch: BatchOption = 16, seeds: SeedsOption = 1, preset: PresetOption = "pairs", only: OnlyOption = None,
+            limit: LimitOption = None, embedder: EmbedderOption = None, jobs: JobsOption = 2) -> None:
+    """Batch size, heads h, tokens a and inputs f, one at a time; draws pictures.
+
+    Can be interrupted; the same command goes on where it was.
+
+    \b
+    miao reproduce figure2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
+    miao reproduce figure2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3 --only heads
+    """
+    from miao.reproduction.cells import bank_entries, compare
+    from miao.reproduction.figure import drawn, held_out_panels, new_figure, played_panels, sweep_rows
+    from miao.reproduction.paper import FIGURE2
+    from miao.reproduction.report import training_lines, write
+    from miao.reproduction.runs import Recipe
+
+    new_figure(1, 1)  # fails here rather than after hours of training
+    recipe = Recipe(pairs, output, steps, batch, seeds, preset)
+    sweeps = sweep_rows(recipe, only or ())
+    if not sweeps:
+        raise ConfigError(f"no sweep is called {', '.join(only or ())}; there are "
+                          f"{', '.join(sweep.name for sweep in FIGURE2)}")  # fmt: skip
+    rows = {row.slug: replace(row, name=row.slug) for some in sweeps.values() for row in some.values()}
+    _checked(data, limit, embedder)
+    _trained(recipe, list(rows.values()), jobs)
+    systems, entries = bank_entries(recipe, list(rows.values()), first_is_ours=False)
+    runs, missing = _played(systems, data, output, limit, embedder, jobs)
+    pictures = {"held-out pairs": held_out_panels(sweeps, recipe)}
+    for run in runs:
+        pictures[run.benchmark.name] = played_panels(sweeps, compare(run, entries, list(run.benchmark.pieces)))
+    lines, found = drawn(pictures, {sweep.name: recipe.default(sweep.key) for sweep in FIGURE2}, output)
+    lines = ["", *training_lines(recipe), *lines]
+    print(write(output, "figure2", "Figure 2: one setting at a time", lines, recipe.as_data() | found, missing))
+    say(str(output / "reproduce-figure2.md"))
+
+
 # what the commands share
 
 
@@ -93,6 +178,17 @@ def _trained(recipe: "Recipe", rows: "list[Row]", jobs: int) -> None:
             tell(done / total)
             if told:
                 say(f"{done} of {total}: {told}")
+
+
+def _trained_peers(names: list[str], pairs: Path, folder: Path, steps: int | None, jobs: int) -> dict[str, Path]:
+    from miao.reproduction.peers import train_peers
+
+    with progress("training peers") as tell:
+        for done, total, name in train_peers(names, pairs, folder, steps, jobs):
+            tell(done / total)
+            if name:
+                say(f"{done} of {total}: {name}")
+    return {name: folder / name for name in names}
 
 
 def _played(systems: "list[System]", data: list[Path], output: Path, limit: int | None, embedder: list[str] | None,
@@ -122,11 +218,12 @@ def _played(systems: "list[System]", data: list[Path], output: Path, limit: int 
 def _rows(name: str, title: str, recipe: "Recipe", rows: "list[Row]", data: list[Path], limit: int | None,
           embedder: list[str] | None, jobs: int) -> None:  # fmt: skip
     """Train rows, play and measure them, report."""
+    from miao.reproduction.cells import bank_entries
     from miao.reproduction.report import evaluation, held_out_table, training_lines, write
 
     _checked(data, limit, embedder)
     _trained(recipe, rows, jobs)
-    systems, entries = bank_entries(recipe, rows)
+    systems, entries = bank_entries(recipe, rows, first_is_ours=True)
     runs, missing = _played(systems, data, recipe.folder, limit, embedder, jobs)
     lines, found = held_out_table(recipe, rows)
     lines = ["", *training_lines(recipe), *lines]
@@ -134,8 +231,7 @@ def _rows(name: str, title: str, recipe: "Recipe", rows: "list[Row]", data: list
     for run in runs:
         more, benchmarks[run.benchmark.name] = evaluation(run, entries, of_systems=False)
         lines += more
-    report = {"steps": recipe.steps, "batch": recipe.batch, "seeds": recipe.seeds, "held_out": found,
-              "benchmarks": benchmarks}  # fmt: skip
+    report = {**recipe.as_data(), "held_out": found, "benchmarks": benchmarks}
     print(write(recipe.folder, name, title, lines, report, missing))
     say(str(recipe.folder / f"reproduce-{name}.md"))
 
@@ -148,22 +244,3 @@ def _checked(data: list[Path], limit: int | None, embedder: list[str] | None) ->
     for folder in data:
         load_benchmark(folder, limit=limit)
     Listeners.found(embedder or [])[0].open()
-
-
-def bank_entries(recipe: "Recipe", rows: "list[Row]") -> "tuple[list[System], list[Entry]]":
-    """The banks of rows as systems, and the entries of a report: each row, and the reference."""
-    from miao.evaluation.systems import MiaoSystem, ReferenceSystem
-    from miao.reproduction.cells import Entry
-
-    systems: dict[str, System] = {}
-    entries = []
-    for number, row in enumerate(rows):
-        names = []
-        for seed in range(recipe.seeds):
-            bank = MiaoSystem(str(recipe.bank(row, seed)))
-            systems[bank.name] = bank
-            names.append(bank.name)
-        entries.append(Entry(row.name, tuple(names), row.paper, is_ours=number == 0))
-    reference = ReferenceSystem()
-    entries.append(Entry("reference", (reference.name,), plays=False))
-    return list(systems.values()), entries

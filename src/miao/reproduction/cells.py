@@ -17,6 +17,9 @@ from miao.evaluation.benchmarks import Piece
 from miao.evaluation.evaluate import Run
 from miao.evaluation.measure import HIGHER, LOWER, Metric, piece_metrics, set_metrics
 from miao.evaluation.report import Played, embedding_pairs, embeddings_of, mean_of, values_of, verdict
+from miao.evaluation.systems import EncodedSystem, FluidSynthSystem, MiaoSystem, ReferenceSystem, System
+from miao.reproduction.paper import Row
+from miao.reproduction.runs import Recipe
 
 PIECE_KEYS = ("mt3_full", "sc", "pce", "sc_error", "pce_error", "log_mel_db", "stem_f1_same_heard")
 SHORT = {
@@ -36,6 +39,34 @@ class Entry:
     paper: str = ""
     plays: bool = True  # the music, on its own: neither a floor nor a ceiling
     is_ours: bool = False  # whether it is to be told where it is not the best
+
+
+def bank_entries(recipe: Recipe, rows: list[Row], *, first_is_ours: bool) -> tuple[list[System], list[Entry]]:
+    """The banks of rows as systems, and the entries of a report: each row, and the reference."""
+    systems: dict[str, System] = {}
+    entries = []
+    for number, row in enumerate(rows):
+        banks = [MiaoSystem(str(recipe.bank(row, seed))) for seed in range(recipe.seeds)]
+        systems |= {bank.name: bank for bank in banks}
+        names = tuple(bank.name for bank in banks)
+        entries.append(Entry(row.name, names, row.paper, is_ours=first_is_ours and number == 0))
+    entries.append(Entry("reference", ("reference",), plays=False))
+    return list(systems.values()), entries
+
+
+def system_entries(run: Run) -> list[Entry]:
+    """The systems of a run as the entries of a report, the reference last, beside the paper's Table 1.
+
+    What has made the reference, or looks at it, is not what miao has to stand up to.
+    """
+    source = run.benchmark.manifest["settings"].get("soundfont_checksum")
+    entries = []
+    for system in (*run.systems[1:], run.systems[0]):
+        made_it = isinstance(system, FluidSynthSystem) and system.checksum == source
+        plays = not (system.is_floor or made_it or isinstance(system, ReferenceSystem | EncodedSystem))
+        title = system.name + " (plays the reference)" * made_it
+        entries.append(Entry(title, (system.name,), plays=plays, is_ours=isinstance(system, MiaoSystem)))
+    return entries
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def evaluation(run: Run, entries: list[Entry], *, of_systems: bool) -> tuple[lis
         minutes = sum(piece.seconds for piece in pieces) / 60
         lines += ["", f"## {name}: {len(pieces)} pieces, {minutes:.1f} minutes", ""]
         named = _with_paper(entries, nearest) if of_systems else entries
-        lines += [*table(named, compared), "", *in_words(compared, name)]
+        lines += [*table(named, compared), "", *in_words(entries, compared, name)]
         data[name] = {"n_pieces": len(pieces), "minutes": minutes, "paper": nearest,
                       "metrics": {c.metric.key: asdict(c) for c in compared}}  # fmt: skip
     return lines, data
@@ -85,7 +85,7 @@ def text(value: float, low: float | None, high: float | None, spread: float | No
     return number(value) + interval + ("" if spread is None else f" ± {number(spread)}")
 
 
-def in_words(compared: list[Compared], where: str) -> list[str]:
+def in_words(entries: list[Entry], compared: list[Compared], where: str) -> list[str]:
     """Each cell of ours that is not the best, and each metric that does not measure quality here."""
     lines = []
     for one in compared:
@@ -96,7 +96,7 @@ def in_words(compared: list[Compared], where: str) -> list[str]:
                 sure += ", no clear difference"
             lines.append(f"- † {where}, {one.title}: {behind.ours} is behind {behind.best}, by {number(value)} "
                          f"({sure})")  # fmt: skip
-    if not lines:
+    if not lines and any(entry.is_ours for entry in entries):
         lines = [f"- {where}: no cell of ours is behind another that plays the music."]
     lines += [f"- set aside here, {one.title}: {one.fault}" for one in compared if one.fault]
     return lines

@@ -58,6 +58,10 @@ class Recipe:
         group, _, name = key.partition(".")
         return getattr(getattr(self.config(Row(""), 0), group), name)
 
+    def as_data(self) -> dict:
+        """For reports."""
+        return {"preset": self.preset, "steps": self.steps, "batch": self.batch, "seeds": self.seeds}
+
     def run(self, row: Row, seed: int) -> Path:
         """The training's folder."""
         return self.folder / "runs" / f"{row.slug}-{seed}"
