@@ -25,6 +25,7 @@ from miao.datasets.pairs import Pair
 from miao.spectrum import FRAME_SAMPLES, mel_filters
 
 _MOMENTUM = 0.99  # of fast Griffin-Lim
+_FITS = 20  # iterations from bands to bins
 _UP = 7  # rows of the generator for each row of the mel
 _FFT, _STEP = 4 * HOP_SAMPLES // _UP, HOP_SAMPLES // _UP  # of the generator's own inverse transform
 _RESOLUTIONS = (512, 1024, 2048)  # of the loss
@@ -43,7 +44,7 @@ class InverterConfig:
     iterations: int = 12  # of Griffin-Lim
     judge_channels: int = 16  # of the discriminators
     crop_rows: int = 48  # 10 ms each, of a window in training
-    adversarial_from: int = 500  # step
+    adversarial_from: int = 1500  # step
     adversarial: float = 0.02  # against log-magnitude errors in nepers
     matching: float = 0.05  # of the discriminators' features
 
@@ -84,7 +85,7 @@ class Inverter(nn.Module):
         super().__init__()
         self.config = config
         wide, narrow = config.channels, config.channels // 2
-        self.before = nn.Conv1d(N_BANDS, wide, 7, padding=3)
+        self.before = nn.Conv1d(2 * N_BANDS, wide, 7, padding=3)
         self.coarse = _Fusion(wide, config)
         self.finer = nn.ConvTranspose1d(wide, narrow, 2 * _UP, _UP, padding=_UP // 2 + 1, output_padding=1)
         self.listen = nn.Conv1d(2 * (_FFT // 2 + 1), narrow, 3, padding=1)
@@ -95,7 +96,8 @@ class Inverter(nn.Module):
 
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
         """Sound [B, T HOP_SAMPLES] of mel spectrograms [B, T, N_BANDS] in dB and their source signals."""
-        x = self.coarse(self.before(scaled(mel).transpose(1, 2)))  # [B, W, T]
+        missing = (mel - _mel_of(source)).clamp(-20, 20) / 10  # what the source has too little of
+        x = self.coarse(self.before(torch.cat([scaled(mel), missing], dim=2).transpose(1, 2)))  # [B, W, T]
         spectrum = _transform(source)  # [B, bins, 7 T + 1]
         level = spectrum.abs().clamp(min=1e-6)
         heard = torch.cat([level.log() / 4 + 1, torch.cos(spectrum.angle())], dim=1)
@@ -108,15 +110,27 @@ class Inverter(nn.Module):
         return torch.istft(made, _FFT, _STEP, window=window, length=source.shape[1])
 
 
+def _mel_of(sound: Tensor) -> Tensor:
+    """[B, T HOP_SAMPLES] -> [B, T, N_BANDS] in dB, silence beyond both ends."""
+    return torch_mel(F.pad(sound, (MARGIN_SAMPLES, FRAME_SAMPLES - HOP_SAMPLES - MARGIN_SAMPLES)))
+
+
 def _transform(sound: Tensor) -> Tensor:
     return torch.stft(sound, _FFT, _STEP, window=torch.hann_window(_FFT, device=sound.device), return_complex=True)
 
 
 def bin_magnitudes(mel_db: Tensor) -> Tensor:
-    """Magnitudes of 1025 bins, the power of a band spread evenly over it: [..., T, N_BANDS] -> [..., T, bins]."""
+    """Magnitudes of 1025 bins that have this mel spectrogram: [..., T, N_BANDS] -> [..., T, bins].
+
+    What is not negative and fits, by Richardson and Lucy's iterations from equal power in every bin.
+    """
     filters = torch.from_numpy(mel_filters(N_BANDS)).to(mel_db.device)  # [bands, bins]
-    density = (10 ** (mel_db / 10) - 10 ** (FLOOR_DB / 10)).clamp(min=0) / filters.sum(dim=1)
-    return ((density @ filters) / filters.sum(dim=0).clamp(min=1e-3)).sqrt()
+    wanted = 10 ** (mel_db / 10)
+    share = filters.sum(dim=0).clamp(min=1e-3)
+    power = (wanted / filters.sum(dim=1)) @ filters / share
+    for _ in range(_FITS):
+        power = power * ((wanted / (power @ filters.T).clamp(min=1e-12)) @ filters / share)
+    return power.sqrt()
 
 
 def griffin_lim(magnitudes: Tensor, iterations: int, phases: Tensor) -> Tensor:
@@ -202,11 +216,11 @@ class InverterObjective(nn.Module):
         device = batch.mel.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16" and device != "cpu"):
             made = self.model(batch.mel, batch.source).float()
-        mel = (torch_mel(made) - torch_mel(batch.sound)).abs().mean()
+        mel = (_mel_of(made) - _mel_of(batch.sound)).abs().mean()
         fine = torch.stack([(_log_magnitudes(made, size) - _log_magnitudes(batch.sound, size)).abs().mean()
                             for size in _RESOLUTIONS]).mean()  # fmt: skip
         results = {"loss/mel_db": mel, "loss/magnitudes": fine}
-        total = mel / 8.686 + fine
+        total = mel / 4 + fine
         if step >= config.adversarial_from:
             pleased, alike, judged = self._judged(made, batch.sound)
             results |= {"loss/adversarial": pleased, "loss/matching": alike, "loss/judges": judged}

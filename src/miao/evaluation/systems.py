@@ -2,7 +2,10 @@
 
     miao, miao:BANK, miao:BANK+effects          our banks; with effects: in their room
     fluidsynth:FILE.sf2, ...+effects            a sampler; with effects: its reverb and chorus
+    midi2wave:RUN, midi-ddsp:RUN, mi-ddpm:RUN   the paper's peers, trained (see baselines/peers.py)
     encoded, encoded:FILE.sf2                   analysis and synthesis of the reference's notes: the ceiling of miao
+    inverter:RUN                                the reference's mel spectrogram made sound again: the ceiling of
+                                                midi2wave and mi-ddpm
     reference                                   the audio of the benchmark itself: the ceiling of every metric
     silence, noise, sine                        floors: nothing; noise as loud as the reference from moment to moment;
                                                 a sine for each note
@@ -16,7 +19,7 @@ whoever compares, aligns them.
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +35,13 @@ from miao.score import Score, Track
 from miao.synthesizer import Synthesizer
 from miao.voices import pitch_hz
 
-NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", "encoded", "reference", "silence", "noise", "sine")
+if TYPE_CHECKING:
+    from miao.baselines.inverter import Inverter
+    from miao.baselines.peers import Peer
+
+PEERS = ("midi2wave", "midi-ddsp", "mi-ddpm")
+NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", *(f"{name}:RUN" for name in PEERS), "encoded", "inverter:RUN",
+         "reference", "silence", "noise", "sine")  # fmt: skip
 EFFECTS = "+effects"
 _EFFECTS_GAIN_DB = -20.0  # low enough that the limiter has no work
 _ENVELOPE_SECONDS = 0.02  # of the noise
@@ -164,6 +173,64 @@ class EncodedSystem:
 
 
 @dataclass(frozen=True)
+class PeerSystem:
+    """A peer of the paper, track by track; it plays mono, and pan and fader are put behind it. It does not bend notes.
+
+    Each track is played for each of its instruments apart, as a peer's window holds one.
+    """
+
+    run: Path
+    kind: str
+    is_floor: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.run.name}"
+
+    @cached_property
+    def checksum(self) -> str:
+        return _run_checksum(self.run, self.kind != "midi-ddsp")
+
+    def play(self, piece: Piece) -> Sound:
+        from miao.baselines.inputs import instruments, track_notes
+
+        parts = []
+        for n, notes in enumerate(map(track_notes, piece.score.tracks)):
+            kinds = instruments(notes)
+            parts += [(n, notes[kinds == kind]) for kind in np.unique(kinds)]
+        sounds = _peer(self.run).play([notes for _, notes in parts], piece.seconds)
+        stems = np.zeros((len(piece.score.tracks), 2, round(piece.seconds * SAMPLE_RATE)), np.float32)
+        for (n, _), sound in zip(parts, sounds, strict=True):
+            stems[n] += sound
+        for stem, track in zip(stems, piece.score.tracks, strict=True):
+            stem *= track_gains(track.controls, 0, stem.shape[1], SAMPLE_RATE)
+        return Sound(stems.sum(axis=0), stems)
+
+
+@dataclass(frozen=True)
+class InverterSystem:
+    """The reference's mel spectrograms, made sound again, stem by stem where there are stems; mono."""
+
+    run: Path
+    is_floor: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"inverter:{self.run.name}"
+
+    @cached_property
+    def checksum(self) -> str:
+        return _run_checksum(self.run, False)
+
+    def play(self, piece: Piece) -> Sound:
+        from miao.baselines.peers import again
+
+        heard = piece.reference.mix[None] if piece.reference.stems is None else piece.reference.stems
+        stems = np.stack([np.tile(again(_inverter(self.run), sound.mean(axis=0)), (2, 1)) for sound in heard])
+        return Sound(stems.sum(axis=0), None if piece.reference.stems is None else stems)
+
+
+@dataclass(frozen=True)
 class ReferenceSystem:
     """The reference itself."""
 
@@ -232,6 +299,8 @@ def system(text: str) -> System:
         if not rest:
             raise ConfigError(f"{text}: which SoundFont? say fluidsynth:FILE.sf2")
         return FluidSynthSystem(_sampler(Path(rest), effects).path, effects)
+    if kind in (*PEERS, "inverter"):
+        return _trained_system(text, kind, Path(rest))
     if effects:
         raise ConfigError(f"{text}: only miao and fluidsynth have effects")
     if kind == "encoded":
@@ -241,6 +310,19 @@ def system(text: str) -> System:
     if kind not in plain or rest:
         raise ConfigError(f"{text}: no such system; there are {', '.join(NAMES)}")
     return plain[kind]
+
+
+def _trained_system(text: str, kind: str, run: Path) -> System:
+    """A peer or an inverter, tried out: loading fails here, in one line, rather than in a process."""
+    if text.endswith(EFFECTS) or text == kind:
+        raise ConfigError(f"{text}: say {kind}:RUN, the folder of a run of `miao train {kind}`")
+    if kind == "inverter":
+        _inverter(run)
+        return InverterSystem(run)
+    peer = _peer(run)
+    if peer.name != kind:
+        raise ConfigError(f"{text}: {run} is a run of {peer.name}")
+    return PeerSystem(run, kind)
 
 
 # what stays open in a process
@@ -254,6 +336,26 @@ def _bank(name: str) -> Bank:
 @cache
 def _sampler(path: Path, effects: bool) -> Sampler:
     return Sampler(path, effects)
+
+
+@cache
+def _peer(run: Path) -> "Peer":
+    from miao.baselines.peers import load_peer
+
+    return load_peer(run)
+
+
+@cache
+def _inverter(run: Path) -> "Inverter":
+    from miao.baselines.peers import load_inverter
+
+    return load_inverter(run)
+
+
+def _run_checksum(run: Path, with_inverter: bool) -> str:
+    """Of a run's weights, and of those of the inverter beside it."""
+    runs = [run, *([run.parent / "inverter"] if with_inverter else [])]
+    return "-".join(file_checksum(path / "model.safetensors") for path in runs)
 
 
 @cache
