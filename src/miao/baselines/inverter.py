@@ -30,6 +30,7 @@ _UP = 7  # rows of the generator for each row of the mel
 _FFT, _STEP = 4 * HOP_SAMPLES // _UP, HOP_SAMPLES // _UP  # of the generator's own inverse transform
 _RESOLUTIONS = (512, 1024, 2048)  # of the loss
 _JUDGED = (512, 1024)  # of the discriminators
+_TOUCH = 0.1  # how carefully the source is changed: most of it is right from the start
 _SLOPE = 0.1  # of leaky rectifiers
 _BLOCK_ROWS, _BLEND_ROWS = 2000, 8  # at once in rendering; blocks overlap by as much
 
@@ -44,7 +45,7 @@ class InverterConfig:
     iterations: int = 12  # of Griffin-Lim
     judge_channels: int = 16  # of the discriminators
     crop_rows: int = 48  # 10 ms each, of a window in training
-    adversarial_from: int = 1500  # step
+    adversarial_from: int = 1200  # step
     adversarial: float = 0.02  # against log-magnitude errors in nepers
     matching: float = 0.05  # of the discriminators' features
 
@@ -102,7 +103,7 @@ class Inverter(nn.Module):
         level = spectrum.abs().clamp(min=1e-6)
         heard = torch.cat([level.log() / 4 + 1, torch.cos(spectrum.angle())], dim=1)
         x = F.pad(self.finer(F.leaky_relu(x, _SLOPE)), (0, 1)) + self.listen(heard)  # [B, W/2, 7 T + 1]
-        gain, turn, own = self.after(F.leaky_relu(self.fine(x), _SLOPE)).chunk(3, dim=1)
+        gain, turn, own = (_TOUCH * self.after(F.leaky_relu(self.fine(x), _SLOPE))).chunk(3, dim=1)
         # the source, each bin made louder or softer and turned; and what has no phase that it could take from there
         made = spectrum * torch.polar(gain.clamp(-6, 4).exp(), torch.pi * turn)
         made = made + torch.complex(own, torch.zeros_like(own)) * level
