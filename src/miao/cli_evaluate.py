@@ -20,7 +20,8 @@ LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only 
 
 
 def benchmark(name: Annotated[str, typer.Argument(metavar="NAME", help=
-                              "gm-heldout, gm-othersource, recordings or dissonant.")],
+                              "gm-heldout, gm-othersource, recordings, dissonant, or a data set of "
+                              "`miao data list`.")],
               output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes.")],
               root: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help=
                               "Where to look for what it is made of, besides installed packages; may be repeated.")]
@@ -34,6 +35,7 @@ def benchmark(name: Annotated[str, typer.Argument(metavar="NAME", help=
     \b
     miao data benchmark gm-heldout -o gm-heldout --root data --soundfont MuseScore_General.sf2
     miao data benchmark recordings -o recordings --root data
+    miao data benchmark maestro -o maestro --root data
     """
     from miao.evaluation.benchmarks import build, load_benchmark
 

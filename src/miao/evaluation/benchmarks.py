@@ -6,6 +6,7 @@
 | gm-othersource | 1 | the same | an unrelated SoundFont, dry |
 | recordings | 1 | aligned with the sound, or transcribed from it | real piano, violin, drums, quartet |
 | dissonant | 1 | made by rule, from triads to clusters and quarter tones | a SoundFont, dry |
+| maestro, slakh, ... | 1 | the test split of a data set of the paper (published.py) | as recorded |
 
 None of it is ever trained on. A benchmark is a folder: manifest.json and, for each piece, <split>/<piece>/ with
 score.mid, mix.flac, stems/NN.flac (one for each track of the score, behind its faders) and piece.json. Of each song
@@ -32,13 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.audio import Audio, read_audio
+from miao.datasets.catalogue import DATASETS
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation.harmony import roughness
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.score import Score, read_score, write_score
 from miao.spectrum import SAMPLE_RATE
 
-VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1}
+VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1} | dict.fromkeys(DATASETS, 1)
 SPLIT = "test"
 EXCERPT_START = 15.0  # seconds
 EXCERPT_SECONDS = 30.0
@@ -185,7 +187,7 @@ def build(name: str, folder: Path, roots: list[Path], soundfont: Path | None, *,
     """Make a benchmark, or what is missing of it; yields how much of it is done.
 
     roots      folders that collections and recordings are looked for in, before the places that packages install to
-    soundfont  what plays it; recordings need none
+    soundfont  what plays it; recordings and data sets need none
     seconds    of each piece; 0 takes it whole
     limit      only the first pieces of each group
 
@@ -195,7 +197,7 @@ def build(name: str, folder: Path, roots: list[Path], soundfont: Path | None, *,
 
     if name not in VERSIONS:
         raise ConfigError(f"no benchmark {name}; there are {', '.join(VERSIONS)}")
-    if name == "recordings":
+    if name == "recordings" or name in DATASETS:
         soundfont = None
     elif soundfont is None:
         raise ConfigError(f"{name} is played by a SoundFont; say which by --soundfont FILE.sf2")
@@ -237,6 +239,10 @@ def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list
         from miao.evaluation.recordings import plan_recordings
 
         return plan_recordings(roots, seconds)
+    if name in DATASETS:
+        from miao.evaluation.published import plan_published
+
+        return plan_published(name, roots, seconds)
     if name == "dissonant":
         from miao.evaluation.dissonant import plan_dissonant
 
@@ -370,7 +376,7 @@ def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[ND
         return stems.sum(axis=0), list(stems)
     sounds = [np.broadcast_to(a.samples, (2, a.samples.shape[1])) for a in (material.audio, *material.stems)]
     alone = sounds[:1] if len(score.tracks) == 1 else []
-    return sounds[0], sounds[1:] or alone
+    return sounds[0], sounds[1:] if len(sounds) == 1 + len(score.tracks) else alone
 
 
 def score_roughness(score: Score) -> float:
