@@ -9,8 +9,8 @@ from joblib import Parallel, delayed
 from miao.baselines.peers import peer_trainer
 from miao.datasets.pairs import shards_of
 from miao.errors import ConfigError, DataError
+from miao.evaluation.systems import PEERS
 
-PEERS = ("midi2wave", "midi-ddsp", "mi-ddpm")
 INVERTER = "inverter"
 """What midi2wave and mi-ddpm make sound with; looked for beside their runs."""
 
@@ -30,7 +30,7 @@ def named_runs(texts: list[str]) -> dict[str, Path]:
 
 def train_peers(names: list[str], pairs: Path, folder: Path, steps: int | None, jobs: int = 1
                 ) -> Iterator[tuple[int, int, str]]:  # fmt: skip
-    """Train peers, each by its preset, into folders of their names, as `miao train` does; they go on from where they are.
+    """Train peers, each by its preset, into folders of their names, as `miao train` does, or go on with them.
 
     Yields how many are done, of how many, and which was just done. Raises: ConfigError, DataError.
     """
