@@ -282,6 +282,22 @@ def test_drums_share_a_low_comb_whatever_their_key():
     assert hz == pytest.approx(round(hz), abs=0.02) and hz <= SMALL.n_harmonics
 
 
+def test_what_nobody_hears_is_silence():
+    model = MidiDdsp(SMALL)
+    with torch.no_grad():
+        model.synthesis.head.weight.zero_()
+        model.synthesis.head.bias[1] = model.synthesis.head.bias[-SMALL.n_bands :] = -20.0
+    assert not render_midi_ddsp(model, some_notes([60], [0.0]), 1.0).any()
+
+
+def test_a_window_without_sound_is_learnt_from_too():
+    silent = Pair("made/up@1", some_notes([60], [-9.0]), np.zeros(0), {}, np.zeros(SAMPLE_RATE, np.float32))
+    objective = MidiDdspObjective(SMALL, "float32")
+    losses = objective(objective.collate([silent], np.random.default_rng(0)), 0)
+    assert float(losses["loss/spectral"].detach()) == pytest.approx(0, abs=1e-6)
+    losses["loss/total"].backward()
+
+
 def test_no_notes_are_silence():
     sound = render_midi_ddsp(MidiDdsp(SMALL), np.zeros(0, PAIR_NOTE), 0.5)
     assert len(sound) == SAMPLE_RATE // 2 and not sound.any()

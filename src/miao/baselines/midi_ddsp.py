@@ -38,7 +38,7 @@ DRUM_HZ = 40.0
 HIGHEST_HZ = 20_000.0
 _FLOOR_DB = -100.0
 _DECAYS = (0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0)  # seconds: what a frame knows of time
-_INAUDIBLE = 1e-5  # -100 dB
+_INAUDIBLE = 10 ** (-90 / 20)  # as in the loss
 _NOTE_BLOCK, _NOTE_CONTEXT = 512, 64  # notes whose controls are predicted at once, and their neighbours
 
 
@@ -121,7 +121,8 @@ class ExpressionGenerator(nn.Module):
     def forward(self, notes: Notes, voice: Tensor) -> Tensor:
         """Shape: [B, L], embeddings [B, L, D] -> [B, L, 6], each within 0..1."""
         x = torch.cat([voice, _known(notes.numbers[..., :2]), notes.numbers[..., 2:]], dim=2)
-        packed = nn.utils.rnn.pack_padded_sequence(x, notes.n.cpu(), batch_first=True, enforce_sorted=False)
+        lengths = notes.n.clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         hidden, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
         return torch.sigmoid(self.head(hidden).float())
 
@@ -244,6 +245,8 @@ def oscillate(phase: Tensor, left: Tensor, right: Tensor, n_audible: Tensor) -> 
     Shapes: phase [M, HOP] turns; amplitudes at both frames [M, H] each; harmonics that are more than 0 [M] -> [M, HOP].
     The phase gets no gradient.
     """
+    if not len(phase):
+        return torch.zeros_like(phase)
     share = torch.arange(HOP, device=phase.device, dtype=phase.dtype) / HOP
     order = torch.argsort(n_audible)
     sounds = []
@@ -253,8 +256,6 @@ def oscillate(phase: Tensor, left: Tensor, right: Tensor, n_audible: Tensor) -> 
             tones = sines(phase[some], n)[:, :n]  # [m, n, HOP]
         both = torch.stack([left[some, :n], right[some, :n]], dim=1) @ tones  # [m, 2, HOP]
         sounds.append(both[:, 0] * (1 - share) + both[:, 1] * share)
-    if not sounds:
-        return torch.zeros_like(phase)
     return torch.cat(sounds)[torch.argsort(order)]
 
 
@@ -311,6 +312,8 @@ class MidiDdsp(nn.Module):
 
     def play(self, played: SynthesisParameters, noise: Tensor, is_wanted: Tensor) -> Tensor:
         """The sound of notes, hop by hop, [N, frames - 1, HOP]; hops that are not wanted [N, frames - 1] are silent."""
+        if not len(noise):
+            return noise[:, 1:-1]
         with torch.autocast(noise.device.type, enabled=False):  # sound is float32
             with torch.no_grad():
                 phase = phases(played.hz.unsqueeze(1) * 2 ** (played.cents / 1200))
@@ -536,7 +539,7 @@ def spectral_loss(sound: Tensor, target: Tensor, fft_sizes: tuple[int, ...]) -> 
         window = torch.hann_window(size, device=sound.device)
         ours, theirs = (torch.view_as_real(torch.stft(x, size, size // 4, window=window, center=False,
                                                       return_complex=True)) for x in (sound, target))  # fmt: skip
-        floor = 10 ** (-90 / 20) * size / 4
+        floor = _INAUDIBLE * size / 4
         ours, theirs = (x.square().sum(dim=-1).add(1e-12).sqrt() for x in (ours, theirs))
         losses.append((ours - theirs).abs().mean())
         losses.append((torch.log(ours + floor) - torch.log(theirs + floor)).abs().mean())
