@@ -4,13 +4,14 @@ Wu, Manilow, Deng, Swavely, Kastner, Cooijmans, Courville, Huang and Engel, "MID
 performance via hierarchical modeling", ICLR 2022; harmonics, noise and spectral loss are those of Engel, Hantrakul, Gu
 and Roberts, "DDSP: Differentiable digital signal processing", ICLR 2020.
 
-Kept: the three levels; the six controls of a note and how they are measured and scaled; a bidirectional GRU that
-predicts them from the notes; dilated convolutions from notes and measured controls to f0, amplitude, harmonic
-distribution and noise; exact harmonics; the multi-scale spectral loss; f0 learns from measured f0 alone, the spectral
-loss does not reach it. Changed: the original is monophonic and knows 13 instruments at 16 kHz; here each note is a
-voice of its own, with one of 189 instruments (programs and drum keys), sounds are summed and learnt from that sum, at
-44.1 kHz; what a note measures are its audio tokens, not a DDSP autoencoder with CREPE, where there are any (the
-others are played with the predicted controls). Dropped: autoregression (of controls and f0), the GAN loss, the reverb.
+Kept: the three levels; the six controls of a note and what each measures (not the scales of the two that are levels,
+see expression_controls); a bidirectional GRU that predicts them from the notes; dilated convolutions from notes and
+measured controls to f0, amplitude, harmonic distribution and noise; exact harmonics; the multi-scale spectral loss; f0
+learns from measured f0 alone, the spectral loss does not reach it. Changed: the original is monophonic and knows 13
+instruments at 16 kHz; here each note is a voice of its own, with one of 189 instruments (programs and drum keys),
+sounds are summed and learnt from that sum, at 44.1 kHz; what a note measures are its audio tokens, not a DDSP
+autoencoder with CREPE, where there are any (the others are played with the predicted controls). Dropped:
+autoregression (of controls and f0), the GAN loss, the reverb.
 
 A drum key has no pitch: its f0 is fixed and low, its harmonics are a comb that stands in for the modes of the drum.
 Strings and bells that are not harmonic are played as if they were.
