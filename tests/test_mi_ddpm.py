@@ -10,6 +10,16 @@ import torch
 from miao.baselines import mi_ddpm
 from miao.baselines.inputs import DRUM_KIT, FLOOR_DB, N_BANDS, sound_mel
 from miao.baselines.mi_ddpm import (
+    MiDdpm,
+    MiDdpmConfig,
+    MiDdpmObjective,
+    doubled,
+    guided_noise,
+    posterior,
+    sample_mel,
+    schedule,
+)
+from miao.baselines.note_events import (
     ACTION,
     FRAME,
     INSTRUMENT,
@@ -19,15 +29,7 @@ from miao.baselines.mi_ddpm import (
     SEGMENT_FRAMES,
     SEGMENT_SECONDS,
     TIE,
-    MiDdpm,
-    MiDdpmConfig,
-    MiDdpmObjective,
-    doubled,
-    guided_noise,
     note_events,
-    posterior,
-    sample_mel,
-    schedule,
 )
 from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel
 from miao.errors import DataError

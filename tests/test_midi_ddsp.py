@@ -5,22 +5,9 @@ import pytest
 import torch
 
 from miao import tokens as tk
-from miao.baselines.midi_ddsp import (
-    CONTROLS,
-    DRUM_HZ,
-    HOP,
-    HOP_SECONDS,
-    MidiDdsp,
-    MidiDdspConfig,
-    MidiDdspObjective,
-    expression_controls,
-    filtered_noise,
-    measured_cents,
-    oscillate,
-    phases,
-    render_midi_ddsp,
-    spectral_loss,
-)
+from miao.baselines.ddsp import HOP, HOP_SECONDS, filtered_noise, oscillate, phases, spectral_loss
+from miao.baselines.expression import CONTROLS, expression_controls, measured_cents
+from miao.baselines.midi_ddsp import DRUM_HZ, MidiDdsp, MidiDdspConfig, MidiDdspObjective, render_midi_ddsp
 from miao.datasets.pairs import PAIR_NOTE, Pair
 from miao.frames import WINDOW_SECONDS, window_mel
 from miao.spectrum import SAMPLE_RATE

@@ -22,21 +22,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from miao.baselines.inputs import DRUM_KIT, FLOOR_DB, N_BANDS, N_INSTRUMENTS, instruments, sound_mel
+from miao.baselines.inputs import FLOOR_DB, N_BANDS, N_INSTRUMENTS, sound_mel
+from miao.baselines.note_events import (
+    FRAME,
+    FRAME_SECONDS,
+    N_ACTIONS,
+    N_KEYS,
+    SEGMENT_FRAMES,
+    SEGMENT_SECONDS,
+    note_events,
+    stacked,
+)
 from miao.datasets.pairs import Pair
 from miao.errors import DataError
-from miao.voices import drum_key
 
-SEGMENT_FRAMES = 256
-FRAME_SECONDS = 0.010
-SEGMENT_SECONDS = SEGMENT_FRAMES * FRAME_SECONDS
 PATCH_FRAMES = 2  # a position of the decoder; the original has one frame a position
 TOP_DB = 0.0  # what is louder is clipped; a sine at full scale
-N_VELOCITIES = 16
-OFF, TIE = 0, N_VELOCITIES + 1  # actions; those between are onsets with a velocity
-N_ACTIONS = N_VELOCITIES + 2
-N_KEYS = 256  # pitches, then drum keys, as in MT3's vocabulary
-FRAME, ACTION, INSTRUMENT, KEY = range(4)  # columns of an event
 SILENT_DB = -60.0  # a segment whose last tenth of a second stays below this everywhere has ended
 _DECAY_FRAMES = 10
 GUIDANCE = 1.25  # the original has 5; more makes what is played louder than it was, in a spectrogram in dB by far
@@ -88,60 +89,12 @@ class Memory:
     bias: Tensor  # [B, 1, 1, K], 0 where there is something
 
 
-# notes
-
-
-def note_events(notes: NDArray, start_seconds: float, max_events: int) -> NDArray[np.int64]:
-    """What happens in the segment from ``start_seconds`` on, in order, [n, 4]: FRAME, ACTION, INSTRUMENT, KEY.
-
-    First ties, for notes that sound already; then onsets (action: velocity 1..127 in steps of 8, counted from 1) and
-    offs, offs before onsets of the same frame. A note lasts until it is damped, at the least a frame; an onset ends the
-    earlier note of its key. Drums have onsets only. Of more than ``max_events`` events the last are left out.
-    """
-    notes = notes[np.argsort(notes["start"], kind="stable")]
-    instrument = instruments(notes)
-    keys = [N_KEYS // 2 + drum_key(int(n["voice"])) if i == DRUM_KIT else int(n["pitch"])
-            for n, i in zip(notes, instrument, strict=True)]  # fmt: skip
-    begins = _frames(notes["start"] - start_seconds)
-    ends = np.maximum(_frames(notes["damp"] - start_seconds), begins + 1)
-    later: dict[tuple[int, int], int] = {}  # where the next note of an instrument's key begins
-    events = []
-    for n in reversed(range(len(notes))):
-        what = int(instrument[n]), keys[n]
-        begin, end = int(begins[n]), min(int(ends[n]), later.get(what, SEGMENT_FRAMES))
-        later[what] = begin
-        if 0 <= begin < SEGMENT_FRAMES:
-            events.append((begin, math.ceil(N_VELOCITIES * max(int(notes["velocity"][n]), 1) / 127), *what))
-        if what[0] == DRUM_KIT or begin >= SEGMENT_FRAMES or end <= max(begin, 0):
-            continue
-        if begin < 0:
-            events.append((-1, TIE, *what))
-        if end < SEGMENT_FRAMES:
-            events.append((end, OFF, *what))
-    events.sort(key=lambda e: (e[FRAME], e[ACTION] != OFF, *e[INSTRUMENT:]))
-    kept = np.array(events[:max_events], np.int64).reshape(-1, 4)
-    kept[:, FRAME] = np.maximum(kept[:, FRAME], 0)
-    return kept
-
-
-def _frames(seconds: NDArray) -> NDArray[np.int64]:
-    return np.rint(np.clip(seconds, -1e6, 1e6) / FRAME_SECONDS).astype(np.int64)  # a damp may be infinite
-
-
 def _scaled(mel_db: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip((mel_db - FLOOR_DB) / (TOP_DB - FLOOR_DB) * 2 - 1, -1, 1).astype(np.float32)
 
 
 def _unscaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return ((values + 1) / 2 * (TOP_DB - FLOOR_DB) + FLOOR_DB).astype(np.float32)
-
-
-def _stacked(events: list[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-    """Events of several segments, filled up to the longest, and which of them are ones."""
-    length = max(1, *(len(e) for e in events))
-    lengths = torch.tensor([len(e) for e in events])
-    stacked = np.stack([np.pad(e, ((0, length - len(e)), (0, 0))) for e in events])
-    return torch.from_numpy(stacked), torch.arange(length) < lengths[:, None]
 
 
 # diffusion
@@ -379,7 +332,7 @@ class MiDdpmObjective(nn.Module):
                   for pair, first in zip(pairs, is_first, strict=True)]  # fmt: skip
         flags = torch.from_numpy(~is_first), torch.from_numpy(is_kept)
         return MiDdpmBatch(
-            conditions=Conditions(*_stacked(events), torch.from_numpy(mel[:, 0]), *flags),
+            conditions=Conditions(*stacked(events), torch.from_numpy(mel[:, 0]), *flags),
             target=torch.from_numpy(mel[np.arange(n), np.where(is_first, 0, 1)]),
             time=torch.from_numpy(time.astype(np.float32)),
             noise=torch.from_numpy(noise),
@@ -421,7 +374,7 @@ def sample_mel(model: MiDdpm, tracks: Sequence[NDArray], seconds: float, *, step
             continue
         flags = torch.full((len(sounding),), number > 0), torch.ones(len(sounding), dtype=torch.bool)
         context = mels[sounding, before] if number else np.zeros((len(sounding), SEGMENT_FRAMES, N_BANDS), np.float32)
-        inputs = (*_stacked([events[n] for n in sounding]), torch.from_numpy(context), *flags)
+        inputs = (*stacked([events[n] for n in sounding]), torch.from_numpy(context), *flags)
         conditions = Conditions(*(x.to(device) for x in inputs))
         rng = np.random.default_rng([seed, number])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

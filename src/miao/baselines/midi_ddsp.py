@@ -19,7 +19,6 @@ Strings and bells that are not harmonic are played as if they were.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -27,19 +26,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from miao import tokens as tk
+from miao.baselines.ddsp import HOP, HOP_SECONDS, INAUDIBLE, filtered_noise, oscillate, phases, spectral_loss
+from miao.baselines.expression import CONTROLS, expression_controls, measured_cents
 from miao.datasets.pairs import Pair
 from miao.spectrum import SAMPLE_RATE
 from miao.voices import N_PROGRAMS, N_VOICES
 
-HOP = 441  # samples of a frame, 10 ms
-HOP_SECONDS = HOP / SAMPLE_RATE
-CONTROLS = ("volume", "fluctuation", "peak", "vibrato", "brightness", "attack_noise")
 DRUM_HZ = 40.0
 HIGHEST_HZ = 20_000.0
-_FLOOR_DB = -100.0
 _DECAYS = (0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0)  # seconds: what a frame knows of time
-_INAUDIBLE = 10 ** (-90 / 20)  # as in the loss
 _NOTE_BLOCK, _NOTE_CONTEXT = 512, 64  # notes whose controls are predicted at once, and their neighbours
 
 
@@ -205,82 +200,6 @@ def _times(age: Tensor, held: Tensor) -> Tensor:
     return torch.stack(known, dim=2)
 
 
-# the synthesizer
-
-
-def phases(hz: Tensor) -> Tensor:
-    """The phase of a tone whose frequency runs in straight lines between frames, turns 0..1, 0 at the first frame.
-
-    Shape: [N, frames] Hz -> [N, frames - 1, HOP] float32; summed in float64, so that long notes stay in tune.
-    """
-    hz = hz.double()
-    share = torch.arange(HOP, device=hz.device, dtype=torch.float64) / HOP
-    sample_hz = hz[:, :-1, None] * (1 - share) + hz[:, 1:, None] * share
-    turns = sample_hz.flatten(1).cumsum(dim=1) - sample_hz.flatten(1)
-    return (turns / SAMPLE_RATE).remainder(1).float().unflatten(1, (-1, HOP))
-
-
-def sines(phase: Tensor, n_harmonics: int) -> Tensor:
-    """Sines of harmonics 1..n of a phase in turns, [M, S] -> [M, n rounded up to eights, S].
-
-    Eight are computed, the others follow: sin(a + b) = 2 cos b sin a - sin(a - b), with b eight times the phase.
-    """
-    n_eights = -(-n_harmonics // 8)
-    angle = 2 * torch.pi * phase.unsqueeze(1)
-    every = phase.new_empty(len(phase), 8 * n_eights, phase.shape[1])
-    numbers = torch.arange(1, 9, device=phase.device, dtype=phase.dtype)[:, None]
-    torch.sin(angle * numbers, out=every[:, :8])
-    step = 2 * torch.cos(8 * angle)
-    if n_eights > 1:
-        every[:, 8:16] = step * every[:, :8]
-        every[:, 8:15] += every[:, :7].flip(1)  # sin((k - 8) p) = -sin((8 - k) p)
-    for first in range(16, 8 * n_eights, 8):
-        every[:, first : first + 8] = step * every[:, first - 8 : first]
-        every[:, first : first + 8] -= every[:, first - 16 : first - 8]
-    return every
-
-
-def oscillate(phase: Tensor, left: Tensor, right: Tensor, n_audible: Tensor) -> Tensor:
-    """The sum of harmonics in some hops, amplitudes in straight lines from one frame to the next.
-
-    Shapes: phase [M, HOP] turns; amplitudes at both frames [M, H] each; harmonics that are more than 0 [M] -> [M, HOP].
-    The phase gets no gradient.
-    """
-    if not len(phase):
-        return torch.zeros_like(phase)
-    share = torch.arange(HOP, device=phase.device, dtype=phase.dtype) / HOP
-    order = torch.argsort(n_audible)
-    sounds = []
-    for some in order.split(32):  # small enough for the cache; alike in pitch, so that few harmonics are in vain
-        n = min(int(n_audible[some[-1]]), left.shape[1])
-        with torch.no_grad():
-            tones = sines(phase[some], n)[:, :n]  # [m, n, HOP]
-        both = torch.stack([left[some, :n], right[some, :n]], dim=1) @ tones  # [m, 2, HOP]
-        sounds.append(both[:, 0] * (1 - share) + both[:, 1] * share)
-    return torch.cat(sounds)[torch.argsort(order)]
-
-
-def filtered_noise(noise: Tensor, magnitudes: Tensor) -> Tensor:
-    """White noise whose spectrum is shaped at each frame, and blended from one frame to the next.
-
-    Shapes: noise [N, frames + 1, HOP], magnitudes [N, frames, bands] -> [N, frames - 1, HOP]. Magnitudes of 1 give the
-    noise itself (without its first and last hop). Filters have no delay and wrap round in a frame of two hops.
-    """
-    window = torch.hann_window(2 * HOP, device=noise.device)
-    frames = torch.cat([noise[:, :-1], noise[:, 1:]], dim=2) * window
-    shape = magnitudes @ _band_filters(magnitudes.shape[2]).to(noise.device)
-    shaped = torch.fft.irfft(torch.fft.rfft(frames) * shape, n=2 * HOP)
-    return shaped[:, :-1, HOP:] + shaped[:, 1:, :HOP]
-
-
-@cache
-def _band_filters(n_bands: int) -> Tensor:
-    """Shares of the bands in each FFT bin of a frame of two hops, [bands, HOP + 1]; each column sums to 1."""
-    mel = np.log1p(np.arange(HOP + 1) * SAMPLE_RATE / (2 * HOP) / 700)
-    place = mel / mel[-1] * (n_bands - 1)
-    return torch.from_numpy(np.clip(1 - np.abs(np.arange(n_bands)[:, None] - place), 0, None).astype(np.float32))
-
-
 def pitch_hz_of(pitch: Tensor, is_drum: Tensor) -> Tensor:
     """Nominal f0 of notes; drums share one."""
     return torch.where(is_drum, DRUM_HZ, 440 * 2 ** ((pitch - 69) / 12))
@@ -345,80 +264,6 @@ class MidiDdsp(nn.Module):
         age = segments.age.unsqueeze(1) + HOP_SECONDS * hops
         is_inside = segments.offset.unsqueeze(1) + HOP * hops < n_samples
         return is_inside & (age < segments.held.unsqueeze(1) + self.config.tail_seconds)
-
-
-# what is measured
-
-
-def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
-    """The six controls of a measured note, from where it starts to where it is let go, scaled to 0..1.
-
-    volume: mean level, -80..0 dB. fluctuation: its standard deviation, 24 dB is 1. peak: where it is loudest, as a
-    share of the duration. vibrato: the strongest wave of the pitch if it is one of 3 to 9 Hz, 0.2 semitones is 1;
-    none in notes under 0.2 s. brightness: mean number of a harmonic, weighted by amplitude, 12 is 1. attack_noise:
-    mean level of the noise in the first 40 ms, -100..-20 dB.
-
-    Shape: [6], as in CONTROLS.
-    """
-    seconds = max(tokens.hold_seconds, 4 * HOP_SECONDS)
-    levels, times = _resampled(tokens.held, tk.held_times(len(tokens.held)), seconds)
-    amplitude = tk.level_to_amplitude(levels[:, : tk.N_PARTIALS])
-    harmonics = tk.level_to_amplitude(levels[:, : tk.N_PARTIALS] @ tk.HARMONIC_SPREAD[:, :60])
-    noise = _decibels(tk.level_to_amplitude(levels[:, tk.N_PARTIALS : tk.PITCH_CELL]))
-    volume = _decibels(amplitude)
-    cents = tk.level_to_cents(levels[:, tk.PITCH_CELL])
-    total = harmonics.sum(axis=1)
-    is_heard = total > 1e-6
-    centroid = (harmonics @ np.arange(1, 61))[is_heard] / total[is_heard]
-    return np.clip(
-        [
-            volume.mean() / 80 + 1,
-            volume.std() / 24,
-            volume.argmax() / len(times),
-            _vibrato(cents) / 20 if seconds > 0.2 else 0,
-            centroid.mean() / 12 if is_heard.any() else 0,
-            noise[times < 0.04].mean() / 80 + 1.25,
-        ],
-        0, 1,
-    ).astype(np.float32)  # fmt: skip
-
-
-def _resampled(chunks: NDArray, times: NDArray, seconds: float) -> tuple[NDArray, NDArray]:
-    """Tokens every 10 ms up to a moment, [n, C], and their times."""
-    tokens, wanted = chunks.reshape(-1, tk.N_CELLS).astype(np.float32), np.arange(0, seconds, HOP_SECONDS)
-    right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
-    share = np.clip((wanted - times[right - 1]) / (times[right] - times[right - 1]), 0, 1)[:, None]
-    return ((1 - share) * tokens[right - 1] + share * tokens[right]).astype(np.float32), wanted
-
-
-def _decibels(amplitudes: NDArray) -> NDArray:
-    return 10 * np.log10(np.maximum((amplitudes**2).sum(axis=1), 10 ** (_FLOOR_DB / 10)))
-
-
-def _vibrato(cents: NDArray) -> float:
-    """Amplitude in cents of the strongest wave, 0 if it is not one of 3 to 9 Hz."""
-    n = len(cents)
-    window = np.minimum(1, 2 * (1 - np.abs(2 * (np.arange(n) + 0.5) / n - 1)))  # fades in and out over a quarter
-    spectrum = np.abs(np.fft.rfft((cents - cents.mean()) * window, 8 * n)) * 2 / window.sum()
-    best = int(spectrum.argmax())
-    return float(spectrum[best]) if 3 <= best / (8 * n * HOP_SECONDS) <= 9 else 0.0
-
-
-def measured_cents(tokens: tk.NoteTokens, ages: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The deviation of f0 in cents at some seconds since the start of a note, and whether it is heard (0 or 1)."""
-    is_held = ages < tokens.hold_seconds
-    cents, weight = np.zeros(len(ages), np.float32), np.zeros(len(ages), np.float32)
-    for some, chunks, times, since in (
-        (is_held, tokens.held, tk.held_times(len(tokens.held)), ages),
-        (~is_held, tokens.release, tk.release_times(len(tokens.release)), ages - tokens.hold_seconds),
-    ):
-        if not len(chunks) or not some.any():
-            continue
-        cells = chunks.reshape(-1, tk.N_CELLS)
-        loudest = cells[:, : tk.N_PARTIALS].max(axis=1).astype(np.float32)
-        cents[some] = np.interp(since[some], times, tk.level_to_cents(cells[:, tk.PITCH_CELL].astype(np.float32)))
-        weight[some] = (np.interp(since[some], times, loudest, right=0) > 10) & (since[some] >= 0)
-    return cents, weight
 
 
 # learning
@@ -530,23 +375,6 @@ def notes_as_tensors(tracks: list[NDArray], device: torch.device | None = None) 
     )
 
 
-def spectral_loss(sound: Tensor, target: Tensor, fft_sizes: tuple[int, ...]) -> Tensor:
-    """DDSP's loss: mean absolute difference of magnitudes and of their logarithms, summed over sizes of the FFT.
-
-    Magnitudes are not scaled, as in DDSP; their logarithms have a floor 90 dB below a full-scale sine. Shapes: [B, S].
-    """
-    losses = []
-    for size in fft_sizes:
-        window = torch.hann_window(size, device=sound.device)
-        ours, theirs = (torch.view_as_real(torch.stft(x, size, size // 4, window=window, center=False,
-                                                      return_complex=True)) for x in (sound, target))  # fmt: skip
-        floor = _INAUDIBLE * size / 4
-        ours, theirs = (x.square().sum(dim=-1).add(1e-12).sqrt() for x in (ours, theirs))
-        losses.append((ours - theirs).abs().mean())
-        losses.append((torch.log(ours + floor) - torch.log(theirs + floor)).abs().mean())
-    return torch.stack(losses).sum()
-
-
 # playing
 
 
@@ -605,7 +433,7 @@ def _played(model: MidiDdsp, notes: NDArray, controls: NDArray, n_hops: int,
     fade = (left / (0.25 * tail)).clamp(0, 1).unsqueeze(2)  # no click where a tail is cut
     played = replace(played, harmonics=played.harmonics * fade, noise=played.noise * fade)
     loudest = torch.maximum(played.harmonics.sum(dim=2), played.noise.amax(dim=2))
-    is_wanted = torch.maximum(loudest[:, :-1], loudest[:, 1:]) > _INAUDIBLE
+    is_wanted = torch.maximum(loudest[:, :-1], loudest[:, 1:]) > INAUDIBLE
     n = int((is_wanted.any(dim=0) * torch.arange(1, n_hops + 1, device=device)).max())  # silence after that
     played = replace(played, **{name: getattr(played, name)[:, : n + 1] for name in ("cents", "harmonics", "noise")})
     noise = torch.from_numpy(rng.random((len(notes), n + 2, HOP), np.float32) * 2 - 1).to(device)
