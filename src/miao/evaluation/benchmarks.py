@@ -340,7 +340,7 @@ def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -
         write_score(material.score, part / "score.mid")
         score = read_score(part / "score.mid")
         mix, stems = _sound(material, score, soundfont)
-        peak = float(max(np.abs(mix).max(initial=0.0), *(np.abs(stem).max(initial=0.0) for stem in stems)))
+        peak = float(max(np.abs(sound).max(initial=0.0) for sound in (mix, *stems)))
         if peak < _SILENT:
             return {**about, "reason": f"{planned.origin}: nothing is heard in the excerpt"}
         gain = np.float32(PEAK / peak)
