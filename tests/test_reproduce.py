@@ -27,7 +27,7 @@ from miao.reproduction import runs as runs_module
 from miao.reproduction.cells import Entry, _cell, _of_sets, compare
 from miao.reproduction.figure import sweep_rows
 from miao.reproduction.paper import FIGURE2, FURTHER, TABLE2, TABLE3, Sweep, printed
-from miao.reproduction.peers import named_runs
+from miao.reproduction.peers import named_runs, peer_systems
 from miao.reproduction.report import evaluation, table
 from miao.reproduction.runs import Recipe, wilson
 from miao.spectrum import N_MELS, SAMPLE_RATE
@@ -323,6 +323,7 @@ def test_mistakes_are_one_line(pairs_folder, built, output, tmp_path):  # noqa: 
         (training("table2", pairs_folder, built, output, "--preset", "harp"), 'no preset "harp"'),
         (training("table2", pairs_folder, built, output, "--data", built), "recordings is there twice"),
         (reproduce("table1", output, "--data", built, "--peer", "harp=here"), "no such peer"),
+        (reproduce("table1", output, "--data", built, "--only", "harp"), "no system is called harp"),
         (reproduce("table1", output, "--data", built, "--peer", f"mi-ddpm={tmp_path}"), "miao train mi-ddpm --data"),
     ]
     for ran, what in wrong:
@@ -337,6 +338,10 @@ def test_a_folder_with_other_settings_is_not_gone_on_with(pairs_folder, built, o
 def test_runs_of_peers_are_named(tmp_path):
     (tmp_path / "config.toml").write_text("")
     assert named_runs([f"midi-ddsp={tmp_path}"]) == {"midi-ddsp": tmp_path}
+    runs = {"mi-ddpm": tmp_path / "c", "midi2wave": tmp_path / "b", "midi-ddsp": tmp_path / "a"}
+    expected = [f"midi2wave:{runs['midi2wave']}", f"midi-ddsp:{runs['midi-ddsp']}", f"mi-ddpm:{runs['mi-ddpm']}"]
+    assert peer_systems(runs) == [*expected, f"inverter:{tmp_path / 'inverter'}"]
+    assert peer_systems({"midi-ddsp": tmp_path}) == [f"midi-ddsp:{tmp_path}"]
     with pytest.raises(DataError, match="miao train midi2wave --data PAIRS"):
         named_runs([f"midi2wave={tmp_path / 'none'}"])
 

@@ -47,7 +47,8 @@ def table1(data: DataOption, output: OutputOption,
                             "Of these trainings; else as their presets say.")] = None,
            soundfont: Annotated[list[Path] | None, typer.Option(metavar="FILE", help=
                                 "An .sf2 that FluidSynth plays too; may be repeated.")] = None,
-           limit: LimitOption = None, embedder: EmbedderOption = None, jobs: JobsOption = 2) -> None:
+           only: OnlyOption = None, limit: LimitOption = None, embedder: EmbedderOption = None,
+           jobs: JobsOption = 2) -> None:
     """Systems side by side on each benchmark, with the metrics of the paper.
 
     Can be interrupted; the same command goes on where it was. A dagger marks where miao is not the best of those that
@@ -59,7 +60,7 @@ def table1(data: DataOption, output: OutputOption,
     """
     from miao.evaluation.systems import PEERS, system
     from miao.reproduction.cells import system_entries
-    from miao.reproduction.peers import named_runs
+    from miao.reproduction.peers import named_runs, peer_systems
     from miao.reproduction.report import evaluation, write
 
     runs = named_runs(peer or [])
@@ -68,7 +69,10 @@ def table1(data: DataOption, output: OutputOption,
     _checked(data, limit, embedder)
     if pairs is not None:
         runs |= _trained_peers([name for name in PEERS if name not in runs], pairs, output / "peers", steps, jobs)
-    systems[1:1] = [system(f"{name}:{runs[name]}") for name in PEERS if name in runs]
+    systems[1:1] = [system(name) for name in peer_systems(runs)]
+    systems = [s for s in systems if not only or any(words.lower() in s.name.lower() for words in only)]
+    if not systems:
+        raise ConfigError(f"no system is called {', '.join(only or ())}")
     played, missing = _played(systems, data, output, limit, embedder, jobs)
     missing += [f"{name}: give its run by --peer {name}=RUN, or --pairs to train it" for name in PEERS
                 if name not in runs]  # fmt: skip

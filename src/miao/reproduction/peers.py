@@ -12,7 +12,8 @@ from miao.errors import ConfigError, DataError
 from miao.evaluation.systems import PEERS
 
 INVERTER = "inverter"
-"""What midi2wave and mi-ddpm make sound with; looked for beside their runs."""
+NEED_INVERTER = ("midi2wave", "mi-ddpm")
+"""They make sound with the run called "inverter" beside theirs."""
 
 
 def named_runs(texts: list[str]) -> dict[str, Path]:
@@ -28,6 +29,13 @@ def named_runs(texts: list[str]) -> dict[str, Path]:
     return found
 
 
+def peer_systems(runs: dict[str, Path]) -> list[str]:
+    """The names of the systems of peers' runs, and of the inverters that two of them need."""
+    inverters = dict.fromkeys(runs[name].parent / INVERTER for name in NEED_INVERTER if name in runs)
+    names = [f"{name}:{runs[name]}" for name in PEERS if name in runs]
+    return names + [f"{INVERTER}:{run}" for run in inverters]
+
+
 def train_peers(names: list[str], pairs: Path, folder: Path, steps: int | None, jobs: int = 1
                 ) -> Iterator[tuple[int, int, str]]:  # fmt: skip
     """Train peers, each by its preset, into folders of their names, as `miao train` does, or go on with them.
@@ -35,7 +43,7 @@ def train_peers(names: list[str], pairs: Path, folder: Path, steps: int | None, 
     Yields how many are done, of how many, and which was just done. Raises: ConfigError, DataError.
     """
     shards_of(pairs / "train")
-    wanted = [*names, INVERTER] if {"midi2wave", "mi-ddpm"} & set(names) else names
+    wanted = [*names, INVERTER] if set(NEED_INVERTER) & set(names) else names
     yield 0, len(wanted), ""
     work = (delayed(trained_peer)(name, pairs, folder / name, steps) for name in wanted)
     for number, name in enumerate(Parallel(jobs, return_as="generator_unordered")(work), start=1):
