@@ -27,8 +27,9 @@ EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 ORDER = [
     "errors", "terminal", "config", "general_midi", "midi_file", "midi_channels", "score", "audio", "spectrum",
     "frames", "tokens", "analysis", "voices", "learnt_voice", "oscillators", "layers", "model", "bank", "matching",
-    "engine", "roundtrip", "mix", "master", "synthesizer", "plot", "datasets", "training", "evaluation",
-    "baselines", "live", "web", "cli_evaluate", "cli_learn", "cli_match", "cli_train", "cli_data", "cli", "__main__",
+    "engine", "roundtrip", "mix", "master", "synthesizer", "plot", "datasets", "training", "baselines",
+    "evaluation", "reproduction", "live", "web", "cli_evaluate", "cli_reproduce", "cli_learn", "cli_match", "cli_train",
+    "cli_data", "cli", "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")
 USERS_FILES = re.compile(r"\b(song|your|FILE|NAME)\b")  # names in documents that stand for the reader's own files
@@ -241,11 +242,14 @@ def test_the_version_is_one():
 @pytest.mark.parametrize("name", sorted(p.stem for p in SOURCE.glob("presets/*.toml")))
 def test_every_preset_loads_and_builds(name):
     pytest.importorskip("torch")
-    from miao.training.trainer import Miao, RunConfig
+    from miao.baselines.peers import KINDS, peer_of
+    from miao.training.scheme import Miao, RunConfig
 
-    config = load_preset(RunConfig, name)
-    assert config != RunConfig(), "a preset states what differs"
-    model = Miao(config.model)
+    peer = peer_of(name)
+    kind = RunConfig if peer is None else KINDS[peer].run_config()
+    config = load_preset(kind, name)
+    assert config != kind(), "a preset states what differs"
+    model = Miao(config.model) if peer is None else KINDS[peer].net(config.model)
     assert 10_000 < sum(p.numel() for p in model.parameters()) < 20_000_000
 
 
