@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from miao.baselines.peers import load_inverter, load_peer
 from miao.bank import Bank
+from miao.baselines.peers import load_inverter, load_peer
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import PEERS, Piece, Sound, played_stems, system
 from miao.score import read_score

@@ -159,7 +159,7 @@ def test_the_learning_rate_ramps_up_and_then_falls():
 def test_an_unknown_setting_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r'"model.widht" is not a setting; there are .*width'):
         load_preset(RunConfig, "tiny", ("model.widht=3",))
-    with pytest.raises(ConfigError, match='no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, tiny'):
+    with pytest.raises(ConfigError, match=r'no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, tiny'):
         load_preset(RunConfig, "huge")
     with pytest.raises(ConfigError, match=r'"train\.steps" must be int'):
         load_preset(RunConfig, "tiny", ("train.steps=many",))

@@ -53,7 +53,7 @@ def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settin
     from joblib import Parallel, delayed
 
     SoundFont(font).close()  # fails here, in one line, rather than in a process
-    voices, table = _voices_in(notes)
+    _, table = _voices_in(notes)
     files = sorted({path for place in scores for path in place.rglob("*.mid*")})
     if table is None:
         raise DataError(f"{notes}: holds neither voice_*.npz shards nor a bank's voices.safetensors; make shards with "
