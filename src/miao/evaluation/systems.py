@@ -29,11 +29,11 @@ from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.engine import stream_stems
 from miao.errors import ConfigError, DataError
 from miao.evaluation.encoded import encoded_sound, encoded_track
+from miao.evaluation.floors import noise_like, sines
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.mix import track_gains
-from miao.score import Score, Track
+from miao.score import Score
 from miao.synthesizer import Synthesizer
-from miao.voices import pitch_hz
 
 if TYPE_CHECKING:
     from miao.baselines.inverter import Inverter
@@ -44,9 +44,6 @@ NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", *(f"{name}:RUN" for name in PEERS
          "reference", "silence", "noise", "sine")  # fmt: skip
 EFFECTS = "+effects"
 _EFFECTS_GAIN_DB = -20.0  # low enough that the limiter has no work
-_ENVELOPE_SECONDS = 0.02  # of the noise
-_SINE_RAMP_SECONDS = 0.005
-_DRUM_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,8 +264,8 @@ class NoiseSystem:
         reference = piece.reference
         random = np.random.default_rng(0)
         if reference.stems is None:
-            return Sound(_noise_like(reference.mix, random), None)
-        stems = np.stack([_noise_like(stem, random) for stem in reference.stems])
+            return Sound(noise_like(reference.mix, random), None)
+        stems = np.stack([noise_like(stem, random) for stem in reference.stems])
         return Sound(stems.sum(axis=0), stems)
 
 
@@ -281,7 +278,7 @@ class SineSystem:
     checksum: str = "2"  # to be raised when it sounds otherwise
 
     def play(self, piece: Piece) -> Sound:
-        stems = np.stack([_sines(track, piece.seconds) for track in piece.score.tracks])
+        stems = np.stack([sines(track, piece.seconds) for track in piece.score.tracks])
         return Sound(stems.sum(axis=0), stems)
 
 
@@ -383,31 +380,3 @@ def _fitted(samples: NDArray, seconds: float) -> NDArray[np.float32]:
     """The sound, cut or continued by silence to a length."""
     n_samples = round(seconds * SAMPLE_RATE)
     return np.pad(samples, ((0, 0), (0, max(n_samples - samples.shape[1], 0))))[:, :n_samples]
-
-
-def _noise_like(sound: NDArray, random: np.random.Generator) -> NDArray[np.float32]:
-    size = round(_ENVELOPE_SECONDS * SAMPLE_RATE)
-    power = np.square(sound, dtype=np.float64)
-    frames = np.pad(power, ((0, 0), (0, -power.shape[1] % size))).reshape(len(sound), -1, size).mean(axis=2)
-    at = (np.arange(frames.shape[1]) + 0.5) * size
-    level = np.stack([np.interp(np.arange(sound.shape[1]), at, np.sqrt(row)) for row in frames])
-    return (level * random.standard_normal(sound.shape)).astype(np.float32)
-
-
-def _sines(track: Track, seconds: float) -> NDArray[np.float32]:
-    sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    bend = track.controls.get("bend")
-    for note in track.notes:
-        length = _DRUM_SECONDS if note["is_drum"] else float(note["damp"] - note["start"])
-        first = round(note["start"] * SAMPLE_RATE)
-        n = min(round(max(length, 2 * _SINE_RAMP_SECONDS) * SAMPLE_RATE), len(sound) - first)
-        if n <= 0:
-            continue
-        t = np.arange(n) / SAMPLE_RATE
-        ramp = np.clip(np.minimum(t, t[-1] - t) / _SINE_RAMP_SECONDS, 0, 1)
-        turns = float(pitch_hz(int(note["pitch"]))) * t
-        if bend is not None and not note["is_drum"]:
-            turns = np.cumsum(np.gradient(turns) * 2 ** (bend.at(note["start"] + t) / 12))
-        sine = np.sin(2 * np.pi * turns)
-        sound[first : first + n] += 0.1 * (note["velocity"] / 127) ** 2 * ramp * sine
-    return np.stack([sound, sound])
