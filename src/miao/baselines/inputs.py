@@ -91,7 +91,11 @@ class PeerBatchConfig:
 
 
 class PeerBatches:
-    """Batches of pairs with sound for one process, made into tensors by an objective's ``collate``."""
+    """Batches of pairs with sound for one process, made into tensors by an objective's ``collate``.
+
+    What ``collate`` draws at random (crops, noise) depends on the process's lanes: two processes learn from the same
+    pairs as one, but not from the same crops.
+    """
 
     def __init__(self, config: PeerBatchConfig, pairs: Path, collate: Callable[[list[Pair], np.random.Generator], Any],
                  lanes: range, first: int = 0) -> None:  # fmt: skip
