@@ -9,7 +9,7 @@ sound of the spectrogram, here as there.
 Other than there, all to fit an hour on one core: 4 M parameters instead of 400 M; two frames a position; what an event
 consists of (when, what happens to which key of which instrument) is one position, the sum of its tokens' embeddings,
 not one position a token; rotary positions by time, so that frames find their notes at once; 16 velocities (there: one);
-the net's output is v, from which the noise follows; 40 steps, not 1000; weaker guidance; no dropout.
+the net's output is v, from which the noise follows; 20 steps, not 1000; weaker guidance; no dropout.
 """
 
 import math
@@ -351,7 +351,7 @@ def _halves(pair: Pair) -> NDArray[np.float32]:
 # sampling
 
 
-def sample_mel(model: MiDdpm, tracks: Sequence[NDArray], seconds: float, *, steps: int = 40, guidance: float = GUIDANCE,
+def sample_mel(model: MiDdpm, tracks: Sequence[NDArray], seconds: float, *, steps: int = 20, guidance: float = GUIDANCE,
                seed: int = 0, precision: str = "fp32") -> list[NDArray[np.float32]]:  # fmt: skip
     """The mel spectrograms of tracks (PAIR_NOTE, one instrument each), [frames, N_BANDS] in dB each.
 
