@@ -53,9 +53,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name, all_of_it in times.items():
         taken = all_of_it[1:]
-        size = sizes(options.runs, name) if name in found else "| | | "
+        size = sizes(options.runs, name) if name in found else "- | - | - | -"
         rate = [options.seconds / t for t in (min(taken), statistics.median(taken))]
-        print(f"| {name} | {size.strip('| ') or ' | | | '} | {rate[0]:.2f} | {rate[1]:.2f} |")
+        print(f"| {name} | {size} | {rate[0]:.2f} | {rate[1]:.2f} |")
     if (options.runs / "inverter" / "config.toml").is_file():
         n = sum(p.numel() for p in load_inverter(options.runs / "inverter").parameters())
         steps, minutes = learning(options.runs / "inverter")
