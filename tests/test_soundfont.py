@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from miao.analysis import spectral_peaks
+from miao.bank import bank_folder
 from miao.datasets import notes as notes_module
+from miao.datasets.bank_pairs import PairSettings, _voices_in, _voices_of, make_pair, make_pairs
 from miao.datasets.notes import HELD_OUT_PITCHES, draw_notes, load_notes, load_table, prepare, training_pitches
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError
+from miao.frames import window_mel
+from miao.score import read_score
 from miao.spectrum import log_mel, log_mel_error
-from miao.voices import N_PROGRAMS
+from miao.voices import N_PROGRAMS, N_VOICES
 
 try:
     with warnings.catch_warnings():
@@ -126,3 +130,36 @@ def test_a_missing_or_broken_sound_bank_is_named(tmp_path):
 def test_a_folder_without_shards_says_how_to_make_them(tmp_path):
     with pytest.raises(DataError, match="miao data soundfont"):
         load_notes(tmp_path)
+
+
+@needs_fluidsynth
+def test_pairs_of_a_bank_hold_notes_image_sound_and_tokens(font, midi, tmp_path):
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    notes = [(0.4 * n, 0.4 * n + 0.3, 60 + n % 12, 90) for n in range(16)]
+    (scores / "tune.mid").write_bytes(midi({"notes": notes}))
+    (track,) = read_score(scores / "tune.mid").tracks
+    _, keys, table = _voices_of(bank_folder("gm"))
+    settings = PairSettings(measured=2, mixes=0, keeps_sound=True)
+    pair = make_pair(font, (track,), 0.5, ([0], keys, table), settings, np.random.default_rng(0), "tune")
+    assert pair.sound.shape == (225_792,) and np.abs(pair.sound).max() > 0.01
+    assert set(pair.notes["voice"]) == {0} and len(pair.tokens) == 2
+    first = pair.notes[pair.notes["start"] >= 0][0]
+    begin = round(first["start"] * SAMPLE_RATE)
+    before, after = pair.sound[max(begin - 2000, 0) : begin], pair.sound[begin : begin + 2000]
+    assert np.square(after).mean() > np.square(before).mean(), "it starts where its notes say"
+    mel = window_mel(pair.sound)
+    np.testing.assert_allclose(mel.astype(float), pair.mel.astype(float), atol=0.2)
+    silent = PairSettings(measured=0)
+    without = make_pair(font, (track,), 0.5, ([0], keys, table), silent, np.random.default_rng(0), "tune")
+    assert without.sound is None and not without.tokens
+
+
+@needs_fluidsynth
+def test_pairs_want_voices_and_enough_scores(font, tmp_path):
+    path = write_soundfont(tmp_path / "tone.sf2")
+    with pytest.raises(DataError, match=r"neither voice_.*nor a bank's voices"):
+        list(make_pairs(path, [tmp_path], tmp_path, tmp_path / "pairs", PairSettings(1), 1))
+    with pytest.raises(DataError, match=r"too few MIDI files \(0\)"):
+        list(make_pairs(path, [tmp_path], bank_folder("gm"), tmp_path / "pairs", PairSettings(1), 1))
+    assert _voices_in(bank_folder("gm"))[0] == list(range(N_VOICES))

@@ -49,7 +49,8 @@ def pairs(font: Font,
           scores: Annotated[list[Path], typer.Option(metavar="FOLDER", help=
                             "MIDI files whose notes are played; may be repeated.")],
           notes: Annotated[Path, typer.Option(metavar="FOLDER", help=
-                           "Shards of `miao data soundfont`, or a bank: whose voices play.")],
+                           "Shards of `miao data soundfont`, or a bank's name or folder: "
+                           "whose voices play.")],
           output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
           number: Annotated[int, typer.Option(min=1, metavar="N", help="Windows to make for training.")] = 4096,
           mixes: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help=
@@ -62,10 +63,12 @@ def pairs(font: Font,
 
     \b
     miao data pairs MuseScore_General.sf2 --scores midi --notes notes -o pairs
-    miao data pairs MuseScore_General.sf2 --scores midi --notes my-bank --mixes 0 --sound -o pairs
+    miao data pairs MuseScore_General.sf2 --scores midi --notes gm --mixes 0 --sound -o pairs
     """
+    from miao.bank import bank_folder
     from miao.datasets.bank_pairs import PairSettings, make_pairs
 
+    notes = notes if notes.is_dir() else bank_folder(str(notes))
     with progress("making pairs") as tell:
         for done in make_pairs(font, scores, notes, output, PairSettings(number, mixes=mixes, keeps_sound=sound), jobs):
             tell(done)
