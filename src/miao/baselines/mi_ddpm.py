@@ -6,7 +6,7 @@ noisy frames with cross-attention to both and FiLM by the diffusion time, cosine
 one time in ten, guidance, ancestral sampling with the clean spectrogram clipped to -1..1. A network of its own makes
 sound of the spectrogram, here as there.
 
-Other than there, all to fit an hour on one core: 4 M parameters instead of 400 M; two frames a position; what an event
+Other than there, all to fit an hour on one core: 4 M parameters; two frames a position; what an event
 consists of (when, what happens to which key of which instrument) is one position, the sum of its tokens' embeddings,
 not one position a token; rotary positions by time, so that frames find their notes at once; 16 velocities (there: one);
 the net's output is v, from which the noise follows; 20 steps, not 1000; weaker guidance; no dropout.
