@@ -266,6 +266,13 @@ def test_midi2wave_plays_the_pitches_of_what_it_has_learnt(learnt_midi2wave):
     np.testing.assert_array_equal(mel, predict_mel(model, pair.notes, ROWS))
 
 
+def test_midi2wave_refuses_windows_of_several_instruments():
+    mixed = sines_pair(played((0.1, 0.9, 60, 90, 0), (0.2, 0.9, 64, 90, 40)))
+    objective = Midi2WaveObjective(Midi2WaveConfig(width=32, n_heads=2, n_layers=1, hidden=32), "fp32")
+    with pytest.raises(DataError, match="several instruments; make pairs with `--mixes 0`"):
+        objective.collate([mixed], np.random.default_rng(0))
+
+
 def test_midi2wave_is_silent_without_notes_and_plays_on_past_a_window(learnt_midi2wave):
     pair, model, _ = learnt_midi2wave
     assert (predict_mel(model, pair.notes[:0], 700) == FLOOR_DB).all()

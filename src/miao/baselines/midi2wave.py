@@ -31,6 +31,7 @@ from miao.baselines.inputs import (
     unscaled,
 )
 from miao.datasets.pairs import Pair
+from miao.errors import DataError
 from miao.frames import N_PITCHES
 from miao.spectrum import SAMPLE_RATE
 
@@ -135,7 +136,10 @@ class Midi2WaveObjective(nn.Module):
         self.model = Midi2Wave(config)
 
     def collate(self, pairs: list[Pair], rng: np.random.Generator) -> Midi2WaveBatch:
-        """Whole windows; nothing is drawn at random."""
+        """Whole windows; nothing is drawn at random. Raises: DataError for a window of several instruments."""
+        for pair in pairs:
+            if len(set(instruments(pair.notes))) > 1:
+                raise DataError(f"{pair.name}: a window of several instruments; make pairs with `--mixes 0`")
         mels = np.stack([sound_mel(pair.sound) for pair in pairs if pair.sound is not None])
         kinds = np.array([instruments(pair.notes[:1])[0] for pair in pairs])
         rolls = np.stack([piano_roll(pair.notes, 0.0) for pair in pairs])
