@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from miao.bank import Bank
+from miao.baselines import PEERS
 from miao.baselines.peers import load_inverter, load_peer
 from miao.evaluation.sampler import Sampler
-from miao.evaluation.systems import PEERS, Piece, Sound, played_stems, system
+from miao.evaluation.systems import Piece, Sound, played_stems, system
 from miao.score import read_score
 from miao.spectrum import SAMPLE_RATE
 

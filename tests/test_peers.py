@@ -18,14 +18,13 @@ from miao.baselines.inputs import (
     instruments,
     scaled,
     sound_mel,
-    track_notes,
     unscaled,
 )
 from miao.baselines.inverter import Inverter, InverterConfig, InverterObjective, bin_magnitudes, griffin_lim, invert
 from miao.baselines.midi2wave import ROWS, Midi2WaveConfig, Midi2WaveObjective, piano_roll, predict_mel
 from miao.baselines.peers import KINDS, again, held_out_losses, load_inverter, load_peer, peer_of, peer_trainer
 from miao.cli import app
-from miao.datasets.pairs import read_shard, write_shard
+from miao.datasets.pairs import pair_notes, read_shard, write_shard
 from miao.errors import CheckpointError, ConfigError, DataError
 from miao.evaluation.systems import Piece, Sound, system
 from miao.score import read_score
@@ -141,7 +140,7 @@ def test_drums_are_one_instrument_and_programs_are_their_own():
 def test_a_track_becomes_notes_of_its_voices(midi):
     score = some_score(midi)
     for track in score.tracks:
-        notes = track_notes(track)
+        notes = pair_notes(track.notes)
         np.testing.assert_array_equal(notes["start"], track.notes["start"])
         for note, theirs in zip(notes, track.notes, strict=True):
             pitch = int(theirs["pitch"])

@@ -58,7 +58,8 @@ def table1(data: DataOption, output: OutputOption,
     miao reproduce table1 --data gm-heldout --data recordings --pairs pairs -o results/reproduce
     miao reproduce table1 --data recordings --peer midi-ddsp=runs/midi-ddsp -o results/reproduce
     """
-    from miao.evaluation.systems import PEERS, system
+    from miao.baselines import PEERS
+    from miao.evaluation.systems import system
     from miao.reproduction.cells import system_entries
     from miao.reproduction.peers import named_runs, peer_systems
     from miao.reproduction.report import evaluation, write

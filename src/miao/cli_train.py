@@ -158,9 +158,9 @@ def train(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset
         trainer = miao_trainer(config, output, notes=material.notes, pairs=material.pairs, fabric=fabric)
     if trainer.resume() and fabric.is_global_zero:
         say(f"{output}: goes on from step {trainer.step_number}")
-    n_held_out = _HELD_OUT if peer is None else _PEERS_HELD_OUT
-    has_held_out = material.validation is not None and trainer.config.batch.pairs
-    held_out = held_out_pairs(material.validation, n_held_out) if has_held_out and material.validation else []
+    held_out = []
+    if material.validation and trainer.config.batch.pairs:
+        held_out = held_out_pairs(material.validation, _HELD_OUT if peer is None else _PEERS_HELD_OUT)
     last = trainer.config.train.steps
 
     def told(values: dict[str, float]) -> str:

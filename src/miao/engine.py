@@ -20,7 +20,7 @@ from miao import tokens as tk
 from miao.bank import Bank
 from miao.frames import HOP_SECONDS, TOKEN_SECONDS, WINDOW_SECONDS, encode_frames, seconds_to_sample, window_of
 from miao.score import Score, Track
-from miao.voices import VoiceTable, drum_voice, is_drum_voice, pitch_hz, program_voice
+from miao.voices import VoiceTable, is_drum_voice, note_voice, pitch_hz
 
 BLOCK_SECONDS = HOP_SECONDS
 MAX_POLYPHONY = 1024  # beyond it the oldest notes are faded out
@@ -109,7 +109,7 @@ class _Part:
         rings_on = notes["is_drum"] & (voice is None)
         self.damps = np.where(rings_on, np.inf, notes["damp"]).tolist()
         self.voices = [
-            drum_voice(pitch) if is_drum else program_voice(program)
+            note_voice(program, pitch, is_drum=is_drum)
             for pitch, is_drum, program in zip(
                 self.pitches, notes["is_drum"].tolist(), notes["program"].tolist(), strict=True
             )

@@ -36,6 +36,11 @@ def drum_voice(key: int) -> int:
     return N_PROGRAMS + min(max(key, DRUM_KEYS[0]), DRUM_KEYS[-1]) - DRUM_KEYS[0]
 
 
+def note_voice(program: int, pitch: int, *, is_drum: bool) -> int:
+    """Voice number of a note: its drum key's, or its program's."""
+    return drum_voice(pitch) if is_drum else program_voice(program)
+
+
 def drum_key(voice: int) -> int:
     """Drum key of a voice number from N_PROGRAMS on."""
     return DRUM_KEYS[voice - N_PROGRAMS]

@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miao.datasets.pairs import PAIR_NOTE, Pair
+from miao.datasets.pairs import Pair
 from miao.errors import DataError
-from miao.score import Track
 from miao.spectrum import FRAME_SAMPLES, mel_filters
 from miao.training.batches import pair_stream
-from miao.voices import drum_voice, is_drum_voice, program_voice
+from miao.voices import is_drum_voice
 
 N_BANDS = 128
 HOP_SAMPLES = 441  # 10 ms
@@ -64,16 +63,6 @@ def scaled(mel_db: Any) -> Any:
 def unscaled(values: Any) -> Any:
     """dB again."""
     return values * _SPREAD_DB + _CENTRE_DB
-
-
-def track_notes(track: Track) -> NDArray:
-    """The notes of a track as PAIR_NOTE."""
-    notes = np.zeros(len(track.notes), PAIR_NOTE)
-    for name in ("start", "end", "damp", "pitch", "velocity"):
-        notes[name] = track.notes[name]
-    notes["voice"] = [drum_voice(int(n["pitch"])) if n["is_drum"] else program_voice(int(n["program"]))
-                      for n in track.notes]  # fmt: skip
-    return notes
 
 
 def instruments(notes: NDArray) -> NDArray[np.int64]:

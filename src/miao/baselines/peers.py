@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
+from miao.baselines import NEED_INVERTER
 from miao.baselines.inputs import HOP_SAMPLES, PeerBatchConfig, PeerBatches, sound_mel
 from miao.baselines.inverter import Inverter, InverterConfig, InverterObjective, invert
 from miao.baselines.mi_ddpm import MiDdpm, MiDdpmConfig, MiDdpmObjective, sample_mel
@@ -147,7 +148,7 @@ def load_peer(run: Path) -> Peer:
     """
     name = _name_in(run)
     net = loaded(run, KINDS[name].run_config(), "model", lambda config: KINDS[name].net(config.model))
-    inverter = load_inverter(run.parent / "inverter") if name in ("midi2wave", "mi-ddpm") else None
+    inverter = load_inverter(run.parent / "inverter") if name in NEED_INVERTER else None
     return Peer(name, net, inverter)
 
 

@@ -22,14 +22,16 @@ from miao.datasets.notes import NoteData
 from miao.errors import DataError
 from miao.frames import MEL_FLOOR_DB, window_mel
 from miao.spectrum import SAMPLE_RATE
+from miao.voices import note_voice
 
 PAIR_NOTE = np.dtype(
     [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2"), ("voice", "i2")]
 )
 """A note of a window: times in seconds from the window's start (negative: it began before), MIDI pitch and velocity."""
 
-__all__ = ["MEL_FLOOR_DB", "PAIR_NOTE", "Pair", "from_bytes", "notes_of", "read_shard", "shards_of", "sound_to_bytes",
-           "to_bytes", "window_mel", "write_shard"]  # fmt: skip
+__all__ = ["MEL_FLOOR_DB", "PAIR_NOTE", "Pair", "from_bytes", "notes_of", "pair_notes", "read_shard", "shards_of",
+           "sound_to_bytes", "to_bytes", "window_mel", "write_shard"]  # fmt: skip
+
 SUFFIX, SOUND_SUFFIX = "pair.npz", "flac"
 
 
@@ -42,6 +44,17 @@ class Pair:
     mel: NDArray[np.float16]  # x_a [WINDOW_AUDIO_FRAMES, N_MELS] dB
     tokens: dict[int, tk.NoteTokens] = field(default_factory=dict)  # by index in notes, of notes that start in it
     sound: NDArray[np.float32] | None = None  # [S] at 44.1 kHz, both channels' mean, from the window's start
+
+
+def pair_notes(notes: NDArray) -> NDArray:
+    """The notes of a track or a part (NOTE) as PAIR_NOTE; times stay as they are."""
+    made = np.zeros(len(notes), PAIR_NOTE)
+    for name in ("start", "end", "damp", "pitch", "velocity"):
+        made[name] = notes[name]
+    made["voice"] = [note_voice(program, pitch, is_drum=is_drum) for program, pitch, is_drum in
+                     zip(notes["program"].tolist(), notes["pitch"].tolist(), notes["is_drum"].tolist(),
+                         strict=True)]  # fmt: skip
+    return made
 
 
 def to_bytes(pair: Pair) -> bytes:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from miao.audio import Audio, resample
 from miao.datasets.align import CONFIDENT, Alignment, align
-from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel, write_shard
+from miao.datasets.pairs import PAIR_NOTE, Pair, pair_notes, window_mel, write_shard
 from miao.datasets.part_voices import Fits, joined_fits, load_fits, save_fits, table_of
 from miao.datasets.polyphony import FEWEST_SURE, MeasuredPart, measure_notes
 from miao.datasets.recordings import SPLITS, Part, Recording
@@ -28,7 +28,6 @@ from miao.errors import DataError, MiaoError
 from miao.frames import WINDOW_SECONDS
 from miao.score import Score
 from miao.spectrum import SAMPLE_RATE
-from miao.voices import drum_voice, program_voice
 
 BACKENDS = ("loky", "dask", "ray")
 LOUD_DB = -20.0  # RMS of the loudest tenth of a part
@@ -229,18 +228,8 @@ def part_notes(score: Score, tracks: Iterable[int]) -> NDArray:
     wrong = [n for n in tracks if not 0 <= n < len(score.tracks)]
     if wrong:
         raise DataError(f"sound of track {wrong[0] + 1} is named, but the score has {len(score.tracks)} tracks")
-    notes = np.concatenate([np.zeros(0, PAIR_NOTE)] + [_as_pair_notes(score.tracks[n].notes) for n in tracks])
+    notes = np.concatenate([np.zeros(0, PAIR_NOTE)] + [pair_notes(score.tracks[n].notes) for n in tracks])
     return notes[np.lexsort((notes["pitch"], notes["start"]))]
-
-
-def _as_pair_notes(notes: NDArray) -> NDArray:
-    made = np.zeros(len(notes), PAIR_NOTE)
-    for name in ("start", "end", "damp", "pitch", "velocity"):
-        made[name] = notes[name]
-    made["voice"] = [drum_voice(p) if is_drum else program_voice(program) for p, program, is_drum in
-                     zip(notes["pitch"].tolist(), notes["program"].tolist(), notes["is_drum"].tolist(),
-                         strict=True)]  # fmt: skip
-    return made
 
 
 def _prepare_part(part: Part, score: Score, whole: Alignment | None, base: str,

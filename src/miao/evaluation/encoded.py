@@ -36,10 +36,9 @@ from miao.voices import (
     N_VOICES,
     VoiceTable,
     balance_of,
-    drum_voice,
     is_drum_voice,
+    note_voice,
     pitch_hz,
-    program_voice,
 )
 
 LENGTHS_PER_OCTAVE = 8
@@ -60,7 +59,7 @@ class _Note:
 
     @property
     def voice(self) -> int:
-        return drum_voice(self.pitch) if self.is_drum else program_voice(self.program)
+        return note_voice(self.program, self.pitch, is_drum=self.is_drum)
 
 
 Takes = dict[tuple[int, int], list[tuple[int, tk.NoteTokens]]]

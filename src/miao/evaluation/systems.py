@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import Bank
+from miao.baselines import NEED_INVERTER, PEERS
+from miao.datasets.pairs import pair_notes
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.engine import stream_stems
 from miao.errors import ConfigError, DataError
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from miao.baselines.inverter import Inverter
     from miao.baselines.peers import Peer
 
-PEERS = ("midi2wave", "midi-ddsp", "mi-ddpm")
 NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", *(f"{name}:RUN" for name in PEERS), "encoded", "inverter:RUN",
          "reference", "silence", "noise", "sine")  # fmt: skip
 EFFECTS = "+effects"
@@ -186,13 +187,13 @@ class PeerSystem:
 
     @cached_property
     def checksum(self) -> str:
-        return _run_checksum(self.run, self.kind != "midi-ddsp")
+        return _run_checksum(self.run, self.kind in NEED_INVERTER)
 
     def play(self, piece: Piece) -> Sound:
-        from miao.baselines.inputs import instruments, track_notes
+        from miao.baselines.inputs import instruments
 
         parts = []
-        for n, notes in enumerate(map(track_notes, piece.score.tracks)):
+        for n, notes in enumerate(pair_notes(track.notes) for track in piece.score.tracks):
             kinds = instruments(notes)
             parts += [(n, notes[kinds == kind]) for kind in np.unique(kinds)]
         sounds = _peer(self.run).play([notes for _, notes in parts], piece.seconds)

@@ -6,14 +6,12 @@ from pathlib import Path
 import torch
 from joblib import Parallel, delayed
 
+from miao.baselines import NEED_INVERTER, PEERS
 from miao.baselines.peers import peer_trainer
 from miao.datasets.pairs import shards_of
 from miao.errors import ConfigError, DataError
-from miao.evaluation.systems import PEERS
 
 INVERTER = "inverter"
-NEED_INVERTER = ("midi2wave", "mi-ddpm")
-"""They make sound with the run called "inverter" beside theirs."""
 
 
 def named_runs(texts: list[str]) -> dict[str, Path]:
