@@ -6,7 +6,7 @@ SONG ?= examples/greensleeves.mid
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NAME = $(basename $(notdir $(SONG)))
-BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/*.cpp src/miao/*.h)
+BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/synth/*.cpp src/miao/synth/*.h)
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
 .PHONY: help demo test test-slow check bench examples clean
@@ -33,6 +33,7 @@ test-slow: $(DEV_VENV)/.installed
 
 check: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/ruff check
+	$(DEV_VENV)/bin/ruff format --check
 	$(DEV_VENV)/bin/mypy
 
 bench: $(DEV_VENV)/.installed

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.audio import read_audio
+from miao.bank.matching import Matcher, piece_similarity
 from miao.evaluation.benchmarks import load_benchmark
-from miao.matching import Matcher, piece_similarity
-from miao.score import read_score
+from miao.midi.score import read_score
+from miao.sound.audio import read_audio
 
 LATE_SECONDS = 0.7
 

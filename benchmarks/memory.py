@@ -57,8 +57,8 @@ def arguments() -> argparse.Namespace:
 
 def render(song: Path, minutes: float, bank: str, folder: Path) -> dict:
     """Render so much music in this process; its peaks in MB."""
-    from miao.score import read_score
-    from miao.synthesizer import Synthesizer
+    from miao.midi.score import read_score
+    from miao.synth.synthesizer import Synthesizer
 
     score = repeated(read_score(song), 60 * minutes)
     synthesizer = Synthesizer.from_pretrained(bank)
@@ -78,7 +78,7 @@ def repeated(score, seconds: float):
 
     import numpy as np
 
-    from miao.score import Curve
+    from miao.midi.score import Curve
 
     period = score.duration + PAUSE_SECONDS
     offsets = period * np.arange(max(int(np.ceil(seconds / period)), 1))

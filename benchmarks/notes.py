@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-from miao.engine import Bank
+from miao.bank.bank import Bank
+from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.evaluation.notes import measure_voice, summary
-from miao.voices import N_PROGRAMS, N_VOICES
 
 SYSTEMS = ("encoded", "miao")
 

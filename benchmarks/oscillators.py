@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from miao import oscillators
+from miao.synth import oscillators
 
 SAMPLE_RATE = 44100
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from miao.bank import Bank
-from miao.baselines import PEERS
-from miao.baselines.peers import load_inverter, load_peer
+from miao.bank.bank import Bank
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import Piece, Sound, played_stems, system
-from miao.score import read_score
-from miao.spectrum import SAMPLE_RATE
+from miao.midi.score import read_score
+from miao.peers import PEERS
+from miao.peers.trained import load_inverter, load_peer
+from miao.sound.spectrum import SAMPLE_RATE
 
 THREADS = 2
 

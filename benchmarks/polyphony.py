@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from miao import spectrum
-from miao import tokens as tk
-from miao.analysis import analyse_note
-from miao.datasets.align import align
+from miao.bank import tokens as tk
+from miao.bank.voices import program_voice
 from miao.datasets.pairs import PAIR_NOTE
-from miao.datasets.part_voices import Fits, nominal_hz, table_of
-from miao.datasets.polyphony import FEWEST_SURE, measure_notes
 from miao.datasets.prepare import part_notes
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.evaluation.encoded import measured_bank, measured_track
 from miao.evaluation.recordings import plan_recordings
-from miao.roundtrip import play
-from miao.score import Curve, Score
-from miao.voices import program_voice
+from miao.measuring.align import align
+from miao.measuring.note import analyse_note
+from miao.measuring.part_voices import Fits, nominal_hz, table_of
+from miao.measuring.polyphony import FEWEST_SURE, measure_notes
+from miao.measuring.roundtrip import play
+from miao.midi.score import Curve, Score
+from miao.sound import spectrum
 
 RANGES = {0: (40, 84), 24: (42, 80), 40: (56, 90), 71: (52, 85)}
 KINDS = ("1", "2", "4", "8", "octave", "fifth", "octave and fifth")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from miao.bank.bank import Bank
 from miao.datasets.soundfont import PlayedNote, SoundFont
-from miao.engine import Bank, stream_stems
 from miao.errors import MiaoError
-from miao.score import NOTE, Curve, Score, Track
-from miao.spectrum import HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, log_mel_error
+from miao.midi.score import NOTE, Curve, Score, Track
+from miao.sound.spectrum import HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, log_mel_error
+from miao.synth.engine import stream_stems
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 3.2

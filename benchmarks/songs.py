@@ -30,13 +30,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.bank.bank import Bank
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
-from miao.engine import DRUM_SECONDS, Bank, stream_stems
 from miao.errors import MiaoError, ScoreError
 from miao.evaluation.transcription import BasicPitch, as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
-from miao.general_midi import program_name
-from miao.score import Score, Track, read_score
-from miao.synthesizer import Synthesizer
+from miao.midi.general_midi import program_name
+from miao.midi.score import Score, Track, read_score
+from miao.synth.engine import DRUM_SECONDS, stream_stems
+from miao.synth.synthesizer import Synthesizer
 
 TAIL_SECONDS = 1.5  # of an excerpt: what still sounds then is cut off, for both
 FEWEST_NOTES = 5

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import mido
 
-from miao.engine import stream_stems
-from miao.score import Score, read_score
-from miao.synthesizer import Synthesizer
+from miao.midi.score import Score, read_score
+from miao.synth.engine import stream_stems
+from miao.synth.synthesizer import Synthesizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SONGS = (ROOT.parent / "shared/data/midi/freedoom/test/d_map06.mid", ROOT / "examples/ode_to_joy.mid")
@@ -32,7 +32,7 @@ SOUNDFONTS = tuple(
     for name in ("MuseScore_General_Full.sf2", "MuseScore_General_Lite.sf2", "FluidR3_GM.sf2", "default-GM.sf2")
 )
 FIRST_BLOCK = (
-    "import sys; from miao.synthesizer import Synthesizer; "
+    "import sys; from miao.synth.synthesizer import Synthesizer; "
     "next(Synthesizer.from_pretrained(sys.argv[1]).stream(sys.argv[2]))"
 )
 MUST_BE_ABSENT = ("torch", "numba", "scipy")

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from miao import __version__
-from miao.bank import Bank
+from miao.bank.bank import Bank
 from miao.datasets.voice_sources import recordings_from
-from miao.general_midi import program_name
+from miao.midi.general_midi import program_name
 from miao.training.new_voice import bank_errors, closest_program, held_out_pitches, loudness_gain, new_voice
 
 

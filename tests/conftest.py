@@ -7,11 +7,11 @@ import mido
 import numpy as np
 import pytest
 
-from miao import oscillators
-from miao import tokens as tk
-from miao.engine import Bank
-from miao.synthesizer import Synthesizer
-from miao.voices import HARMONIC, N_PITCHES, N_PROGRAMS, N_VOICES, VoiceTable
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.voices import HARMONIC, N_PITCHES, N_PROGRAMS, N_VOICES, VoiceTable
+from miao.synth import oscillators
+from miao.synth.synthesizer import Synthesizer
 
 TICKS_PER_SECOND = 960
 
@@ -21,9 +21,15 @@ def make_toy_bank() -> Bank:
     silent within 0.1 s; a drum is 0.16 s of noise."""
     shape = (N_VOICES, N_PITCHES)
     table = VoiceTable(
-        np.full(N_VOICES, HARMONIC, np.int8), np.zeros(shape, np.float32), np.zeros(shape, np.float32),
-        np.full(N_VOICES, -1, np.int16), np.zeros((1, N_PITCHES, tk.N_PARTIALS), np.float32),
-        np.zeros((*shape, tk.N_CELLS - 1), np.int8), np.ones(shape, np.uint8), np.zeros(N_VOICES, np.float32))
+        np.full(N_VOICES, HARMONIC, np.int8),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32),
+        np.full(N_VOICES, -1, np.int16),
+        np.zeros((1, N_PITCHES, tk.N_PARTIALS), np.float32),
+        np.zeros((*shape, tk.N_CELLS - 1), np.int8),
+        np.ones(shape, np.uint8),
+        np.zeros(N_VOICES, np.float32),
+    )
 
     def decode(kind, voice, velocity, **_):
         levels = np.zeros((len(voice), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
@@ -103,4 +109,5 @@ def song() -> bytes:
     return make_midi(
         {"name": "Melody", "notes": melody, "program": 73},
         {"name": "Bass: a/b", "notes": [(0, 6, 45, 80)], "channel": 1, "program": 33, "controls": [(0, 10, 20)]},
-        {"notes": [(t, t + 0.1, 38, 110) for t in np.arange(0.5, 6, 1.5)], "channel": 9, "controls": [(0, 91, 0)]})
+        {"notes": [(t, t + 0.1, 38, 110) for t in np.arange(0.5, 6, 1.5)], "channel": 9, "controls": [(0, 91, 0)]},
+    )

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from miao.datasets.align import CONFIDENT, align
+from miao.bank.voices import drum_voice
 from miao.datasets.pairs import PAIR_NOTE
-from miao.voices import drum_voice
+from miao.measuring.align import CONFIDENT, align
 
 RATE = 16_000
 

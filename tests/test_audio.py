@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from miao import audio as audio_module
-from miao.audio import Audio, AudioWriter, read_audio, read_header, resample
 from miao.errors import AudioError
+from miao.sound import writer as writer_module
+from miao.sound.audio import Audio, read_audio, read_header, resample
+from miao.sound.writer import AudioWriter
 
 RATE = 44100
-SOURCE = Path(audio_module.__file__).parents[1]
+SOURCE = Path(writer_module.__file__).parents[1]
 KINDS = [("wav", "16"), ("wav", "24"), ("wav", "float"), ("flac", "16"), ("flac", "24"), ("ogg", None), ("mp3", None)]
 
 
@@ -28,7 +29,7 @@ def tones(seconds=0.5, rate=RATE):
 def write_in_pieces(path, audio, n, **settings):
     with AudioWriter(path, audio.sample_rate, audio.channels, force=True, **settings) as writer:
         for start in range(0, audio.samples.shape[1], n):
-            writer.write(audio.samples[:, start:start + n])
+            writer.write(audio.samples[:, start : start + n])
     return writer
 
 
@@ -36,9 +37,17 @@ def peak_hz(samples, rate):
     return np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * rate / len(samples)
 
 
-@pytest.mark.parametrize(("suffix", "subtype", "tolerance"), [
-    ("wav", "16", 1.5 / 2**15), ("wav", "24", 1 / 2**23), ("wav", "float", 0), ("flac", "16", 1.5 / 2**15),
-    ("flac", "24", 1 / 2**23), ("ogg", None, 0.05)])
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "16", 1.5 / 2**15),
+        ("wav", "24", 1 / 2**23),
+        ("wav", "float", 0),
+        ("flac", "16", 1.5 / 2**15),
+        ("flac", "24", 1 / 2**23),
+        ("ogg", None, 0.05),
+    ],
+)
 def test_what_was_written_is_read_back(tmp_path, suffix, subtype, tolerance):
     audio = tones()
     assert audio.save(tmp_path / f"a.{suffix}", subtype) == 0
@@ -113,7 +122,7 @@ def test_samples_beyond_full_scale_are_counted_where_they_clip(tmp_path, suffix,
 
 
 def test_a_file_too_long_for_wav_becomes_rf64(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_module, "MAX_CHUNK_BYTES", 50_000)
+    monkeypatch.setattr(writer_module, "MAX_CHUNK_BYTES", 50_000)
     for subtype in ("16", "float"):
         tones().save(tmp_path / "long.wav", subtype, force=True)
         assert (tmp_path / "long.wav").read_bytes()[:4] == b"RF64"
@@ -123,29 +132,42 @@ def test_a_file_too_long_for_wav_becomes_rf64(tmp_path, monkeypatch):
 
 def test_the_rf64_header_holds_sizes_beyond_32_bits(tmp_path):
     with open(tmp_path / "head", "wb") as file:
-        encoder = audio_module._WavEncoder(file, RATE, 2, "24", is_stream=False)
+        encoder = writer_module._WavEncoder(file, RATE, 2, "24", is_stream=False)
         encoder.n_bytes = n_bytes = 10 * 3600 * RATE * 6
         encoder.finish()
     head = (tmp_path / "head").read_bytes()
     assert struct.unpack_from("<4sI4s4sIQQQ", head) == (
-        b"RF64", 2**32 - 1, b"WAVE", b"ds64", 28, len(head) - 8 + n_bytes, n_bytes, 10 * 3600 * RATE)
+        b"RF64",
+        2**32 - 1,
+        b"WAVE",
+        b"ds64",
+        28,
+        len(head) - 8 + n_bytes,
+        n_bytes,
+        10 * 3600 * RATE,
+    )
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), [("wav", "16"), ("wav", "float"), ("flac", "24"), ("ogg", None)])
 def test_stdout_can_be_a_pipe(tmp_path, suffix, subtype):
     tones().save(tmp_path / "in.wav", "float")
-    code = ("import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from miao.audio import AudioWriter, read_audio\n"
-            "x = read_audio(sys.argv[2])\n"
-            f"with AudioWriter('-', x.sample_rate, 2, format={suffix!r}, subtype={subtype!r}) as writer:\n"
-            "    writer.write(x.samples)\n")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, SOURCE, tmp_path / "in.wav"], capture_output=True,
-                          check=True)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from miao.sound.audio import read_audio\n"
+        "from miao.sound.writer import AudioWriter\n"
+        "x = read_audio(sys.argv[2])\n"
+        f"with AudioWriter('-', x.sample_rate, 2, format={suffix!r}, subtype={subtype!r}) as writer:\n"
+        "    writer.write(x.samples)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, SOURCE, tmp_path / "in.wav"], capture_output=True, check=True
+    )
     assert done.stderr == b""
     (tmp_path / "out").write_bytes(done.stdout)
     tones().save(tmp_path / f"direct.{suffix}", subtype)
-    np.testing.assert_array_equal(read_audio(tmp_path / "out").samples,
-                                  read_audio(tmp_path / f"direct.{suffix}").samples)
+    np.testing.assert_array_equal(
+        read_audio(tmp_path / "out").samples, read_audio(tmp_path / f"direct.{suffix}").samples
+    )
 
 
 def test_a_reader_that_has_ended_is_one_error():
@@ -158,8 +180,10 @@ def test_a_reader_that_has_ended_is_one_error():
 
 @pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
 def test_a_full_disk_is_one_error(format):
-    with (pytest.raises(AudioError, match="/dev/full: cannot be written: no space left on device"),
-          AudioWriter("/dev/full", RATE, 2, format=format) as writer):
+    with (
+        pytest.raises(AudioError, match="/dev/full: cannot be written: no space left on device"),
+        AudioWriter("/dev/full", RATE, 2, format=format) as writer,
+    ):
         writer.write(tones(3).samples)
 
 
@@ -213,8 +237,9 @@ def test_a_device_is_not_replaced_by_a_file():
     assert not Path("/dev/null").is_file()
 
 
-@pytest.mark.parametrize(("code", "reason"), [
-    (errno.EACCES, "permission denied"), (errno.EROFS, "read-only file system")])
+@pytest.mark.parametrize(
+    ("code", "reason"), [(errno.EACCES, "permission denied"), (errno.EROFS, "read-only file system")]
+)
 def test_a_folder_that_refuses_is_one_error(tmp_path, monkeypatch, code, reason):
     def refuse(*_):
         raise OSError(code, os.strerror(code))
@@ -224,22 +249,27 @@ def test_a_folder_that_refuses_is_one_error(tmp_path, monkeypatch, code, reason)
         tones().save(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize(("name", "settings", "message"), [
-    ("a.xyz", {}, r"suffix \.xyz names no known sound format; known are wav, flac, ogg, mp3"),
-    ("a", {}, "suffix is missing"),
-    ("a.wav", {"format": "aiff"}, "aiff: not a known sound format; known are wav, flac, ogg, mp3"),
-    ("a.wav", {"subtype": "8"}, "wav cannot be written as 8; choose 16 or 24 or float"),
-    ("a.flac", {"subtype": "float"}, "flac cannot be written as float; choose 16 or 24"),
-    ("a.mp3", {"subtype": "16"}, "no bit depth"),
-    ("no/a.wav", {}, "there is no folder .*no; make it first"),
-    ("folder.wav", {}, "is a folder"),
-    ("a.mp3", {"sample_rate": 96000}, "mp3 cannot hold 2 channels at 96000 Hz; wav can"),
-    ("a.flac", {}, "no sound to write; flac cannot be empty"),
-])
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("a.xyz", {}, r"suffix \.xyz names no known sound format; known are wav, flac, ogg, mp3"),
+        ("a", {}, "suffix is missing"),
+        ("a.wav", {"format": "aiff"}, "aiff: not a known sound format; known are wav, flac, ogg, mp3"),
+        ("a.wav", {"subtype": "8"}, "wav cannot be written as 8; choose 16 or 24 or float"),
+        ("a.flac", {"subtype": "float"}, "flac cannot be written as float; choose 16 or 24"),
+        ("a.mp3", {"subtype": "16"}, "no bit depth"),
+        ("no/a.wav", {}, "there is no folder .*no; make it first"),
+        ("folder.wav", {}, "is a folder"),
+        ("a.mp3", {"sample_rate": 96000}, "mp3 cannot hold 2 channels at 96000 Hz; wav can"),
+        ("a.flac", {}, "no sound to write; flac cannot be empty"),
+    ],
+)
 def test_what_cannot_be_written_says_why(tmp_path, name, settings, message):
     (tmp_path / "folder.wav").mkdir()
-    with (pytest.raises(AudioError, match=message),
-          AudioWriter(tmp_path / name, **({"sample_rate": RATE, "channels": 2} | settings))):
+    with (
+        pytest.raises(AudioError, match=message),
+        AudioWriter(tmp_path / name, **({"sample_rate": RATE, "channels": 2} | settings)),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["folder.wav"]
 

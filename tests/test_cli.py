@@ -13,19 +13,19 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from miao.audio import read_audio
-from miao.cli import app
-from miao.engine import Bank
-from miao.terminal import clock
+from miao.bank.bank import Bank
+from miao.cli.main import app
+from miao.cli.terminal import clock
+from miao.sound.audio import read_audio
 
 HERE = Path(__file__).parent
 TOY = f"""
 import sys
 sys.path.insert(0, {str(HERE)!r})
 from conftest import make_toy_bank
-from miao.engine import Bank
+from miao.bank.bank import Bank
 Bank.load = staticmethod(lambda name: make_toy_bank())
-from miao.cli import main
+from miao.cli.main import main
 """
 
 
@@ -46,8 +46,13 @@ def run(monkeypatch, toy_bank):
 
 def command(*words, code="main()", **settings):
     """The same in a process of its own, for what only a process has."""
-    return subprocess.Popen([sys.executable, "-c", TOY + code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **settings)
+    return subprocess.Popen(
+        [sys.executable, "-c", TOY + code, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **settings,
+    )
 
 
 # render
@@ -65,9 +70,32 @@ def test_render_writes_a_wav_beside_the_song(run, folder):
 
 
 def test_options_reach_the_renderer(run, folder):
-    result = run("render", "song.mid", "-o", "out.flac", "--stems", "stems", "--tracks", "2-3", "--from", "0:01.5",
-                 "--to", "3", "--sample-rate", "48000", "--seed", "7", "--variation", "0.3", "--gain", "-3",
-                 "--bits", "24", "--bank", "toy")
+    result = run(
+        "render",
+        "song.mid",
+        "-o",
+        "out.flac",
+        "--stems",
+        "stems",
+        "--tracks",
+        "2-3",
+        "--from",
+        "0:01.5",
+        "--to",
+        "3",
+        "--sample-rate",
+        "48000",
+        "--seed",
+        "7",
+        "--variation",
+        "0.3",
+        "--gain",
+        "-3",
+        "--bits",
+        "24",
+        "--bank",
+        "toy",
+    )
     assert result.exit_code == 0, result.stderr
     info = soundfile.info(folder / "out.flac")
     assert (info.samplerate, info.frames, info.subtype) == (48_000, 72_000, "PCM_24")
@@ -93,24 +121,34 @@ def test_what_exists_stays_unless_forced(run, folder):
     assert (folder / "song.wav").read_bytes() != b"mine"
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["none.mid"], "miao: none.mid: there is no such file"),
-    (["empty.mid"], "miao: empty.mid: the file is empty"),
-    (["garbage.mid"], "miao: garbage.mid: not a MIDI file (no complete MThd header in 5000 bytes)"),
-    (["truncated.mid"], "miao: truncated.mid: a MIDI header but no track behind it; the file is damaged or cut off"),
-    (["silent.mid"], "miao: silent.mid: the file holds no notes"),
-    (["."], "miao: .: this is a folder; give a MIDI file"),
-    (["song.mid", "-o", "none/a.wav"], "miao: none/a.wav: there is no folder {folder}/none; make it first"),
-    (["song.mid", "-o", "/dev/full"], "miao: /dev/full: cannot be written: no space left on device"),
-    (["song.mid", "-o", "a.xyz"],
-     "miao: a.xyz: the suffix .xyz names no known sound format; known are wav, flac, ogg, mp3"),
-    (["song.mid", "--bits", "20"], "miao: wav cannot be written as 20; choose 16 or 24 or float"),
-    (["song.mid", "--tracks", "1,4"], "miao: there is no track 4; the song has tracks 1 to 3"),
-    (["song.mid", "--sample-rate", "1"], "miao: the sample rate is 1; it goes from 8000 to 192000"),
-    (["song.mid", "--from", "2:00"], "miao: the excerpt starts at 120 s, but the music ends at 6.0 s"),
-    (["song.mid", "--from", "1e999"], "miao: an excerpt from inf s on is empty; it starts at 0 or later and ends "
-                                      "after its start"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.mid"], "miao: none.mid: there is no such file"),
+        (["empty.mid"], "miao: empty.mid: the file is empty"),
+        (["garbage.mid"], "miao: garbage.mid: not a MIDI file (no complete MThd header in 5000 bytes)"),
+        (
+            ["truncated.mid"],
+            "miao: truncated.mid: a MIDI header but no track behind it; the file is damaged or cut off",
+        ),
+        (["silent.mid"], "miao: silent.mid: the file holds no notes"),
+        (["."], "miao: .: this is a folder; give a MIDI file"),
+        (["song.mid", "-o", "none/a.wav"], "miao: none/a.wav: there is no folder {folder}/none; make it first"),
+        (["song.mid", "-o", "/dev/full"], "miao: /dev/full: cannot be written: no space left on device"),
+        (
+            ["song.mid", "-o", "a.xyz"],
+            "miao: a.xyz: the suffix .xyz names no known sound format; known are wav, flac, ogg, mp3",
+        ),
+        (["song.mid", "--bits", "20"], "miao: wav cannot be written as 20; choose 16 or 24 or float"),
+        (["song.mid", "--tracks", "1,4"], "miao: there is no track 4; the song has tracks 1 to 3"),
+        (["song.mid", "--sample-rate", "1"], "miao: the sample rate is 1; it goes from 8000 to 192000"),
+        (["song.mid", "--from", "2:00"], "miao: the excerpt starts at 120 s, but the music ends at 6.0 s"),
+        (
+            ["song.mid", "--from", "1e999"],
+            "miao: an excerpt from inf s on is empty; it starts at 0 or later and ends after its start",
+        ),
+    ],
+)
 def test_what_the_user_can_mend_is_one_line_and_leaves_nothing(run, folder, midi, words, message):
     (folder / "empty.mid").write_bytes(b"")
     (folder / "garbage.mid").write_bytes(np.random.default_rng(0).bytes(5000))
@@ -129,12 +167,15 @@ def test_an_unknown_bank_is_named(folder):
     assert [path.name for path in folder.iterdir()] == ["song.mid"]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--from", "half"], "half is no time; say 90 or 1:30"),
-    (["--tracks", "a"], "a is no list of numbers; say 1,3 or 1-4"),
-    (["--gain", "1", "--loudness", "-9"], "--gain and --loudness exclude each other"),
-    (["--seed", "-1"], "Invalid value for '--seed'"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", "half"], "half is no time; say 90 or 1:30"),
+        (["--tracks", "a"], "a is no list of numbers; say 1,3 or 1-4"),
+        (["--gain", "1", "--loudness", "-9"], "--gain and --loudness exclude each other"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
+    ],
+)
 def test_wrong_words_show_the_usage(run, folder, words, message):
     result = run("render", "song.mid", *words)
     assert result.exit_code == 2 and message in result.stderr and "Usage: miao render" in result.stderr
@@ -178,7 +219,7 @@ def test_a_reader_that_leaves_is_met_in_silence(folder):
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_rendering_leaves_no_file(folder, number, expected):
     slow = """
-import time, miao.synthesizer as s
+import time, miao.synth.synthesizer as s
 def stream_stems(*arguments, **settings):
     print("begun", flush=True)
     time.sleep(30)
@@ -187,8 +228,14 @@ s.stream_stems = stream_stems
 main()
 """
     # programs that are started in the background ignore Ctrl-C; this one must not, however the tests were started
-    process = command("render", "song.mid", "--stems", "stems", code=slow,
-                      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = command(
+        "render",
+        "song.mid",
+        "--stems",
+        "stems",
+        code=slow,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout.readline() == b"begun\n"
     assert list(folder.glob(".miao-*.part"))
     process.send_signal(number)
@@ -200,8 +247,9 @@ main()
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_behind_stdout_is_an_error(folder):
     with open("/dev/full", "wb") as full:
-        process = subprocess.Popen([sys.executable, "-c", TOY + "main()", "render", "song.mid", "-o", "-"], stdout=full,
-                                   stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", TOY + "main()", "render", "song.mid", "-o", "-"], stdout=full, stderr=subprocess.PIPE
+        )
         said = process.communicate()[1].decode()
     assert process.returncode == 2
     assert said.splitlines()[-1] == "miao: stdout: cannot be written: no space left on device"
@@ -210,7 +258,7 @@ def test_a_full_disk_behind_stdout_is_an_error(folder):
 def test_help_and_import_load_nothing_heavy():
     code = """
 import sys, miao
-from miao.cli import main
+from miao.cli.main import main
 sys.argv = ["miao", "--help"]
 try:
     main()
@@ -230,8 +278,11 @@ def test_python_m_miao_is_the_command():
 
 
 def test_info_lists_what_will_and_what_will_not_be_heard(run, folder, midi):
-    (folder / "odd.mid").write_bytes(midi({"name": "[b]Solo[/b]", "notes": [(0, 61, 60, 90), (1, 2, 64, 90)],
-                                           "controls": [(0, 5, 3)], "program": 40}))
+    (folder / "odd.mid").write_bytes(
+        midi(
+            {"name": "[b]Solo[/b]", "notes": [(0, 61, 60, 90), (1, 2, 64, 90)], "controls": [(0, 5, 3)], "program": 40}
+        )
+    )
     result = run("info", "odd.mid")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == "odd.mid: 1:01.0, 2 notes"
@@ -245,8 +296,17 @@ def test_info_as_json_is_for_programs(run, folder):
     told = json.loads(run("info", "song.mid", "--json").stdout)
     assert told["seconds"] == pytest.approx(6.0, abs=0.01) and told["notes"] == 13
     assert told["ignored"] == told["warnings"] == []
-    assert told["tracks"][1] == {"number": 2, "name": "Bass: a/b", "channel": 2, "programs": ["Fingered Bass"],
-                                 "is_drum": False, "notes": 1, "lowest": 45, "highest": 45, "polyphony": 1}
+    assert told["tracks"][1] == {
+        "number": 2,
+        "name": "Bass: a/b",
+        "channel": 2,
+        "programs": ["Fingered Bass"],
+        "is_drum": False,
+        "notes": 1,
+        "lowest": 45,
+        "highest": 45,
+        "polyphony": 1,
+    }
 
 
 def test_plot_draws_a_picture_beside_the_song(run, folder):
@@ -267,8 +327,10 @@ def test_every_command_shows_an_example(run):
         assert f"miao {name} song.mid" in run(name, "--help").stdout
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00.0"), (59.96, "1:00.0"), (10.0, "0:10.0"), (125.34, "2:05.3"),
-                                               (36_000.4, "10:00:00")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00.0"), (59.96, "1:00.0"), (10.0, "0:10.0"), (125.34, "2:05.3"), (36_000.4, "10:00:00")],
+)
 def test_lengths_are_told_as_on_a_clock(seconds, text):
     assert clock(seconds) == text
 

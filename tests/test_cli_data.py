@@ -11,7 +11,7 @@ import pytest
 from test_datasets import make_guitarset, write
 from typer.testing import CliRunner
 
-from miao.cli import app
+from miao.cli.main import app
 from miao.datasets import guitarset
 from miao.datasets.catalogue import DATASETS
 from miao.datasets.download import Remote

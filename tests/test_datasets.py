@@ -20,12 +20,12 @@ import pytest
 import soundfile
 from conftest import make_midi
 
-from miao.audio import Audio
 from miao.datasets import guitarset, maestro, musicnet, urmp, verification
 from miao.datasets.catalogue import DATASETS, card, count_splits, dataset, unpack_files
 from miao.datasets.download import Remote, chosen, download
 from miao.datasets.recordings import SPLITS
 from miao.errors import DataError
+from miao.sound.audio import Audio
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 SECONDS = 9.0
@@ -68,15 +68,31 @@ def make_maestro(root):
         name = f"200{n + 4}/piece{n}"
         save(root / f"{name}.wav", sound(STARTS, 44_100, channels=2))
         write(root / f"{name}.midi", midi(controls=[(0.4, 64, 127), (1.5, 64, 0)]))
-        rows.append({"canonical_composer": "A, B", "canonical_title": "Sonata", "split": split, "year": 2004 + n,
-                     "midi_filename": f"{name}.midi", "audio_filename": f"{name}.wav", "duration": SECONDS})
+        rows.append(
+            {
+                "canonical_composer": "A, B",
+                "canonical_title": "Sonata",
+                "split": split,
+                "year": 2004 + n,
+                "midi_filename": f"{name}.midi",
+                "audio_filename": f"{name}.wav",
+                "duration": SECONDS,
+            }
+        )
     columns = {key: {str(n): row[key] for n, row in enumerate(rows)} for key in rows[0]}
     write(root / "maestro-v3.0.0.json", json.dumps(columns))
 
 
 def stem(program, is_drum=False, is_rendered=True, name="Something"):
-    return {"audio_rendered": is_rendered, "midi_saved": is_rendered, "inst_class": name, "is_drum": is_drum,
-            "midi_program_name": name, "plugin_name": "patch.nkm", "program_num": program}
+    return {
+        "audio_rendered": is_rendered,
+        "midi_saved": is_rendered,
+        "inst_class": name,
+        "is_drum": is_drum,
+        "midi_program_name": name,
+        "plugin_name": "patch.nkm",
+        "program_num": program,
+    }
 
 
 BAND = {"S00": stem(30), "S01": stem(128, is_drum=True), "S02": stem(4), "S03": stem(33),
@@ -660,8 +676,10 @@ def test_real_maestro():
     assert (piano.notes["damp"] > piano.notes["end"] + 0.1).mean() > 0.1, "there are pedals"
     assert recording.mix.load()[1] == 48_000
     whats = [fault.what for fault in maestro.verify(CLIPS / "maestro")]
-    assert whats == ["lasts 2.00 s, 698.66 s are published",
-                     "sound ends 696.7 s before the notes; 4195 notes lie outside it"]
+    assert whats == [
+        "lasts 2.00 s, 698.66 s are published",
+        "sound ends 696.7 s before the notes; 4195 notes lie outside it",
+    ]
 
 
 @pytest.mark.data

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from golden.regenerate import chirp
 
-from miao.audio import read_audio
 from miao.errors import DataError
 from miao.evaluation import embedders, musicnn
+from miao.sound.audio import read_audio
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 YAMNET = DATA / "models" / "yamnet.tflite"
@@ -42,9 +42,7 @@ def plucked(seconds):
 def bowed(seconds):
     """One steady tone with vibrato and many partials."""
     t = np.arange(round(seconds * RATE)) / RATE
-    return 0.2 * sum(
-        np.sin(2 * np.pi * k * 440 * t + 0.6 * k * np.sin(2 * np.pi * 5.5 * t)) / k for k in range(1, 12)
-    )
+    return 0.2 * sum(np.sin(2 * np.pi * k * 440 * t + 0.6 * k * np.sin(2 * np.pi * 5.5 * t)) / k for k in range(1, 12))
 
 
 def beaten(seconds):
@@ -106,9 +104,7 @@ def test_vggish_is_given_its_own_log_mel_patches(tmp_path, shape):
     pytest.importorskip("onnx")
     weights = np.random.default_rng(0).standard_normal((96 * 64, 128)).astype(np.float32)
     nodes = [("Reshape", ["x", "flat"], ["row"], {}), ("MatMul", ["row", "w"], ["y"], {})]
-    path = write_graph(
-        tmp_path / "v.onnx", nodes, shape, {"flat": np.array([-1, 96 * 64]), "w": weights}, {"y": 2}
-    )
+    path = write_graph(tmp_path / "v.onnx", nodes, shape, {"flat": np.array([-1, 96 * 64]), "w": weights}, {"y": 2})
     found = embedders.vggish(path)(plucked(2.0)[None], RATE)
     patches = [embedders.vggish_patch(plucked(2.0)[i : i + 15_600].astype(np.float32)) for i in (0, 15_360)]
     np.testing.assert_allclose(found, [p.ravel() @ weights for p in patches], rtol=1e-4, atol=1e-2)

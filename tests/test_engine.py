@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from miao import engine, oscillators, spectrum
-from miao.audio import Audio, resample
-from miao.engine import Bank, stream_stems
+from miao.bank.bank import Bank
+from miao.bank.voices import drum_voice
 from miao.errors import BankError
 from miao.evaluation.notes import one_note_score, play
-from miao.score import Curve, read_score
-from miao.voices import drum_voice
+from miao.midi.score import Curve, read_score
+from miao.sound import spectrum
+from miao.sound.audio import Audio, resample
+from miao.synth import engine, oscillators
+from miao.synth.engine import stream_stems
 
 RATE = 44100
 

@@ -10,9 +10,7 @@ import pytest
 from test_soundfont import needs_fluidsynth, write_soundfont
 from typer.testing import CliRunner
 
-from miao.analysis import spectral_peaks
-from miao.audio import Audio, read_audio
-from miao.cli import app
+from miao.cli.main import app
 from miao.errors import ConfigError, DataError
 from miao.evaluation import evaluate as evaluate_module
 from miao.evaluation import systems as systems_module
@@ -37,8 +35,10 @@ from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import NoiseSystem, Piece, SilenceSystem, SineSystem, Sound, played_stems, system
 from miao.evaluation.tables import markdown, write_report
 from miao.evaluation.transcription import as_heard
-from miao.score import Curve, read_score
-from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
+from miao.measuring.partials import spectral_peaks
+from miao.midi.score import Curve, read_score
+from miao.sound.audio import Audio, read_audio
+from miao.sound.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
 DEAF = Listeners()
 FLOORS = [SilenceSystem(), NoiseSystem(), SineSystem()]
@@ -553,5 +553,3 @@ def test_score_measures_a_pair(built, tmp_path):
     assert ran.exit_code == 0, ran.stderr
     values = {row["key"]: row["value"] for row in json.loads(ran.stdout)["metrics"]}
     assert values["log_mel_db"] == pytest.approx(0, abs=0.01)
-
-

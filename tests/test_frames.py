@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miao.frames import FRAME_SECONDS, HOP_SECONDS, TOKEN_SECONDS, WINDOW_TOKENS, encode_frames, window_of
+from miao.bank.frames import FRAME_SECONDS, HOP_SECONDS, TOKEN_SECONDS, WINDOW_TOKENS, encode_frames, window_of
 
 FIELDS = [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2")]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from miao.audio import Audio
-from miao.cli import app
+from miao.bank.learnt_voice import LearntVoice
+from miao.bank.voices import HARMONIC, N_VOICES, pitch_hz
+from miao.cli.main import app
 from miao.datasets.samples import (
     Recording,
     find_onset,
@@ -24,9 +25,8 @@ from miao.datasets.samples import (
 from miao.datasets.voice_notes import voice_notes
 from miao.datasets.voice_sources import music_recordings, pairs_in, recordings_from
 from miao.errors import DataError
-from miao.learnt_voice import LearntVoice
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import HARMONIC, N_VOICES, pitch_hz
+from miao.sound.audio import Audio
+from miao.sound.spectrum import SAMPLE_RATE
 
 NOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "notes"
 needs_notes = pytest.mark.skipif(not NOTES.is_dir(), reason="the recorded notes are not here")
@@ -212,7 +212,7 @@ def test_measured_notes_have_one_table_in_tune():
 
 def test_the_nets_of_a_bank_are_the_same_in_torch():
     torch = pytest.importorskip("torch")
-    from miao.bank import Bank
+    from miao.bank.bank import Bank
     from miao.training.bank_nets import bank_nets
     from miao.training.export import example_inputs
 
@@ -229,7 +229,7 @@ def test_the_nets_of_a_bank_are_the_same_in_torch():
 
 def test_learning_brings_held_out_notes_closer_and_ends_in_a_file(tmp_path):
     pytest.importorskip("torch")
-    from miao.bank import Bank
+    from miao.bank.bank import Bank
     from miao.training.learn import LearnConfig
     from miao.training.new_voice import held_out_pitches, new_voice
 

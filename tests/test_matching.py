@@ -9,14 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from miao.audio import Audio
-from miao.bank import bank_folder
-from miao.cli import app
+from miao.bank.bank import bank_folder
+from miao.bank.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_mel
+from miao.bank.matching import Matcher, Seen, best_place, piece_similarity, segment_cosines
+from miao.cli.main import app
 from miao.errors import BankError, MiaoError
-from miao.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_mel
-from miao.matching import Matcher, Seen, best_place, piece_similarity, segment_cosines
-from miao.score import read_score, write_score
-from miao.synthesizer import Synthesizer
+from miao.midi.score import read_score, write_score
+from miao.sound.audio import Audio
+from miao.synth.synthesizer import Synthesizer
 from tests.test_project import ROOT
 
 GYMNOPEDIE = ROOT / "examples" / "gymnopedie.mid"

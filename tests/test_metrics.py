@@ -11,8 +11,8 @@ from golden.regenerate import chirp
 from miao.evaluation import distances, harmony, sound
 from miao.evaluation import transcription as tr
 from miao.evaluation.notes import attack_time
-from miao.score import NOTE
-from miao.spectrum import log_mel, log_mel_error
+from miao.midi.score import NOTE
+from miao.sound.spectrum import log_mel, log_mel_error
 
 RATE = 44_100
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "librosa.json").read_text())

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from miao.baselines import mi_ddpm
-from miao.baselines.inputs import DRUM_KIT, FLOOR_DB, N_BANDS, sound_mel
-from miao.baselines.mi_ddpm import (
+from miao.bank.voices import drum_voice, pitch_hz
+from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel
+from miao.errors import DataError
+from miao.peers import mi_ddpm
+from miao.peers.inputs import DRUM_KIT, FLOOR_DB, N_BANDS, sound_mel
+from miao.peers.mi_ddpm import (
     MiDdpm,
     MiDdpmConfig,
     MiDdpmObjective,
@@ -19,7 +22,7 @@ from miao.baselines.mi_ddpm import (
     sample_mel,
     schedule,
 )
-from miao.baselines.note_events import (
+from miao.peers.note_events import (
     ACTION,
     FRAME,
     INSTRUMENT,
@@ -31,10 +34,7 @@ from miao.baselines.note_events import (
     TIE,
     note_events,
 )
-from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel
-from miao.errors import DataError
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import drum_voice, pitch_hz
+from miao.sound.spectrum import SAMPLE_RATE
 
 torch.set_num_threads(1)  # sums of several threads are not the same each time
 

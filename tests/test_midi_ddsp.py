@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from miao import tokens as tk
-from miao.baselines.ddsp import HOP, HOP_SECONDS, filtered_noise, oscillate, phases, spectral_loss
-from miao.baselines.expression import CONTROLS, expression_controls, measured_cents
-from miao.baselines.midi_ddsp import DRUM_HZ, MidiDdsp, MidiDdspConfig, MidiDdspObjective, render_midi_ddsp
+from miao.bank import tokens as tk
+from miao.bank.frames import WINDOW_SECONDS, window_mel
+from miao.bank.voices import drum_voice, pitch_hz
 from miao.datasets.pairs import PAIR_NOTE, Pair
-from miao.frames import WINDOW_SECONDS, window_mel
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import drum_voice, pitch_hz
+from miao.peers.ddsp import HOP, HOP_SECONDS, filtered_noise, oscillate, phases, spectral_loss
+from miao.peers.expression import CONTROLS, expression_controls, measured_cents
+from miao.peers.midi_ddsp import DRUM_HZ, MidiDdsp, MidiDdspConfig, MidiDdspObjective, render_midi_ddsp
+from miao.sound.spectrum import SAMPLE_RATE
 
 torch.set_num_threads(1)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from miao import tokens as tk
-from miao.frames import CHANNELS, N_PITCHES, SEGMENT_TOKENS, WINDOW_FRAMES, WINDOW_TOKENS
-from miao.layers import ChannelAttention, DepthwiseConv
-from miao.model import AudioDecoder, ChunkInputs, LevelDistribution, MidiEncoder, ModelConfig
+from miao.bank import tokens as tk
+from miao.bank.frames import CHANNELS, N_PITCHES, SEGMENT_TOKENS, WINDOW_FRAMES, WINDOW_TOKENS
+from miao.nets.layers import ChannelAttention, DepthwiseConv
+from miao.nets.model import AudioDecoder, ChunkInputs, LevelDistribution, MidiEncoder, ModelConfig
 from miao.training.losses import am_loss, level_error_db
 
 SMALL = ModelConfig(width=24, voice_width=16, hidden=32, decoder_channels=12)

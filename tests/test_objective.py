@@ -9,17 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.frames import AUDIO_FRAME_SECONDS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS, last_token
+from miao.bank.voices import pitch_hz
 from miao.config import load_preset
 from miao.datasets.pairs import MEL_FLOOR_DB, PAIR_NOTE, Pair, from_bytes, read_shard, to_bytes, write_shard
 from miao.errors import ConfigError, DataError
-from miao.frames import AUDIO_FRAME_SECONDS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS, last_token
-from miao.spectrum import HIGH_HZ, LOW_HZ, N_MELS
+from miao.sound.spectrum import HIGH_HZ, LOW_HZ, N_MELS
 from miao.training.batches import BatchConfig, Batches, coloured, pair_chunks, pair_stream
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.losses import mac_loss, mam_loss, mined
 from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
-from miao.voices import pitch_hz
 from tests.conftest import make_toy_bank
 
 torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time

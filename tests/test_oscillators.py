@@ -6,9 +6,9 @@ import logging
 import numpy as np
 import pytest
 
-from miao import oscillators
-from miao import tokens as tk
-from miao.oscillators import NotePart, add_noise_numpy, add_notes_numpy, add_partials_numpy, noise_table
+from miao.bank import tokens as tk
+from miao.synth import oscillators
+from miao.synth.oscillators import NotePart, add_noise_numpy, add_notes_numpy, add_partials_numpy, noise_table
 
 RATE = 44100
 LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy, add_notes_numpy)}

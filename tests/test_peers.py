@@ -7,8 +7,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from miao.baselines import inverter as inv
-from miao.baselines.inputs import (
+from miao.bank.voices import drum_voice
+from miao.cli.main import app
+from miao.datasets.pairs import pair_notes, read_shard, write_shard
+from miao.errors import CheckpointError, ConfigError, DataError
+from miao.evaluation.systems import Piece, Sound, system
+from miao.midi.score import read_score
+from miao.peers import inverter as inv
+from miao.peers.inputs import (
     DRUM_KIT,
     FLOOR_DB,
     HOP_SAMPLES,
@@ -20,16 +26,10 @@ from miao.baselines.inputs import (
     sound_mel,
     unscaled,
 )
-from miao.baselines.inverter import Inverter, InverterConfig, InverterObjective, bin_magnitudes, griffin_lim, invert
-from miao.baselines.midi2wave import ROWS, Midi2WaveConfig, Midi2WaveObjective, piano_roll, predict_mel
-from miao.baselines.peers import KINDS, again, held_out_losses, load_inverter, load_peer, peer_of, peer_trainer
-from miao.cli import app
-from miao.datasets.pairs import pair_notes, read_shard, write_shard
-from miao.errors import CheckpointError, ConfigError, DataError
-from miao.evaluation.systems import Piece, Sound, system
-from miao.score import read_score
-from miao.spectrum import SAMPLE_RATE, mel_filters
-from miao.voices import drum_voice
+from miao.peers.inverter import Inverter, InverterConfig, InverterObjective, bin_magnitudes, griffin_lim, invert
+from miao.peers.midi2wave import ROWS, Midi2WaveConfig, Midi2WaveObjective, piano_roll, predict_mel
+from miao.peers.trained import KINDS, again, held_out_losses, load_inverter, load_peer, peer_of, peer_trainer
+from miao.sound.spectrum import SAMPLE_RATE, mel_filters
 from tests.conftest import make_toy_bank
 from tests.test_mi_ddpm import played, sines_pair
 
@@ -108,7 +108,7 @@ def test_a_row_of_the_mel_sees_its_own_hop_and_a_full_scale_sine_is_0_db():
 def test_a_long_mel_is_made_in_blocks_that_do_not_show(monkeypatch):
     sound = np.random.default_rng(0).standard_normal(60 * HOP_SAMPLES).astype(np.float32)
     whole = sound_mel(sound)
-    monkeypatch.setattr("miao.baselines.inputs._BLOCK_ROWS", 7)
+    monkeypatch.setattr("miao.peers.inputs._BLOCK_ROWS", 7)
     np.testing.assert_allclose(sound_mel(sound), whole, atol=1e-4)
     assert whole.shape == (60, N_BANDS)
     np.testing.assert_allclose(unscaled(scaled(whole)), whole, atol=1e-4)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from miao import plot as plot_module
-from miao.audio import Audio
 from miao.errors import MiaoError
+from miao.midi.score import read_score
 from miao.plot import note_boxes, save_plot, spectrogram
-from miao.score import read_score
-from miao.spectrum import HOP_SAMPLES, N_MELS, SAMPLE_RATE, log_mel
+from miao.sound.audio import Audio
+from miao.sound.spectrum import HOP_SAMPLES, N_MELS, SAMPLE_RATE, log_mel
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_spectrogram_of_a_long_sound_has_few_columns_and_the_same_loud_row(m
     frames = log_mel(audio.samples)
     per_column = round(seconds * SAMPLE_RATE / HOP_SAMPLES)
     assert columns.shape == (-(-len(frames) // per_column), N_MELS) and len(columns) <= 50
-    expected = [frames[i:i + per_column].max(axis=0) for i in range(0, len(frames), per_column)]
+    expected = [frames[i : i + per_column].max(axis=0) for i in range(0, len(frames), per_column)]
     np.testing.assert_allclose(columns, expected, atol=0.01)
     assert set(columns.argmax(axis=1)) == {frames[50].argmax()}
 

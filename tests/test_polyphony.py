@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from miao import tokens as tk
-from miao.analysis import analyse_note, harmonic_partials
+from miao.bank import tokens as tk
+from miao.bank.partials import harmonic_partials
+from miao.bank.voices import HARMONIC, drum_voice, pitch_hz
 from miao.datasets.pairs import PAIR_NOTE
-from miao.datasets.part_voices import Fit, fit_voices, table_of
-from miao.datasets.polyphony import measure_notes
-from miao.voices import HARMONIC, drum_voice, pitch_hz
+from miao.measuring.note import analyse_note
+from miao.measuring.part_voices import Fit, fit_voices, table_of
+from miao.measuring.polyphony import measure_notes
 
 RATE = 44_100
 N_HARMONICS = 16
@@ -142,10 +143,10 @@ def test_nothing_gives_nothing():
 
 
 def test_measured_notes_played_again_sound_like_what_was_measured():
-    from miao import spectrum
     from miao.evaluation.encoded import measured_bank, measured_track
-    from miao.roundtrip import play
-    from miao.score import Curve, Score
+    from miao.measuring.roundtrip import play
+    from miao.midi.score import Curve, Score
+    from miao.sound import spectrum
 
     sound, notes = mix([(0.2, 0.8, 50, 0.2, 0), (0.3, 3.6, 57, 0.1, 0), (0.9, 1.5, 50, 0.1, 0)], 4.6)
     measured = measure_notes(sound, RATE, notes)

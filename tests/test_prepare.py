@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from miao.bank.frames import WINDOW_SECONDS
+from miao.bank.voices import VoiceTable
 from miao.datasets import folder
 from miao.datasets.pairs import read_shard, shards_of
-from miao.datasets.part_voices import joined_fits
 from miao.datasets.prepare import finish, prepare
 from miao.errors import DataError
-from miao.frames import WINDOW_SECONDS
-from miao.voices import VoiceTable
+from miao.measuring.part_voices import joined_fits
 
 RATE = 16_000
 

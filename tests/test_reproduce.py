@@ -11,17 +11,17 @@ from test_evaluate import NearSystem, built, root  # noqa: F401 (fixtures)
 from test_objective import pairs_folder  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
-from miao.cli import app
+from miao.bank.frames import CHANNELS, N_PITCHES, SEGMENT_TOKENS, WINDOW_FRAMES, WINDOW_TOKENS
+from miao.bank.matching import segment_cosines
+from miao.cli.main import app
 from miao.config import load_preset
 from miao.errors import ConfigError, DataError
 from miao.evaluation import distances
 from miao.evaluation.benchmarks import build, load_benchmark, load_sound
 from miao.evaluation.evaluate import Listeners, new_run, perform
 from miao.evaluation.systems import MiaoSystem, NoiseSystem, SilenceSystem, SineSystem, Sound
-from miao.frames import CHANNELS, N_PITCHES, SEGMENT_TOKENS, WINDOW_FRAMES, WINDOW_TOKENS
-from miao.layers import CausalSelfAttention
-from miao.matching import segment_cosines
-from miao.model import MidiEncoder, ModelConfig
+from miao.nets.layers import CausalSelfAttention
+from miao.nets.model import MidiEncoder, ModelConfig
 from miao.reproduction import figure as figure_module
 from miao.reproduction import runs as runs_module
 from miao.reproduction.cells import Entry, _cell, _of_sets, compare
@@ -30,7 +30,7 @@ from miao.reproduction.paper import FIGURE2, FURTHER, TABLE2, TABLE3, Sweep, pri
 from miao.reproduction.peers import named_runs, peer_systems
 from miao.reproduction.report import evaluation, table
 from miao.reproduction.runs import Recipe, wilson
-from miao.spectrum import N_MELS, SAMPLE_RATE
+from miao.sound.spectrum import N_MELS, SAMPLE_RATE
 from miao.training.objective import Understanding
 from miao.training.scheme import RunConfig
 
@@ -50,7 +50,6 @@ def deaf():
         patch.setattr(runs_module, "HELD_OUT", 8)
         patch.setattr(Listeners, "found", staticmethod(lambda embedders: (DEAF, ["nobody listens"])))
         yield
-
 
 
 def reproduce(what, output, *options):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from miao.errors import ScoreError
-from miao.general_midi import GM_DRUMS, GM_PROGRAMS
-from miao.score import read_score, write_score
+from miao.midi.general_midi import GM_DRUMS, GM_PROGRAMS
+from miao.midi.score import read_score, write_score
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "midi"
 END = b"\xff\x2f\x00"
@@ -421,7 +421,7 @@ def test_a_missing_file_a_folder_and_files_without_music_are_one_line_each(tmp_p
 
 def test_a_file_that_is_cut_off_keeps_what_came_before_and_says_so(caplog):
     whole = smf(track((0, text(3, b"A")), *NOTE_OF_A_SECOND), track(*NOTE_OF_A_SECOND, (0, on(64)), (960, off(64))))
-    with caplog.at_level(logging.WARNING, logger="miao.score"):
+    with caplog.at_level(logging.WARNING, logger="miao.midi.score"):
         score = read_score(whole[:-6])
     assert [t.notes["end"].tolist() for t in score.tracks] == [[1.0], [1.0, 1.0]]
     assert score.warnings[0] == "track 2: damaged at byte 13 (cut off); 3 bytes behind it were left out"

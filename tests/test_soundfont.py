@@ -6,17 +6,17 @@ import warnings
 import numpy as np
 import pytest
 
-from miao.analysis import spectral_peaks
-from miao.bank import bank_folder
+from miao.bank.bank import bank_folder
+from miao.bank.frames import window_mel
+from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.datasets import notes as notes_module
 from miao.datasets.bank_pairs import PairSettings, _voices_in, _voices_of, make_pair, make_pairs
 from miao.datasets.notes import HELD_OUT_PITCHES, draw_notes, load_notes, load_table, prepare, training_pitches
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError
-from miao.frames import window_mel
-from miao.score import read_score
-from miao.spectrum import log_mel, log_mel_error
-from miao.voices import N_PROGRAMS, N_VOICES
+from miao.measuring.partials import spectral_peaks
+from miao.midi.score import read_score
+from miao.sound.spectrum import log_mel, log_mel_error
 
 try:
     with warnings.catch_warnings():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miao import spectrum
+from miao.sound import spectrum
 
 
 def sine(hz, amplitude=1.0, seconds=0.5):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import soxr
 
-from miao import synthesizer as synthesizer_module
-from miao.audio import read_audio
-from miao.engine import Block, stream_stems
 from miao.errors import AudioError, ConfigError, MiaoError, ScoreError
-from miao.master import Loudness
-from miao.mix import pan_gains
-from miao.score import read_score
-from miao.synthesizer import FADE_SECONDS, Synthesizer, _Spool
+from miao.midi.score import read_score
+from miao.sound.audio import read_audio
+from miao.sound.desk import pan_gains
+from miao.sound.loudness import Loudness
+from miao.synth import synthesizer as synthesizer_module
+from miao.synth.engine import Block, stream_stems
+from miao.synth.synthesizer import FADE_SECONDS, Synthesizer, _Spool
 
 RATE = 16_000  # where the rate does not matter: a low one is quicker
 
@@ -117,7 +117,7 @@ def test_how_the_stems_are_cut_changes_nothing(synthesizer, song, monkeypatch, n
     def recut(*arguments, **settings):
         stems = np.concatenate([block.stems for block in stream_stems(*arguments, **settings)], axis=2)
         for start in range(0, stems.shape[2], n):
-            yield Block(start, stems[:, :, start:start + n])
+            yield Block(start, stems[:, :, start : start + n])
 
     monkeypatch.setattr(synthesizer_module, "stream_stems", recut)
     np.testing.assert_allclose(render(synthesizer, song, loudness=-12).samples, expected, atol=1e-6)
@@ -126,9 +126,9 @@ def test_how_the_stems_are_cut_changes_nothing(synthesizer, song, monkeypatch, n
 @pytest.mark.parametrize("rate", [8000, 48_000])
 def test_the_asked_for_pitch_is_there_for_as_long_as_asked_at_any_rate(synthesizer, midi, rate):
     audio = render(synthesizer, midi({"notes": [note(0.5, 2.5)]}), sample_rate=rate)
-    middle = audio.samples[0, rate:2 * rate]
+    middle = audio.samples[0, rate : 2 * rate]
     assert peak_hz(middle, rate) == pytest.approx(440, abs=1)
-    assert np.abs(audio.samples[:, :int(0.49 * rate)]).max() < 1e-7
+    assert np.abs(audio.samples[:, : int(0.49 * rate)]).max() < 1e-7
     assert 2.6 < audio.duration < 2.6 + 2.0  # until the room has died away
     assert 0 < np.abs(audio.samples[:, -100:]).max() < 1e-4
 
@@ -153,7 +153,7 @@ def test_a_later_note_never_changes_earlier_sound(synthesizer, midi):
     both = render(synthesizer, midi({"notes": [note(0, 4), note(3, 5, 76)]}), gain_db=0).samples
     n = int(2.99 * RATE)
     np.testing.assert_allclose(both[:, :n], first[:, :n], atol=1e-6)
-    assert np.abs(both[:, n:4 * RATE] - first[:, n:4 * RATE]).max() > 0.01
+    assert np.abs(both[:, n : 4 * RATE] - first[:, n : 4 * RATE]).max() > 0.01
 
 
 def test_the_same_seed_gives_the_same_bytes(synthesizer, song, tmp_path):
@@ -183,14 +183,18 @@ def test_the_true_peak_stays_below_the_ceiling_and_the_limiter_is_reported(synth
 
 def test_hard_limiting_is_announced(synthesizer, song, tmp_path):
     summary = render_file(synthesizer, song, tmp_path / "a.wav", gain_db=30)
-    assert summary.warnings == (f"the limiter takes up to {summary.reduction_db:.1f} dB from the loudest moments; "
-                                "a lower loudness keeps them",)
+    assert summary.warnings == (
+        f"the limiter takes up to {summary.reduction_db:.1f} dB from the loudest moments; a lower loudness keeps them",
+    )
     assert true_peak_db(read_audio(tmp_path / "a.wav")) <= -1 + 0.1
 
 
 def test_a_fixed_gain_is_the_gain(synthesizer, song):
-    np.testing.assert_allclose(render(synthesizer, song, gain_db=-20).samples,
-                               render(synthesizer, song, gain_db=-26).samples * 10 ** 0.3, atol=1e-6)
+    np.testing.assert_allclose(
+        render(synthesizer, song, gain_db=-20).samples,
+        render(synthesizer, song, gain_db=-26).samples * 10**0.3,
+        atol=1e-6,
+    )
 
 
 def test_a_mix_too_quiet_to_measure_keeps_its_level(synthesizer, midi, tmp_path):
@@ -204,8 +208,10 @@ def test_a_mix_too_quiet_to_measure_keeps_its_level(synthesizer, midi, tmp_path)
 # stems
 
 
-@pytest.mark.parametrize(("name", "subtype", "stem"), [("a.wav", None, "wav"), ("a.flac", "24", "flac"),
-                                                       ("a.wav", "float", "wav"), ("a.ogg", None, "wav")])
+@pytest.mark.parametrize(
+    ("name", "subtype", "stem"),
+    [("a.wav", None, "wav"), ("a.flac", "24", "flac"), ("a.wav", "float", "wav"), ("a.ogg", None, "wav")],
+)
 def test_stems_and_room_add_up_to_the_mix(synthesizer, song, tmp_path, name, subtype, stem):
     folder = tmp_path / "new" / "stems"
     summary = render_file(synthesizer, song, tmp_path / name, stems_folder=folder, subtype=subtype)
@@ -214,7 +220,7 @@ def test_stems_and_room_add_up_to_the_mix(synthesizer, song, tmp_path, name, sub
     stems = [read_audio(path).samples for path in summary.stems]
     mix = read_audio(tmp_path / name).samples
     np.testing.assert_allclose(sum(stems), mix, atol=0.05 if name == "a.ogg" else 1e-6)
-    assert peak_hz(stems[0].sum(axis=0)[:RATE // 2], RATE) == pytest.approx(880, abs=4)
+    assert peak_hz(stems[0].sum(axis=0)[: RATE // 2], RATE) == pytest.approx(880, abs=4)
     assert summary.loudness == pytest.approx(-16, abs=0.3)
 
 
@@ -224,27 +230,29 @@ def test_instead_of_limiting_stems_the_gain_gives_way(synthesizer, song, tmp_pat
     assert -1.3 < true_peak_db(mix) <= -1 + 0.1
     np.testing.assert_allclose(sum(read_audio(path).samples for path in summary.stems), mix.samples, atol=1e-6)
     assert summary.reduction_db == 0 and summary.gain_db < 40
-    assert summary.warnings == (f"the mix is {40 - summary.gain_db:.1f} dB below what was asked for, so that it has no "
-                                "peaks above -1 dBTP and the stems still add up to it",)
+    assert summary.warnings == (
+        f"the mix is {40 - summary.gain_db:.1f} dB below what was asked for, so that it has no "
+        "peaks above -1 dBTP and the stems still add up to it",
+    )
 
 
 def test_stems_are_silent_where_their_track_is(synthesizer, song, tmp_path):
     summary = render_file(synthesizer, song, tmp_path / "a.wav", stems_folder=tmp_path / "stems")
     drums = read_audio(summary.stems[2]).samples
-    assert not drums[:, :int(0.49 * RATE)].any() and drums[:, int(0.5 * RATE):int(0.6 * RATE)].any()
+    assert not drums[:, : int(0.49 * RATE)].any() and drums[:, int(0.5 * RATE) : int(0.6 * RATE)].any()
 
 
 # excerpts
 
 
 def test_an_excerpt_is_a_part_of_the_whole(synthesizer, song):
-    whole = render(synthesizer, song, gain_db=0).samples[:, 2 * RATE:int(4.5 * RATE)]
+    whole = render(synthesizer, song, gain_db=0).samples[:, 2 * RATE : int(4.5 * RATE)]
     part = render(synthesizer, song, gain_db=0, start=2.0, end=4.5).samples
     n = int(FADE_SECONDS * RATE) + 1
     assert part.shape == whole.shape
     np.testing.assert_allclose(part[:, n:-n], whole[:, n:-n], atol=1e-6)
     assert (part[:, 0] == 0).all() and np.abs(part[:, -1]).max() < 0.01
-    assert np.abs(part[:, n:2 * n]).max() > 0.05  # the bass, which began long before
+    assert np.abs(part[:, n : 2 * n]).max() > 0.05  # the bass, which began long before
 
 
 def test_an_excerpt_may_end_after_the_music(synthesizer, song):
@@ -260,17 +268,20 @@ def test_what_comes_after_an_excerpt_is_not_rendered(synthesizer, midi):
 # what the user can get wrong
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"sample_rate": 100}, "sample rate is 100; it goes from 8000 to 192000"),
-    ({"variation": -0.1}, "variation is -0.1; it goes from 0 to 1"),
-    ({"loudness": 3}, "loudness is 3; it goes from -60 to -5"),
-    ({"loudness": np.nan}, "loudness is nan"),
-    ({"gain_db": np.inf}, "gain is inf; it goes from -100 to 100"),
-    ({"start": 5, "end": 5}, "an excerpt from 5 to 5 s is empty"),
-    ({"start": -1}, "starts at 0 or later"),
-    ({"end": np.inf}, "an excerpt from 0 to inf s is empty"),
-    ({"start": 77}, "the excerpt starts at 77 s, but the music ends at 6.0 s"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sample_rate": 100}, "sample rate is 100; it goes from 8000 to 192000"),
+        ({"variation": -0.1}, "variation is -0.1; it goes from 0 to 1"),
+        ({"loudness": 3}, "loudness is 3; it goes from -60 to -5"),
+        ({"loudness": np.nan}, "loudness is nan"),
+        ({"gain_db": np.inf}, "gain is inf; it goes from -100 to 100"),
+        ({"start": 5, "end": 5}, "an excerpt from 5 to 5 s is empty"),
+        ({"start": -1}, "starts at 0 or later"),
+        ({"end": np.inf}, "an excerpt from 0 to inf s is empty"),
+        ({"start": 77}, "the excerpt starts at 77 s, but the music ends at 6.0 s"),
+    ],
+)
 def test_settings_out_of_range_are_refused_before_rendering(synthesizer, song, no_engine, settings, message):
     with pytest.raises(ConfigError, match=message):
         render(synthesizer, song, **settings)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
 
 
 def test_levels_and_decibels_are_inverse_within_the_range():

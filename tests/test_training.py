@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.voices import N_PROGRAMS
 from miao.config import load_preset
 from miao.datasets.notes import NoteData
-from miao.engine import Bank
 from miao.errors import CheckpointError, ConfigError
 from miao.training.chunks import chunk_tables, gather, heard_in_either
 from miao.training.scheme import RunConfig, decode_with, load_model, miao_trainer, rollout
 from miao.training.trainer import learning_rate
-from miao.voices import N_PROGRAMS
 from tests.conftest import make_toy_bank
 
 torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time

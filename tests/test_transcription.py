@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from miao.audio import read_audio
 from miao.errors import ConfigError, DataError
 from miao.evaluation import transcription as tr
 from miao.evaluation.transcribers import CommandTranscriber, harmonica
-from miao.score import NOTE, read_score
+from miao.midi.score import NOTE, read_score
+from miao.sound.audio import read_audio
 
 RATE = 44_100
 
@@ -283,9 +283,12 @@ def command(tmp_path, code):
 def test_a_command_hears_what_it_writes_from_the_sound_that_it_gets(tmp_path, song):
     (tmp_path / "answer.mid").write_bytes(song)
     copy = tmp_path / "copy of the sound.wav"
-    fake = command(tmp_path, f"""
+    fake = command(
+        tmp_path,
+        f"""
 midi.write_bytes(Path({str(tmp_path / "answer.mid")!r}).read_bytes())
-Path({str(copy)!r}).write_bytes(audio.read_bytes())""")
+Path({str(copy)!r}).write_bytes(audio.read_bytes())""",
+    )
     sound = tones(MELODY, 5)
     found = fake(sound, RATE)
     assert fake.name == "fake 1.0"

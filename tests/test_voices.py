@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from miao import tokens as tk
-from miao.bank import Bank
-from miao.cli import app
-from miao.engine import stream_stems
-from miao.errors import BankError, ConfigError
-from miao.learnt_voice import (
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.learnt_voice import (
     N_INDICES,
     STEP_KNOTS,
     Correction,
@@ -22,10 +19,13 @@ from miao.learnt_voice import (
     voice_paths,
     voices_folder,
 )
-from miao.roundtrip import one_voice_table
-from miao.score import read_score
-from miao.synthesizer import Synthesizer
-from miao.voices import HARMONIC, N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, is_drum_voice
+from miao.bank.voices import HARMONIC, N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, is_drum_voice
+from miao.cli.main import app
+from miao.errors import BankError, ConfigError
+from miao.measuring.roundtrip import one_voice_table
+from miao.midi.score import read_score
+from miao.synth.engine import stream_stems
+from miao.synth.synthesizer import Synthesizer
 
 
 @pytest.fixture(scope="module")

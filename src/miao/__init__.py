@@ -7,8 +7,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from miao.score import read_score
-    from miao.synthesizer import Synthesizer
+    from miao.midi.score import read_score
+    from miao.synth.synthesizer import Synthesizer
 
     __version__: str
 
@@ -22,11 +22,11 @@ def __getattr__(name: str):
 
         return version("miao-synth")
     if name == "Synthesizer":
-        from miao.synthesizer import Synthesizer
+        from miao.synth.synthesizer import Synthesizer
 
         return Synthesizer
     if name == "read_score":
-        from miao.score import read_score
+        from miao.midi.score import read_score
 
         return read_score
     raise AttributeError(f"module 'miao' has no attribute {name!r}")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
 from miao.errors import MiaoError
-from miao.score import Score, Track
-from miao.spectrum import AUDIBLE_DB, FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel
+from miao.midi.score import Score, Track
+from miao.sound.audio import Audio, resample
+from miao.sound.spectrum import AUDIBLE_DB, FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel
 
 WIDTH_INCHES, ROLL_INCHES, SPECTROGRAM_INCHES, SIMILARITY_INCHES = 12.0, 4.5, 3.0, 1.5
 DPI = 120
@@ -23,8 +23,16 @@ MAX_LEGEND = 16
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def save_plot(score: Score, path: str | Path, *, audio: Audio | None = None, title: str = "", force: bool = False,
-              similarity: NDArray | None = None, segment_seconds: float = 1.0) -> None:
+def save_plot(
+    score: Score,
+    path: str | Path,
+    *,
+    audio: Audio | None = None,
+    title: str = "",
+    force: bool = False,
+    similarity: NDArray | None = None,
+    segment_seconds: float = 1.0,
+) -> None:
     """Writes the picture of a score, as PNG, SVG or PDF by the suffix, with the spectrogram of `audio` if there is any,
     and how alike the two are in each segment (`similarity` [n], -1 to 1, NaN where there is nothing to compare).
 
@@ -73,15 +81,16 @@ def spectrogram(audio: Audio) -> tuple[NDArray[np.float32], float]:
     step = max(PIECE_FRAMES // per_column, 1) * per_column
     for first in range(0, n_frames, step):
         before = min(first, margin)
-        piece = samples[:, (first - before) * HOP_SAMPLES:(first + step + margin) * HOP_SAMPLES]
-        frames = log_mel(piece)[before:before + min(step, n_frames - first)]
+        piece = samples[:, (first - before) * HOP_SAMPLES : (first + step + margin) * HOP_SAMPLES]
+        frames = log_mel(piece)[before : before + min(step, n_frames - first)]
         padded = np.pad(frames, ((0, -len(frames) % per_column), (0, 0)), mode="edge")
         columns.append(padded.reshape(-1, per_column, N_MELS).max(axis=1))
     return np.concatenate(columns), per_column * HOP_SAMPLES / SAMPLE_RATE
 
 
-def _figure(score: Score, audio: Audio | None, title: str, similarity: NDArray | None = None,
-            segment_seconds: float = 1.0):
+def _figure(
+    score: Score, audio: Audio | None, title: str, similarity: NDArray | None = None, segment_seconds: float = 1.0
+):
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -133,8 +142,16 @@ def _draw_roll(axes, score: Score) -> None:
 def _draw_spectrogram(axes, audio: Audio) -> None:
     levels, seconds = spectrogram(audio)
     top = max(float(levels.max()), -100.0)
-    axes.imshow(levels.T, origin="lower", aspect="auto", cmap="magma", vmin=top - AUDIBLE_DB, vmax=top,
-                interpolation="nearest", extent=(-seconds / 2, (len(levels) - 0.5) * seconds, -0.5, N_MELS - 0.5))
+    axes.imshow(
+        levels.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=top - AUDIBLE_DB,
+        vmax=top,
+        interpolation="nearest",
+        extent=(-seconds / 2, (len(levels) - 0.5) * seconds, -0.5, N_MELS - 0.5),
+    )
     mel = 2595 * np.log10(1 + np.array([LOW_HZ, HIGH_HZ, *HZ_TICKS]) / 700)
     at = (mel[2:] - mel[0]) / (mel[1] - mel[0]) * (N_MELS + 1) - 1  # row of each frequency
     axes.set_yticks(at, [f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz} Hz" for hz in HZ_TICKS])

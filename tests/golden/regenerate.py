@@ -1,6 +1,6 @@
 """What librosa makes of a chirp: writes librosa.json beside this file. Needs librosa (0.11 wrote it); the tests do not.
 
-    python tests/golden/regenerate.py
+python tests/golden/regenerate.py
 """
 
 import json

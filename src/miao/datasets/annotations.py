@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.errors import DataError
-from miao.midi_channels import DEFAULTS
-from miao.score import KEY_PRESSURE_EVENT, NOTE, Curve, Score, Track, read_score
+from miao.midi.module import DEFAULTS
+from miao.midi.score import KEY_PRESSURE_EVENT, NOTE, Curve, Score, Track, read_score
 
 VELOCITY = 80  # where none is known
 A4_HZ, A4 = 440.0, 69

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import tokens as tk
-from miao.analysis import analyse_note
+from miao.bank import tokens as tk
+from miao.bank.frames import WINDOW_SECONDS
+from miao.bank.voices import N_VOICES, VoiceTable, drum_voice, is_drum_voice, pitch_hz
 from miao.datasets.notes import load_table, render
 from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel, write_shard
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError, ScoreError
-from miao.frames import WINDOW_SECONDS
-from miao.score import Track, read_score
-from miao.voices import N_VOICES, VoiceTable, drum_voice, is_drum_voice, pitch_hz
+from miao.measuring.note import analyse_note
+from miao.midi.score import Track, read_score
 
 PAIRS_PER_SHARD = 64
 _PREROLL_SECONDS = 4.0  # notes that began that long before a window are still heard in it

@@ -14,10 +14,10 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from miao.audio import FORMATS
 from miao.datasets.recordings import SPLITS, Fault, Part, Recording
 from miao.errors import DataError, MiaoError
-from miao.score import read_score
+from miao.midi.score import read_score
+from miao.sound.writer import FORMATS
 
 SCORES = (".mid", ".midi")
 _VALIDATION_SHARE = 0.1

@@ -34,7 +34,7 @@ from miao.datasets.download import Remote
 from miao.datasets.recordings import Fault, Part, Recording
 from miao.datasets.verification import Progress, check_published_length, check_recordings, find_home, missing, relative
 from miao.errors import DataError
-from miao.score import Score, Track
+from miao.midi.score import Score, Track
 
 CITATION = """\
 @inproceedings{xi2018guitarset,

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio
 from miao.datasets.annotations import as_notes, as_score, as_track
 from miao.datasets.download import Remote
 from miao.datasets.recordings import Fault, Part, Recording
 from miao.datasets.verification import Progress, check_recordings, find_home, missing
 from miao.errors import DataError
-from miao.general_midi import program_name
-from miao.score import Score, Track
+from miao.midi.general_midi import program_name
+from miao.midi.score import Score, Track
+from miao.sound.audio import Audio
 
 CITATION = """\
 @inproceedings{thickstun2017learning,

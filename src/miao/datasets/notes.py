@@ -13,22 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import tokens as tk
-from miao.analysis import (
-    analyse_note,
-    common_modes,
-    find_modes,
-    fit_harmonics,
-    harmonic_partials,
-    key_tracking,
-    matched_modes,
-    mode_partials,
-)
-from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
-from miao.engine import DRUM_SECONDS
-from miao.errors import DataError
-from miao.roundtrip import round_trip_error
-from miao.voices import (
+from miao.bank import tokens as tk
+from miao.bank.partials import harmonic_partials, mode_partials
+from miao.bank.voices import (
     DRUM_KEYS,
     HALF_HARMONIC,
     HARMONIC,
@@ -42,6 +29,12 @@ from miao.voices import (
     is_drum_voice,
     pitch_hz,
 )
+from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.errors import DataError
+from miao.measuring.note import analyse_note
+from miao.measuring.partials import common_modes, find_modes, fit_harmonics, key_tracking, matched_modes
+from miao.measuring.roundtrip import round_trip_error
+from miao.synth.engine import DRUM_SECONDS
 
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
 HELD_OUT_VELOCITIES = (45, 80, 115)

@@ -17,12 +17,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.frames import MEL_FLOOR_DB, window_mel
+from miao.bank.voices import note_voice
 from miao.datasets.notes import NoteData
 from miao.errors import DataError
-from miao.frames import MEL_FLOOR_DB, window_mel
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import note_voice
+from miao.sound.spectrum import SAMPLE_RATE
 
 PAIR_NOTE = np.dtype(
     [("start", "f8"), ("end", "f8"), ("damp", "f8"), ("pitch", "i2"), ("velocity", "i2"), ("voice", "i2")]

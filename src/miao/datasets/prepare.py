@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
-from miao.datasets.align import CONFIDENT, Alignment, align
+from miao.bank.frames import WINDOW_SECONDS
 from miao.datasets.pairs import PAIR_NOTE, Pair, pair_notes, window_mel, write_shard
-from miao.datasets.part_voices import Fits, joined_fits, load_fits, save_fits, table_of
-from miao.datasets.polyphony import FEWEST_SURE, MeasuredPart, measure_notes
 from miao.datasets.recordings import SPLITS, Part, Recording
 from miao.errors import DataError, MiaoError
-from miao.frames import WINDOW_SECONDS
-from miao.score import Score
-from miao.spectrum import SAMPLE_RATE
+from miao.measuring.align import CONFIDENT, Alignment, align
+from miao.measuring.part_voices import Fits, joined_fits, load_fits, save_fits, table_of
+from miao.measuring.polyphony import FEWEST_SURE, MeasuredPart, measure_notes
+from miao.midi.score import Score
+from miao.sound.audio import Audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 BACKENDS = ("loky", "dask", "ray")
 LOUD_DB = -20.0  # RMS of the loudest tenth of a part
@@ -60,9 +60,11 @@ class PartReport:
         """The report in words."""
         if self.rejected:
             return f"left out: {self.rejected}"
-        return (f"{self.minutes:.1f} min, {self.n_measured:,} of {self.n_notes:,} notes measured, offset "
-                f"{1000 * self.offset_seconds:+.0f} ms, drift {1e6 * self.drift:+.0f} ppm, tuning "
-                f"{self.tuning_cents:+.0f} cents, confidence {self.confidence:.2f}")
+        return (
+            f"{self.minutes:.1f} min, {self.n_measured:,} of {self.n_notes:,} notes measured, offset "
+            f"{1000 * self.offset_seconds:+.0f} ms, drift {1e6 * self.drift:+.0f} ppm, tuning "
+            f"{self.tuning_cents:+.0f} cents, confidence {self.confidence:.2f}"
+        )
 
 
 @dataclass(frozen=True)

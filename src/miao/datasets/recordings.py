@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import read_audio
 from miao.errors import DataError
-from miao.score import Score
+from miao.midi.score import Score
+from miao.sound.audio import read_audio
 
 SPLITS = ("train", "validation", "test")
 

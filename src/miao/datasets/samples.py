@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import read_audio, resample
+from miao.bank.voices import pitch_hz
 from miao.errors import AudioError, DataError
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import pitch_hz
+from miao.sound.audio import read_audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff")
 DYNAMICS = {  # words and letters for how strongly a note is played, as the velocities that notation programs give them

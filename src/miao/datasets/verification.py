@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, SoundHeader, read_audio, read_header, resample
+from miao.bank.frames import AUDIO_FRAME_SECONDS
 from miao.datasets.recordings import Fault, Part, Recording
 from miao.errors import DataError, MiaoError
-from miao.frames import AUDIO_FRAME_SECONDS
-from miao.score import Score
-from miao.spectrum import SAMPLE_RATE, log_mel
+from miao.midi.score import Score
+from miao.sound.audio import Audio, SoundHeader, read_audio, read_header, resample
+from miao.sound.spectrum import SAMPLE_RATE, log_mel
 
 Progress = Callable[[float], None]
 

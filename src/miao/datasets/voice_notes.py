@@ -6,21 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import tokens as tk
-from miao.analysis import (
-    analyse_note,
-    common_modes,
-    find_modes,
-    fit_harmonics,
-    harmonic_partials,
-    matched_modes,
-    mode_partials,
-)
+from miao.bank import tokens as tk
+from miao.bank.partials import harmonic_partials, mode_partials
+from miao.bank.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
 from miao.datasets.notes import NoteData
 from miao.datasets.samples import Recording, note_hz
-from miao.roundtrip import one_voice_table, round_trip_error
-from miao.spectrum import SAMPLE_RATE
-from miao.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
+from miao.measuring.note import analyse_note
+from miao.measuring.partials import common_modes, find_modes, fit_harmonics, matched_modes
+from miao.measuring.roundtrip import one_voice_table, round_trip_error
+from miao.sound.spectrum import SAMPLE_RATE
 
 _SILENCE_SECONDS = 0.7  # two release chunks
 MOST_CENTS = 15.0  # that a learnt voice lies off the pitch played, so that it is in tune with others

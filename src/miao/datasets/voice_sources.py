@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.audio import read_audio, resample
 from miao.datasets.samples import (
     SOUND_SUFFIXES,
     Recording,
@@ -16,8 +15,9 @@ from miao.datasets.samples import (
     sfz_samples,
 )
 from miao.errors import DataError
-from miao.score import read_score
-from miao.spectrum import SAMPLE_RATE
+from miao.midi.score import read_score
+from miao.sound.audio import read_audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 FONT_SUFFIXES = (".sf2", ".sf3")
 MIDI_SUFFIXES = (".mid", ".midi")

@@ -32,13 +32,13 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, read_audio
 from miao.datasets.catalogue import DATASETS
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation.harmony import roughness
 from miao.evaluation.sampler import Sampler, file_checksum
-from miao.score import Score, read_score, write_score
-from miao.spectrum import SAMPLE_RATE
+from miao.midi.score import Score, read_score, write_score
+from miao.sound.audio import Audio, read_audio
+from miao.sound.spectrum import SAMPLE_RATE
 
 VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1} | dict.fromkeys(DATASETS, 1)
 SPLIT = "test"
@@ -182,8 +182,16 @@ def load_sound(folder: Path, piece: Piece) -> tuple[Score, NDArray[np.float32], 
 # building
 
 
-def build(name: str, folder: Path, roots: list[Path], soundfont: Path | None, *, seconds: float = EXCERPT_SECONDS,
-          limit: int | None = None, jobs: int = 1) -> Iterator[float]:
+def build(
+    name: str,
+    folder: Path,
+    roots: list[Path],
+    soundfont: Path | None,
+    *,
+    seconds: float = EXCERPT_SECONDS,
+    limit: int | None = None,
+    jobs: int = 1,
+) -> Iterator[float]:
     """Make a benchmark, or what is missing of it; yields how much of it is done.
 
     roots      folders that collections and recordings are looked for in, before the places that packages install to

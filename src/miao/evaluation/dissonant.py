@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from miao.datasets.annotations import as_score, as_track
 from miao.evaluation.benchmarks import TAIL_SECONDS, Material, Plan, excerpt
 from miao.evaluation.recordings import as_notes
-from miao.score import Curve
+from miao.midi.score import Curve
 
 KINDS = ("triads", "sevenths", "atonal", "seconds", "clusters", "quarter-tones")
 ENSEMBLES = {
@@ -102,5 +102,3 @@ def _noted(chords: list[list[int]], program: int, random: np.random.Generator, b
         rows += [(start, start + length, pitch, velocity) for pitch in chord]
     starts, ends, pitches, velocities = np.array(rows).T
     return as_notes(starts, ends, pitches, velocities, program)
-
-

@@ -62,8 +62,9 @@ def frechet_distance(a: NDArray, b: NDArray) -> float:
     return max(float(shift @ shift) + spread - 2 * common, 0.0)
 
 
-def frechet_infinity(reference: NDArray, rendered: NDArray, *, sizes: int = FIT_SIZES, draws: int = FIT_DRAWS,
-                     seed: int = 0) -> FrechetFit:
+def frechet_infinity(
+    reference: NDArray, rendered: NDArray, *, sizes: int = FIT_SIZES, draws: int = FIT_DRAWS, seed: int = 0
+) -> FrechetFit:
     """The Fréchet distance that infinitely many frames would show, with the floor beside it.
 
     Unit and range as `frechet_distance`, but noise may carry it a little below 0. The distance of random subsets of

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
 from miao.errors import DataError
 from miao.evaluation.musicnn import PATCH_FRAMES, PATCH_SAMPLES, log_mel, penultimate, read_checkpoint
+from miao.sound.audio import Audio, resample
 
 SAMPLE_RATE = 16_000  # of every embedder here
 YAMNET_SAMPLES, YAMNET_HOP = 15_600, 7_680

@@ -17,19 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import tokens as tk
-from miao.analysis import analyse_note
-from miao.bank import Bank
-from miao.datasets.align import CONFIDENT, align
-from miao.datasets.notes import choose_kind
-from miao.datasets.part_voices import table_of
-from miao.datasets.polyphony import measure_notes
-from miao.datasets.prepare import part_notes
-from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
-from miao.engine import DRUM_SECONDS
-from miao.roundtrip import fitted_table, play
-from miao.score import NOTE, Score, Track
-from miao.voices import (
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.voices import (
     MODES,
     N_PITCHES,
     N_PROGRAMS,
@@ -40,6 +30,16 @@ from miao.voices import (
     note_voice,
     pitch_hz,
 )
+from miao.datasets.notes import choose_kind
+from miao.datasets.prepare import part_notes
+from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
+from miao.measuring.align import CONFIDENT, align
+from miao.measuring.note import analyse_note
+from miao.measuring.part_voices import table_of
+from miao.measuring.polyphony import measure_notes
+from miao.measuring.roundtrip import fitted_table, play
+from miao.midi.score import NOTE, Score, Track
+from miao.synth.engine import DRUM_SECONDS
 
 LENGTHS_PER_OCTAVE = 8
 LONGEST_SECONDS = 20.0  # of a held note; what sounds on after that is the last chunk
@@ -148,8 +148,16 @@ def _table(rows: dict[tuple[int, int], _Row]) -> VoiceTable:
     return table
 
 
-def _decode(takes: Takes, kind: int, voice: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray,
-            **_: NDArray) -> tuple[NDArray, NDArray]:
+def _decode(
+    takes: Takes,
+    kind: int,
+    voice: NDArray,
+    pitch: NDArray,
+    velocity: NDArray,
+    index: NDArray,
+    age: NDArray,
+    **_: NDArray,
+) -> tuple[NDArray, NDArray]:
     """The chunks that these notes were measured to have, as a bank gives them; silence where there is none."""
     levels = np.zeros((len(voice), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
     levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE

@@ -28,7 +28,7 @@ from miao.evaluation.measure import METRICS_VERSION, HeardReference, Tools, limi
 from miao.evaluation.sampler import file_checksum
 from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
 from miao.evaluation.transcription import BasicPitch, model_path
-from miao.spectrum import SAMPLE_RATE, log_mel
+from miao.sound.spectrum import SAMPLE_RATE, log_mel
 
 EMBEDDERS = {"yamnet": yamnet, "vggish": vggish, "trill": trill}  # those whose weights are a file
 PICTURE_FRAMES = 700  # of a log-mel spectrogram that is kept for pictures

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.bank.voices import pitch_hz
 from miao.datasets.soundfont import SAMPLE_RATE
-from miao.score import Track
-from miao.voices import pitch_hz
+from miao.midi.score import Track
 
 _ENVELOPE_SECONDS = 0.02  # of the noise
 _SINE_RAMP_SECONDS = 0.005

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
 from miao.evaluation.distances import (
     frechet_distance,
     frechet_infinity,
@@ -33,8 +32,9 @@ from miao.evaluation.transcription import (
     program_f1,
     with_program,
 )
-from miao.score import Track
-from miao.spectrum import SAMPLE_RATE, log_mel, log_mel_error
+from miao.midi.score import Track
+from miao.sound.audio import Audio, resample
+from miao.sound.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
 METRICS_VERSION = 3  # to be raised when a number here changes its meaning
 ALIGNMENT = "each system's mix has the power of the reference's; one gain for its mix and stems"

@@ -11,18 +11,19 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import spectrum
-from miao.analysis import analyse_note, spectral_peaks
+from miao.bank.bank import Bank
+from miao.bank.voices import drum_key, is_drum_voice, pitch_hz
 from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, SAMPLE_RATE, SoundFont, render
-from miao.engine import Bank
-from miao.general_midi import program_name
-from miao.roundtrip import encoded_bank, one_note_score, play
-from miao.voices import drum_key, is_drum_voice, pitch_hz
+from miao.measuring.note import analyse_note
+from miao.measuring.partials import spectral_peaks
+from miao.measuring.roundtrip import encoded_bank, one_note_score, play
+from miao.midi.general_midi import program_name
+from miao.sound import spectrum
 
 HOLD_SECONDS = 1.0
 
 Peaks = tuple[NDArray, NDArray, NDArray]
-"""What analysis.spectral_peaks finds: frequencies, power, power over the neighbourhood."""
+"""What measuring.partials.spectral_peaks finds: frequencies, power, power over the neighbourhood."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.audio import read_audio, resample
 from miao.datasets.annotations import as_score
 from miao.errors import AudioError
 from miao.evaluation.evaluate import Listeners
 from miao.evaluation.measure import limited, listen_to_reference, measure, piece_metrics
 from miao.evaluation.systems import Piece, Sound
-from miao.score import Score, read_score
-from miao.spectrum import SAMPLE_RATE
+from miao.midi.score import Score, read_score
+from miao.sound.audio import read_audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 SHORTEST_SECONDS = 0.05
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.evaluation.evaluate import Run
-from miao.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
+from miao.sound.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
 
 MAX_ROWS = 6  # of spectrograms
 DPI = 110

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
 from miao.datasets.catalogue import dataset
 from miao.datasets.recordings import Part, Recording
 from miao.errors import DataError
 from miao.evaluation.benchmarks import SPLIT, Material, Plan, excerpt
-from miao.spectrum import SAMPLE_RATE
+from miao.sound.audio import Audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 
 def plan_published(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, read_audio, resample
 from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError
 from miao.evaluation.benchmarks import Material, Plan, excerpt, found_place
 from miao.evaluation.transcription import BasicPitch
-from miao.score import NOTE, read_score
-from miao.spectrum import SAMPLE_RATE
+from miao.midi.score import NOTE, read_score
+from miao.sound.audio import Audio, read_audio, resample
+from miao.sound.spectrum import SAMPLE_RATE
 
 GROUPS = {
     "piano": ("MAPS ENSTDkAm, https://adasp.telecom-paris.fr/resources/2010-07-08-maps-database/", "CC BY-NC-SA"),

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import spectrum
 from miao.evaluation.notes import attack_time, peak_difference, pitch_peaks
 from miao.evaluation.transcription import merged_onsets
-from miao.master import ABSOLUTE_GATE_LUFS, Loudness
-from miao.spectrum import SAMPLE_RATE
+from miao.sound import spectrum
+from miao.sound.loudness import ABSOLUTE_GATE_LUFS, Loudness
+from miao.sound.spectrum import SAMPLE_RATE
 
 LONGEST_LAG_SECONDS = 0.05
 FARTHEST_CENTS = 60.0  # beyond which pitch_difference takes two partials for different ones

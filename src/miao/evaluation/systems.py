@@ -2,7 +2,7 @@
 
     miao, miao:BANK, miao:BANK+effects          our banks; with effects: in their room
     fluidsynth:FILE.sf2, ...+effects            a sampler; with effects: its reverb and chorus
-    midi2wave:RUN, midi-ddsp:RUN, mi-ddpm:RUN   the paper's peers, trained (see baselines/peers.py)
+    midi2wave:RUN, midi-ddsp:RUN, mi-ddpm:RUN   the paper's peers, trained (see peers/trained.py)
     encoded, encoded:FILE.sf2                   analysis and synthesis of the reference's notes: the ceiling of miao
     inverter:RUN                                the reference's mel spectrogram made sound again: the ceiling of
                                                 midi2wave and mi-ddpm
@@ -24,22 +24,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.bank import Bank
-from miao.baselines import NEED_INVERTER, PEERS
+from miao.bank.bank import Bank
 from miao.datasets.pairs import pair_notes
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
-from miao.engine import stream_stems
 from miao.errors import ConfigError, DataError
 from miao.evaluation.encoded import encoded_sound, encoded_track
 from miao.evaluation.floors import noise_like, sines
 from miao.evaluation.sampler import Sampler, file_checksum
-from miao.mix import track_gains
-from miao.score import Score
-from miao.synthesizer import Synthesizer
+from miao.midi.score import Score
+from miao.peers import NEED_INVERTER, PEERS
+from miao.sound.desk import track_gains
+from miao.synth.engine import stream_stems
+from miao.synth.synthesizer import Synthesizer
 
 if TYPE_CHECKING:
-    from miao.baselines.inverter import Inverter
-    from miao.baselines.peers import Peer
+    from miao.peers.inverter import Inverter
+    from miao.peers.trained import Peer
 
 NAMES = ("miao[:BANK]", "fluidsynth:FILE.sf2", *(f"{name}:RUN" for name in PEERS), "encoded", "inverter:RUN",
          "reference", "silence", "noise", "sine")  # fmt: skip
@@ -190,7 +190,7 @@ class PeerSystem:
         return _run_checksum(self.run, self.kind in NEED_INVERTER)
 
     def play(self, piece: Piece) -> Sound:
-        from miao.baselines.inputs import instruments
+        from miao.peers.inputs import instruments
 
         parts = []
         for n, notes in enumerate(pair_notes(track.notes) for track in piece.score.tracks):
@@ -221,7 +221,7 @@ class InverterSystem:
         return _run_checksum(self.run, False)
 
     def play(self, piece: Piece) -> Sound:
-        from miao.baselines.peers import again
+        from miao.peers.trained import again
 
         heard = piece.reference.mix[None] if piece.reference.stems is None else piece.reference.stems
         stems = np.stack([np.tile(again(_inverter(self.run), sound.mean(axis=0)), (2, 1)) for sound in heard])
@@ -338,14 +338,14 @@ def _sampler(path: Path, effects: bool) -> Sampler:
 
 @cache
 def _peer(run: Path) -> "Peer":
-    from miao.baselines.peers import load_peer
+    from miao.peers.trained import load_peer
 
     return load_peer(run)
 
 
 @cache
 def _inverter(run: Path) -> "Inverter":
-    from miao.baselines.peers import load_inverter
+    from miao.peers.trained import load_inverter
 
     return load_inverter(run)
 

@@ -24,11 +24,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio
 from miao.errors import ConfigError, DataError, ScoreError
 from miao.evaluation.transcription import ATTRIBUTED, score_notes
-from miao.midi_file import NOTE_ON, parse_midi_file
-from miao.score import read_score
+from miao.midi.file import NOTE_ON, parse_midi_file
+from miao.midi.score import read_score
+from miao.sound.audio import Audio
 
 HARMONICA_SIZES = ("nano", "small", "medium", "large", "x-large")
 LONGEST_SECONDS = 3600.0  # that a command may take

@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.audio import Audio, resample
 from miao.errors import DataError
-from miao.score import Score
-from miao.spectrum import HOP_SAMPLES, log_mel
-from miao.spectrum import SAMPLE_RATE as SPECTRUM_RATE
+from miao.midi.score import Score
+from miao.sound.audio import Audio, resample
+from miao.sound.spectrum import HOP_SAMPLES, log_mel
+from miao.sound.spectrum import SAMPLE_RATE as SPECTRUM_RATE
 
 HEARD = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "i2")])
 """A note as it is heard: from when to when it sounds, seconds, and its MIDI pitch."""
@@ -245,8 +245,14 @@ def model_path() -> Path | None:
     return next(Path(package.submodule_search_locations[0]).rglob("nmp.onnx"), None)
 
 
-def decode_notes(activation: NDArray, onsets: NDArray, *, onset_threshold: float = ONSET_THRESHOLD,
-                 frame_threshold: float = FRAME_THRESHOLD, shortest_seconds: float = SHORTEST_SECONDS) -> NDArray:
+def decode_notes(
+    activation: NDArray,
+    onsets: NDArray,
+    *,
+    onset_threshold: float = ONSET_THRESHOLD,
+    frame_threshold: float = FRAME_THRESHOLD,
+    shortest_seconds: float = SHORTEST_SECONDS,
+) -> NDArray:
     """Notes from activations, two of [T, 88]: HEARD, sorted by start and pitch.
 
     First from the onsets, the last one first: a note lasts until its pitch has been inactive for 11 frames, and what

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from joblib import Parallel, delayed
 
-from miao.baselines import NEED_INVERTER, PEERS
-from miao.baselines.peers import peer_trainer
 from miao.datasets.pairs import shards_of
 from miao.errors import ConfigError, DataError
+from miao.peers import NEED_INVERTER, PEERS
+from miao.peers.trained import peer_trainer
 
 INVERTER = "inverter"
 

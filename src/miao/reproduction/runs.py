@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
+from miao.bank.voices import VoiceTable
 from miao.config import load_preset
 from miao.datasets.pairs import Pair, notes_of, read_shard, shards_of
 from miao.errors import ConfigError
@@ -28,7 +29,6 @@ from miao.reproduction.paper import Row
 from miao.training.export import export_bank, power_trim
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
-from miao.voices import VoiceTable
 
 HELD_OUT = 256  # pairs
 _PARTS = 8  # of the held-out pairs, over which intervals of level errors are made

@@ -8,9 +8,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from miao.bank import Bank
+from miao.bank.bank import Bank
 from miao.errors import BankError
-from miao.model import AudioDecoder, ModelConfig
+from miao.nets.model import AudioDecoder, ModelConfig
 from miao.training.export import _DecoderOfKind
 
 

@@ -14,11 +14,11 @@ from random import Random
 import numpy as np
 import torch
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.frames import MEL_FLOOR_DB, WINDOW_TOKENS, encode_frames, last_token
 from miao.datasets.notes import NoteData
 from miao.datasets.pairs import SOUND_SUFFIX, SUFFIX, Pair, from_bytes, notes_of, shards_of
 from miao.errors import DataError
-from miao.frames import MEL_FLOOR_DB, WINDOW_TOKENS, encode_frames, last_token
 from miao.training.chunks import Batch, ChunkTable, chunk_tables, gather, joined
 from miao.training.objective import TrainBatch
 

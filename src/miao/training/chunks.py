@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.frames import WINDOW_TOKENS
+from miao.bank.voices import is_drum_voice
 from miao.datasets.notes import NoteData
-from miao.frames import WINDOW_TOKENS
-from miao.model import ChunkInputs
-from miao.voices import is_drum_voice
+from miao.nets.model import ChunkInputs
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
 _FAINT = 0.05  # weight of a cell that nobody hears

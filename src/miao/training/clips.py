@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.audio import Audio
-from miao.engine import Bank, stream_stems
-from miao.score import NOTE, Curve, Score, Track
+from miao.bank.bank import Bank
+from miao.bank.voices import VoiceTable
+from miao.midi.score import NOTE, Curve, Score, Track
+from miao.sound.audio import Audio
+from miao.synth.engine import stream_stems
 from miao.training.scheme import decode_with, load_model
-from miao.voices import VoiceTable
 
 PROGRAMS = (0, 24, 33, 40, 48, 56, 65, 73)  # piano, guitar, bass, violin, strings, trumpet, sax, flute
 _SAMPLE_RATE = 44_100
@@ -20,7 +21,7 @@ def render_clips(checkpoint: Path, table: VoiceTable) -> Path:
     bank = Bank("checkpoint", checkpoint, table, decode_with(model), None, model.config.width)
     blocks = [block.stems.sum(axis=0) for block in stream_stems(bank, _listening_score())]
     sound = np.concatenate(blocks, axis=1)
-    step = (checkpoint / "state.json").read_text().strip(' {}\n').partition(":")[2].strip()
+    step = (checkpoint / "state.json").read_text().strip(" {}\n").partition(":")[2].strip()
     path = checkpoint / "clips" / f"{int(step):06d}.wav"
     path.parent.mkdir(exist_ok=True)
     Audio(sound * np.float32(0.5 / max(float(np.abs(sound).max()), 1e-9)), _SAMPLE_RATE).save(path, force=True)

@@ -13,17 +13,17 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from miao import tokens as tk
-from miao.bank import FORMAT
+from miao.bank import tokens as tk
+from miao.bank.bank import FORMAT
+from miao.bank.frames import CHANNELS, N_PITCHES, WINDOW_AUDIO_FRAMES, WINDOW_FRAMES
+from miao.bank.matching import FOLDER
+from miao.bank.voices import VoiceEmbeddings, VoiceTable
 from miao.datasets.notes import NoteData
-from miao.frames import CHANNELS, N_PITCHES, WINDOW_AUDIO_FRAMES, WINDOW_FRAMES
-from miao.matching import FOLDER
-from miao.model import AudioDecoder, AudioFeatures, ChunkInputs, MidiEncoder
-from miao.spectrum import N_MELS
+from miao.nets.model import AudioDecoder, AudioFeatures, ChunkInputs, MidiEncoder
+from miao.sound.spectrum import N_MELS
 from miao.training.chunks import chunk_tables, gather
 from miao.training.objective import Miao, Understanding, cosines
 from miao.training.scheme import decode_with, load_model, load_understanding
-from miao.voices import VoiceEmbeddings, VoiceTable
 
 _OPSET = 18
 _TRIM_CHUNKS = 48  # of each kind, from each voice

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
 from miao.datasets.pairs import Pair, read_shard, shards_of
-from miao.model import AudioFeatures, ChunkInputs, Encoding
+from miao.nets.model import AudioFeatures, ChunkInputs, Encoding
 from miao.training.batches import images, pair_chunks
 from miao.training.losses import level_error_db, mined
 from miao.training.objective import MINING_TEMPERATURE, Miao, Understanding

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from miao import tokens as tk
-from miao.bank import Bank
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, Correction, knot_weights
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import NoteData
 from miao.datasets.voice_notes import VoiceNotes
-from miao.learnt_voice import N_INDICES, STEP_KNOTS, Correction, knot_weights
 from miao.training.bank_nets import bank_nets
-from miao.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
 _FAINT = 0.05

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miao import tokens as tk
-from miao.model import LevelDistribution
+from miao.bank import tokens as tk
+from miao.nets.model import LevelDistribution
 
 
 def am_loss(distribution: LevelDistribution, target: Tensor, weight: Tensor, smoothing: float, form: str,

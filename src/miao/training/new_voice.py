@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from miao import spectrum
-from miao.audio import Audio
-from miao.bank import Bank
+from miao.bank.bank import Bank
+from miao.bank.learnt_voice import LearntVoice
+from miao.bank.voices import N_PITCHES, N_PROGRAMS, N_VOICES
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes, choose_kind, voice_notes
-from miao.general_midi import program_name
-from miao.learnt_voice import LearntVoice
-from miao.roundtrip import encoded_bank, one_note_score, play
-from miao.spectrum import SAMPLE_RATE
+from miao.measuring.roundtrip import encoded_bank, one_note_score, play
+from miao.midi.general_midi import program_name
+from miao.sound import spectrum
+from miao.sound.audio import Audio
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.learn import LearnConfig, learn
-from miao.voices import N_PITCHES, N_PROGRAMS, N_VOICES
 
 HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
 GAINS_DB = np.arange(-12, 12.5, 0.5)  # among which the old voice is given its best

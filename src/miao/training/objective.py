@@ -13,11 +13,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
+from miao.bank.frames import WINDOW_TOKENS
 from miao.errors import ConfigError
-from miao.frames import WINDOW_TOKENS
-from miao.layers import gathered_from_processes, n_processes, summed_over_processes
-from miao.model import (
+from miao.nets.layers import gathered_from_processes, n_processes, summed_over_processes
+from miao.nets.model import (
     AudioDecoder,
     AudioEncoder,
     AudioFeatures,

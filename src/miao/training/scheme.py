@@ -13,10 +13,10 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import nn
 
-from miao import tokens as tk
+from miao.bank import tokens as tk
 from miao.datasets.notes import NoteData
 from miao.errors import ConfigError
-from miao.model import ChunkInputs, ModelConfig
+from miao.nets.model import ChunkInputs, ModelConfig
 from miao.training.batches import BatchConfig, Batches
 from miao.training.chunks import ChunkTable
 from miao.training.objective import Miao, Objective, ObjectiveConfig, Understanding
@@ -103,6 +103,7 @@ def load_model(folder: Path) -> Miao:
 
 def load_understanding(folder: Path) -> Understanding:
     """The averaged audio encoder of a checkpoint and its heads. Raises: CheckpointError."""
+
     def build(config: RunConfig) -> nn.Module:
         return Understanding(config.model, config.objective.contrast_on, config.objective.contrast_width)
 

@@ -81,8 +81,15 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class Trainer:
     """A run in a folder: step, save, resume."""
 
-    def __init__(self, config: Any, folder: Path, objective: nn.Module, batches: Callable[[range, int], Any],
-                 fabric: Fabric | None = None, before_step: Callable[["Trainer"], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        folder: Path,
+        objective: nn.Module,
+        batches: Callable[[range, int], Any],
+        fabric: Fabric | None = None,
+        before_step: Callable[["Trainer"], None] | None = None,
+    ) -> None:
         """A new run; `resume` goes on with one that is in the folder.
 
         config     a dataclass of settings that is kept with the run; its ``train`` is a TrainConfig, its ``batch`` has

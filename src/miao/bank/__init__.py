@@ -1,0 +1,1 @@
+"""Banks: the alphabet of audio tokens, voices and the nets that play them."""

@@ -1,0 +1,193 @@
+"""Learnt voices: one voice that was learnt from recordings for the nets of a bank, as one file.
+
+Such a voice is a row of each of the bank's tables and a correction that is added to what the nets write. Beside the
+numbers a file says what the voice is, where it comes from, under which licence, for which nets and how well it does.
+"""
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from miao.bank import tokens as tk
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, VoiceTable
+from miao.errors import BankError
+
+FORMAT = "miao voice 1"
+SUFFIX = ".safetensors"
+STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
+N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
+_FALL_LEVELS = 1.0  # a step (10 ms), past the longest release heard: 175 dB a second
+_SHIPPED = Path(__file__).parents[1] / "banks" / "voices"
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What is added to the levels that the nets write: for each chunk kind, number of the chunk, knot of its steps and
+    pitch node, once as it is and once more for each unit of velocity above the middle."""
+
+    levels: tuple[NDArray[np.float16], ...]  # by kind: [N_INDICES, STEP_KNOTS, 2, PITCH_NODES, C]
+    middle_velocity: float  # 0..1
+    release_seconds: float = np.inf  # the longest release that was heard; what still sounds then falls silent
+
+    def applied(
+        self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray
+    ) -> NDArray[np.float32]:
+        """Corrected levels of chunks of a kind, [B, a, C]; the other arrays are [B]."""
+        position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
+        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
+        share = (position - low)[:, None, None, None]
+        table = self.levels[kind].astype(np.float32)[np.minimum(index, N_INDICES[kind] - 1)]  # [B, knots, 2, nodes, C]
+        rows = np.arange(len(low))
+        at = (1 - share) * table[rows, :, :, low] + share * table[rows, :, :, low + 1]  # [B, knots, 2, C]
+        force = np.asarray(velocity, np.float32)[:, None, None] - np.float32(self.middle_velocity)
+        knots = at[:, :, 0] + force * at[:, :, 1]  # [B, knots, C]
+        moved = np.einsum("ak,bkc->bac", knot_weights(kind), knots)
+        if kind == tk.RELEASE and self.release_seconds < np.inf:
+            steps = np.arange(tk.CHUNK_STEPS) + tk.CHUNK_STEPS * np.asarray(index)[:, None]  # since it was let go
+            beyond = np.maximum(steps - self.release_seconds / tk.STEP_SECONDS[kind], 0)
+            moved[:, :, : tk.PITCH_CELL] -= (_FALL_LEVELS * beyond)[:, :, None].astype(np.float32)
+        return np.clip(levels + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
+
+
+def knot_weights(kind: int) -> NDArray[np.float32]:
+    """Share of each knot in each step of a chunk, [CHUNK_STEPS, knots]."""
+    knots = STEP_KNOTS[kind]
+    return np.stack([np.interp(np.arange(tk.CHUNK_STEPS), knots, row) for row in np.eye(len(knots))], axis=1).astype(
+        np.float32
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LearntVoice:
+    """A voice and what is known about it.
+
+    ``about`` has `name`, `bank` (what it was learnt for), `nets` (their checksum), and whatever else its maker says:
+    `licence`, `origin`, `source`, `n_notes`, scores.
+    """
+
+    table: VoiceTable  # of one voice
+    embeddings: VoiceEmbeddings  # of one voice
+    correction: Correction | None
+    about: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.about["name"]
+
+    def check(self, bank: str, nets_checksum: str) -> None:
+        """Raises: BankError if the voice was learnt for other nets than these."""
+        if self.about["nets"] != nets_checksum:
+            raise BankError(
+                f'voice "{self.name}" was learnt for other nets ({self.about["bank"]} {self.about["nets"]}) than those '
+                f"of the bank {bank} ({nets_checksum}); learn it again with `miao learn`"
+            )
+
+    def save(self, path: Path, *, force: bool = True) -> None:
+        """Write the file under a temporary name, then rename it. Raises: BankError if it cannot be written."""
+        if path.exists() and not force:
+            raise BankError(f"{path} exists; overwrite it with --force")
+        arrays = {f"table.{name}": getattr(self.table, name) for name in self.table.__dataclass_fields__}
+        arrays |= {"embeddings": self.embeddings.embeddings, "profiles": self.embeddings.profiles}
+        about = self.about | {"format": FORMAT}
+        if self.correction is not None:
+            arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
+            about["middle_velocity"] = repr(float(self.correction.middle_velocity))
+            about["release_seconds"] = repr(float(self.correction.release_seconds))
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, about)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            raise BankError(f"{path}: cannot be written: {str(error).lower()}") from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: Path) -> "LearntVoice":
+        """Read a file. Raises: BankError if it is missing, damaged or no learnt voice."""
+        try:
+            with safe_open(path, "numpy") as file:
+                about = dict(file.metadata() or {})
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no __iter__)
+        except (OSError, SafetensorError) as error:
+            raise BankError(f"{path}: not a readable voice ({str(error).lower()})") from None
+        if about.get("format") != FORMAT:
+            raise BankError(f'{path}: not a learnt voice; it says "{about.get("format", "")}" and not "{FORMAT}"')
+        try:
+            table = VoiceTable(**{name: arrays[f"table.{name}"] for name in VoiceTable.__dataclass_fields__})
+            embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
+            correction = None
+            if "correction.0" in arrays:
+                levels = tuple(arrays[f"correction.{kind}"] for kind in range(3))
+                middle, release = float(about["middle_velocity"]), float(about["release_seconds"])
+                correction = Correction(levels, middle, release)
+            voice = LearntVoice(table, embeddings, correction, about)
+            voice._check_shapes()
+        except (KeyError, ValueError) as error:
+            raise BankError(f"{path}: an incomplete voice ({error})") from None
+        return voice
+
+    def _check_shapes(self) -> None:
+        ends = {"embeddings": self.embeddings.embeddings.shape[:2] == (1, PITCH_NODES),
+                "profiles": self.embeddings.profiles.shape == (3, 1, PITCH_NODES, tk.N_CELLS),
+                "table": self.table.balance.shape == (1, N_PITCHES, tk.N_CELLS - 1),
+                "nets": bool(self.about["nets"] and self.about["bank"] and self.name)}  # fmt: skip
+        if self.correction is not None:
+            for kind, levels in enumerate(self.correction.levels):
+                shape = (N_INDICES[kind], len(STEP_KNOTS[kind]), 2, PITCH_NODES, tk.N_CELLS)
+                ends[f"correction.{kind}"] = levels.shape == shape
+        wrong = [name for name, is_right in ends.items() if not is_right]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is of another shape")
+
+
+# --- where they are ---------------------------------------------------------------------------------------------
+
+
+def voices_folder() -> Path:
+    """Where a user's own voices are: $XDG_DATA_HOME or the platform's place for such files, miao/voices in it."""
+    home = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "miao" / "voices"
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be that of a voice: letters, digits, - and _. Raises: BankError."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise BankError(f'a voice cannot be called "{name}"; use letters, digits, - and _')
+    return name
+
+
+def voice_paths(folder: Path | None = None) -> dict[str, Path]:
+    """The files of all learnt voices by their names: those in the package, then those in a folder (by default the
+    user's own), which come first where names are the same."""
+    paths: dict[str, Path] = {}
+    for place in (_SHIPPED, voices_folder() if folder is None else folder):
+        paths |= {path.stem: path for path in sorted(place.glob(f"*{SUFFIX}"))}
+    return paths
+
+
+def find_voice(name: str | Path, folder: Path | None = None) -> LearntVoice:
+    """A learnt voice by its name or its file. Raises: BankError if there is none."""
+    known = voice_paths(folder)
+    if str(name) in known:
+        return LearntVoice.load(known[str(name)])
+    path = Path(name)
+    if path.suffix == SUFFIX:
+        return LearntVoice.load(path)
+    raise BankError(f'no voice "{name}"; there are {", ".join(known) or "none"}, or give a {SUFFIX} file')
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file is one of the package's own."""
+    return path.parent == _SHIPPED

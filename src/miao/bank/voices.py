@@ -1,0 +1,173 @@
+"""Voices: what belongs to an instrument rather than to a moment. Partial ratios, stereo balance, names.
+
+A voice is one General MIDI program or one drum key. Its table says, for every pitch, where the partials lie and how
+each cell is spread over left and right. Tables are measured once, from the same notes that a bank is trained on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from miao.bank.partials import Partials, harmonic_partials, mode_partials
+from miao.errors import BankError
+
+N_PROGRAMS = 128
+DRUM_KEYS = range(27, 88)
+N_VOICES = N_PROGRAMS + len(DRUM_KEYS)
+HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
+N_PITCHES = 128
+PITCH_NODES = 43  # a voice has one embedding every three semitones
+SEMITONES_A_NODE = 3
+
+
+def program_voice(program: int) -> int:
+    """Voice number of a General MIDI program 0..127."""
+    return program
+
+
+def drum_voice(key: int) -> int:
+    """Voice number of a drum key; keys beyond 27..87 sound as the nearest one."""
+    return N_PROGRAMS + min(max(key, DRUM_KEYS[0]), DRUM_KEYS[-1]) - DRUM_KEYS[0]
+
+
+def note_voice(program: int, pitch: int, *, is_drum: bool) -> int:
+    """Voice number of a note: its drum key's, or its program's."""
+    return drum_voice(pitch) if is_drum else program_voice(program)
+
+
+def drum_key(voice: int) -> int:
+    """Drum key of a voice number from N_PROGRAMS on."""
+    return DRUM_KEYS[voice - N_PROGRAMS]
+
+
+def is_drum_voice(voice: int) -> bool:
+    """Whether a voice number is a drum key's; numbers behind those are learnt voices."""
+    return N_PROGRAMS <= voice < N_VOICES
+
+
+def balance_of(left_share: NDArray) -> NDArray[np.int8]:
+    """Left shares 0..1 of a power as the table keeps them."""
+    return np.rint((np.asarray(left_share, np.float32) - 0.5) * 254).astype(np.int8)
+
+
+def pitch_hz(pitch: NDArray | float) -> NDArray | float:
+    """Nominal frequency of a MIDI pitch (fractions allowed), A4 = 440 Hz."""
+    return 440.0 * 2.0 ** ((np.asarray(pitch, np.float64) - 69) / 12)
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceTable:
+    """Partial ratios and stereo balance of every voice at every pitch."""
+
+    kind: NDArray[np.int8]  # [V] HARMONIC, HALF_HARMONIC or MODES
+    tune_cents: NDArray[np.float32]  # [V, 128]
+    stretch: NDArray[np.float32]  # [V, 128] B of k * sqrt(1 + B k^2)
+    mode_row: NDArray[np.int16]  # [V] row in modes, -1 for harmonic voices
+    modes: NDArray[np.float32]  # [rows, 128, N_PARTIALS] ratios, 0 = unused
+    balance: NDArray[np.int8]  # [V, 128, C - 1] left share of a cell's power: -127 right only, 0 middle, 127 left only
+    is_wide: NDArray[np.uint8]  # [V, 128] whether the two channels' noise is independent
+    trim_db: NDArray[np.float32]  # [V] gain that makes up for what expected levels lose in power
+
+    def partials(self, voice: int, pitch: int) -> Partials:
+        """Where the partials of a note lie."""
+        return _partials(self, voice, pitch)
+
+    def gains(self, voice: int, pitch: int) -> NDArray[np.float32]:
+        """Left and right gain of each cell, [C - 1, 2], the voice's trim in it; 1 and 1 are the middle."""
+        left = 0.5 + self.balance[voice, pitch].astype(np.float32) / 254
+        trim = np.float32(10 ** (self.trim_db[voice] / 20))
+        return trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+
+    @staticmethod
+    def joined(tables: Sequence["VoiceTable"]) -> "VoiceTable":
+        """The voices of several tables, one table after another."""
+        parts = {name: [getattr(t, name) for t in tables] for name in VoiceTable.__dataclass_fields__}
+        firsts = np.cumsum([0] + [len(t.modes) for t in tables])
+        rows = [np.where(t.mode_row >= 0, t.mode_row + first, -1) for t, first in zip(tables, firsts, strict=False)]
+        parts["mode_row"] = [r.astype(np.int16) for r in rows]
+        return VoiceTable(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    def save(self, path: Path) -> None:
+        """Write the table as a safetensors file; rows that are the same at every pitch (drums) once."""
+        arrays = {}
+        for name in self.__dataclass_fields__:
+            values = np.ascontiguousarray(getattr(self, name))
+            if values.ndim < 2 or values.shape[1] != N_PITCHES:
+                arrays[name] = values
+                continue
+            is_same = (values == values[:, :1]).reshape(len(values), -1).all(axis=1)
+            arrays[name] = np.ascontiguousarray(values[~is_same])
+            arrays[f"{name}.is_same"] = is_same.astype(np.uint8)
+            arrays[f"{name}.same"] = np.ascontiguousarray(values[is_same, 0])
+        save_file(arrays, path)
+
+    @staticmethod
+    def load(path: Path) -> "VoiceTable":
+        """Read a table. Raises: BankError if the file is missing or not a voice table."""
+        try:
+            return VoiceTable(**_unfolded(load_file(path)))
+        except (OSError, TypeError, SafetensorError) as error:
+            raise BankError(f"{path}: not a voice table ({error})") from None
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceEmbeddings:
+    """What the nets are told of a voice: learnt vectors at pitch nodes, in straight lines between two of them.
+
+    They lie apart from the nets, so that voices can be added.
+    """
+
+    embeddings: NDArray[np.float16]  # [V, PITCH_NODES, W]
+    profiles: NDArray[np.float16]  # [3, V, PITCH_NODES, C] by chunk kind, see `model.AudioDecoder.start`
+
+    def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
+        position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
+        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
+        share = (position - low).astype(np.float32)[:, None]
+        tables = (self.embeddings, self.profiles[kind])
+        embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
+        return embedding, profile
+
+    @staticmethod
+    def joined(parts: Sequence["VoiceEmbeddings"]) -> "VoiceEmbeddings":
+        """The voices of several sets, one set after another."""
+        embeddings, profiles = [p.embeddings for p in parts], [p.profiles for p in parts]
+        return VoiceEmbeddings(np.concatenate(embeddings), np.concatenate(profiles, axis=1))
+
+    def save(self, path: Path) -> None:
+        """Write them as a safetensors file."""
+        save_file({"embeddings": self.embeddings, "profiles": self.profiles}, path)
+
+    @staticmethod
+    def load(path: Path) -> "VoiceEmbeddings":
+        """Read them. Raises: BankError if the file is missing or holds something else."""
+        try:
+            return VoiceEmbeddings(**load_file(path))
+        except (OSError, TypeError, SafetensorError) as error:
+            raise BankError(f"{path}: holds no voice embeddings ({error})") from None
+
+
+def _unfolded(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+    """What `VoiceTable.save` wrote, with all rows at every pitch again."""
+    whole = {name: values for name, values in arrays.items() if "." not in name}
+    for name in [key.removesuffix(".is_same") for key in arrays if key.endswith(".is_same")]:
+        is_same, same = arrays[f"{name}.is_same"].astype(bool), arrays[f"{name}.same"]
+        values = np.zeros((len(is_same), N_PITCHES, *same.shape[1:]), same.dtype)
+        values[~is_same], values[is_same] = whole[name], same[:, None]
+        whole[name] = values
+    return whole
+
+
+@lru_cache(maxsize=4096)
+def _partials(table: VoiceTable, voice: int, pitch: int) -> Partials:
+    if table.kind[voice] == MODES:
+        return mode_partials(table.modes[table.mode_row[voice], pitch])
+    base = 1.0 if table.kind[voice] == HARMONIC else 0.5
+    return harmonic_partials(base, float(table.tune_cents[voice, pitch]), float(table.stretch[voice, pitch]))

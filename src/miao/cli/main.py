@@ -1,0 +1,345 @@
+"""The command. It reads and prints; what it does is the library's.
+
+Sound and listings go to stdout, everything said about them to stderr. Exit codes: 2 for what the user can mend (one
+line says how), 130 after Ctrl-C, 141 when the program that reads our output has gone.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+from typer.core import TyperGroup
+
+from miao.cli import data as cli_data
+from miao.cli import evaluate as cli_evaluate
+from miao.cli import learn as cli_learn
+from miao.cli import match as cli_match
+from miao.cli import reproduce as cli_reproduce
+from miao.cli import train as cli_train
+from miao.cli.terminal import clock, count, numbers, progress, say
+from miao.errors import MiaoError
+
+if TYPE_CHECKING:
+    from miao.midi.score import Score, TrackSummary
+    from miao.synth.synthesizer import RenderSummary
+
+
+class _Commands(TyperGroup):
+    """Turns what can go wrong into a line and an exit code, the same for all commands."""
+
+    def invoke(self, ctx) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except MiaoError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise typer.Exit(141) from error
+            say(f"miao: {error}")
+            raise typer.Exit(2) from error
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+            raise typer.Exit(141) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+# options
+
+
+def _seconds(text: str) -> float:
+    """Seconds of "90", "1:30" or "1:02:03.5"."""
+    try:
+        seconds = 0.0
+        for part in str(text).split(":"):
+            seconds = 60 * seconds + float(part)
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no time; say 90 or 1:30") from None
+    return seconds
+
+
+Song = Annotated[str, typer.Argument(metavar="SONG", help="A MIDI file; - is stdin.")]
+Sound = Annotated[Path | None, typer.Argument(metavar="[SOUND]", help="A sound file, to be drawn below the notes.")]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is stdout. Default: beside SONG.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
+Stems = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="A folder for the stems: a file per track, and the room.")
+]
+Tracks = Annotated[
+    list | None, typer.Option(parser=numbers, metavar="1,3-5", help="Only these tracks, as `miao info` numbers them.")
+]
+Start = Annotated[
+    float, typer.Option("--from", parser=_seconds, metavar="TIME", help="Where an excerpt starts: 90 or 1:30.")
+]
+End = Annotated[float | None, typer.Option("--to", parser=_seconds, metavar="TIME", help="Where it ends.")]
+SampleRate = Annotated[int, typer.Option(metavar="HZ", help="8000 to 192000.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, another take of the same music.")]
+Variation = Annotated[float, typer.Option(metavar="X", help="How far repeated notes differ, 0 to 1.")]
+LoudnessOption = Annotated[float | None, typer.Option(metavar="LUFS", help="-16 unless --gain is given.")]
+Gain = Annotated[float | None, typer.Option(metavar="DB", help="A fixed gain instead of a loudness.")]
+Bits = Annotated[str | None, typer.Option(metavar="N", help="16, 24 or float. Default: 16, and 24 with --stems.")]
+Format = Annotated[
+    str | None, typer.Option(metavar="NAME", help="wav, flac, ogg or mp3. Default: by the name of the output, or wav.")
+]
+BankOption = Annotated[str, typer.Option("--bank", metavar="NAME", help="The voices: a name, or a folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
+
+
+# commands
+
+
+@app.command()
+def render(
+    song: Song,
+    output: Output = None,
+    stems: Stems = None,
+    tracks: Tracks = None,
+    start: Start = 0.0,
+    end: End = None,
+    sample_rate: SampleRate = 44_100,
+    seed: Seed = 0,
+    variation: Variation = 0.0,
+    loudness: LoudnessOption = None,
+    gain: Gain = None,
+    bits: Bits = None,
+    format: Format = None,
+    bank: BankOption = "gm",
+    voice: cli_learn.Parts = None,
+    voices: cli_learn.VoicesFolder = None,
+    force: Force = False,
+) -> None:
+    """Play a MIDI file into a sound file.
+
+    \b
+    miao render song.mid
+    miao render song.mid -o song.flac --stems stems --tracks 1,3 --from 0:30 --to 1:00
+    miao render song.mid --voice 1=alto-sax
+    miao render - -o - < song.mid | play -
+    """
+    from miao.midi.score import read_score
+    from miao.synth.synthesizer import Synthesizer
+
+    if gain is not None and loudness is not None:
+        raise typer.BadParameter("--gain and --loudness exclude each other")
+    score = _chosen(read_score(_source(song)), tracks)
+    target = _target(song, output, format or "wav")
+    say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
+    with progress("rendering") as tell:
+        summary = Synthesizer.from_pretrained(bank).render_file(
+            score,
+            target,
+            stems_folder=stems,
+            sample_rate=sample_rate,
+            seed=seed,
+            variation=variation,
+            gain_db=gain,
+            loudness=-16.0 if loudness is None else loudness,
+            start=start,
+            end=end,
+            subtype=bits,
+            format=format,
+            force=force,
+            voices=cli_learn.cast(voice, tracks, score, voices),
+            on_progress=tell,
+        )
+    _report(summary, score, song, target)
+
+
+@app.command()
+def info(song: Song, as_json: AsJson = False) -> None:
+    """Tell what is in a MIDI file, and what of it will not be heard.
+
+    \b
+    miao info song.mid
+    miao info song.mid --json
+    """
+    from miao.midi.score import read_score
+
+    score = read_score(_source(song))
+    if as_json:
+        print(json.dumps(_as_dict(song, score), indent=2, ensure_ascii=False))
+        return
+    print(f"{song}: {clock(score.duration)}, {count(score.n_notes, 'note')}")
+    _print_tracks(score.describe(), sys.stdout)
+    for what in score.ignored:
+        print(f"will not be heard: {what}")
+
+
+@app.command()
+def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = False) -> None:
+    """Draw a MIDI file as a piano roll.
+
+    With a sound file, its spectrogram stands below.
+
+    \b
+    miao plot song.mid
+    miao plot song.mid song.wav -o picture.png
+    """
+    from miao.midi.score import read_score
+    from miao.plot import save_plot
+    from miao.sound.audio import read_audio
+
+    score = read_score(_source(song))
+    target = _target(song, output, "png")
+    save_plot(score, target, audio=None if sound is None else read_audio(sound), title=Path(song).stem, force=force)
+    say(target)
+
+
+data = typer.Typer(no_args_is_help=True, help="Make data to train on, and look after data sets.", rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+
+data.command()(cli_train.soundfont)
+data.command()(cli_train.pairs)
+data.command()(cli_evaluate.benchmark)
+data.command("list")(cli_data.list_datasets)
+data.command()(cli_data.info)
+data.command()(cli_data.verify)
+data.command()(cli_data.download)
+data.command()(cli_data.unpack)
+data.command()(cli_data.prepare)
+app.command()(cli_match.match)
+app.command()(cli_match.search)
+app.command()(cli_train.train)
+app.command()(cli_train.export)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_learn.learn)
+app.add_typer(cli_learn.voices_app, name="voices")
+app.command()(cli_evaluate.score)
+app.add_typer(cli_reproduce.app, name="reproduce")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from miao import __version__
+
+    print(f"miao {__version__}")
+
+
+def _version_option(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def miao(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version_option, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A neural multi-instrument synthesizer: MIDI files to music.
+
+    \b
+    miao render song.mid
+    """
+
+
+def main() -> None:
+    """The command `miao`."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our threads share the cores; BLAS's own would wait by spinning
+    logging.basicConfig(format="miao: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go then, too
+    app(prog_name="miao")
+
+
+# what the commands share
+
+
+def _source(song: str) -> str | BinaryIO:
+    return sys.stdin.buffer if song == "-" else song
+
+
+def _target(song: str, output: str | None, format: str) -> str:
+    """Where to write: the output named, or beside the song with another suffix, or stdout if the song is stdin."""
+    target = output or ("-" if song == "-" else str(Path(song).with_suffix(f".{format}")))
+    if target == "-" and sys.stdout.isatty():
+        raise MiaoError("stdout is a terminal; name a file with -o, or pipe the output into a program")
+    return target
+
+
+def _chosen(score: "Score", tracks: list[int] | None) -> "Score":
+    for number in tracks or ():
+        if not 1 <= number <= len(score.tracks):
+            raise MiaoError(f"there is no track {number}; the song has tracks 1 to {len(score.tracks)}")
+    return score.select([number - 1 for number in tracks]) if tracks else score
+
+
+def _print_tracks(tracks: tuple["TrackSummary", ...], file) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "track", "instrument", "channel", "notes", "pitches", "at once"):
+        table.add_column(title, justify="left" if title in ("track", "instrument") else "right")
+    for number, track in enumerate(tracks, start=1):
+        cells = (
+            number,
+            track.name,
+            ", ".join(track.programs),
+            track.channel + 1,
+            f"{track.n_notes:,}",
+            f"{track.lowest}-{track.highest}",
+            track.polyphony,
+        )
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    Console(file=file).print(table)
+
+
+def _report(summary: "RenderSummary", score: "Score", song: str, target: str) -> None:
+    _print_tracks(summary.tracks, sys.stderr)
+    where = ("stdout" if target == "-" else target) + f" and {count(len(summary.stems), 'stem')}" * bool(summary.stems)
+    limited = f", limited by up to {summary.reduction_db:.1f} dB" if summary.reduction_db >= 0.1 else ""
+    say(
+        f"{where}: {clock(summary.seconds)} at {summary.loudness:.1f} LUFS, peak {summary.peak_db:.1f} dB{limited}; "
+        f"took {summary.wall_seconds:.1f} s, {summary.speed:.0f} times as fast as it plays"
+    )
+    for warning in summary.warnings[len(score.warnings) :]:  # the score's have been logged
+        say(f"miao: {warning}")
+    if score.ignored:
+        say(f"miao: {count(len(score.ignored), 'thing')} in it cannot be rendered; see `miao info {song}`")
+
+
+def _as_dict(song: str, score: "Score") -> dict:
+    tracks = [
+        {
+            "number": number,
+            "name": track.name,
+            "channel": track.channel + 1,
+            "programs": track.programs,
+            "is_drum": track.is_drum,
+            "notes": track.n_notes,
+            "lowest": track.lowest,
+            "highest": track.highest,
+            "polyphony": track.polyphony,
+        }
+        for number, track in enumerate(score.describe(), start=1)
+    ]
+    return {
+        "file": song,
+        "seconds": round(score.duration, 6),
+        "notes": score.n_notes,
+        "tracks": tracks,
+        "ignored": score.ignored,
+        "warnings": score.warnings,
+    }

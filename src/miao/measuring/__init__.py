@@ -1,0 +1,1 @@
+"""Measuring: from sound to tokens, partials, voices."""

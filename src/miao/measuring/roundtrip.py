@@ -1,0 +1,78 @@
+"""The round trip of one note: measured into audio tokens and played back by the engine that renders songs.
+
+It is the ceiling of any model over these tokens, so it is measured beside every one of them ("encoded").
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.partials import Partials
+from miao.bank.voices import HARMONIC, MODES, N_PITCHES, N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
+from miao.measuring.note import analyse_note
+from miao.measuring.partials import find_modes, fit_harmonics
+from miao.midi.score import NOTE, Curve, Score, Track
+from miao.sound import spectrum
+from miao.synth.engine import stream_stems
+
+
+def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
+    """A score with one note from time 0, faders open. A learnt voice has no program; `play` is told of it."""
+    is_drum = is_drum_voice(voice)
+    program = voice if voice < N_PROGRAMS else 0
+    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, program, 0, is_drum)], NOTE)
+    track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
+    return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
+
+
+def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> NDArray[np.float32]:
+    """The whole sound of a one-track score, before faders, [2, S]; played by a certain ``voice`` if one is given."""
+    voices = None if voice is None else {0: voice}
+    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed, voices=voices)], axis=1)
+
+
+def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:
+    """A bank that plays one note's measured tokens instead of predicting them."""
+
+    def decode(kind: int, index: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
+        chunks = {tk.ATTACK: tokens.held[:1], tk.SUSTAIN: tokens.held[1:], tk.RELEASE: tokens.release}[kind]
+        n = int(index[0])
+        chunk = chunks[n] if n < len(chunks) else np.zeros((tk.CHUNK_STEPS, tk.N_CELLS))
+        return chunk[None].astype(np.float32), np.ones((1, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+
+    return Bank("encoded", Path("encoded"), table, decode, None, 1)
+
+
+def one_voice_table(kind: int, tune_cents: float, stretch: float, modes: NDArray) -> VoiceTable:
+    """A voice table of voice 0 only, the same at every pitch, in the middle of the stereo image."""
+    return VoiceTable(
+        np.array([kind], np.int8),
+        np.full((1, N_PITCHES), tune_cents, np.float32),
+        np.full((1, N_PITCHES), stretch, np.float32),
+        np.array([0 if kind == MODES else -1], np.int16),
+        np.broadcast_to(modes, (1, N_PITCHES, tk.N_PARTIALS)).astype(np.float32),
+        np.zeros((1, N_PITCHES, tk.N_CELLS - 1), np.int8),
+        np.zeros((1, N_PITCHES), np.uint8),
+        np.zeros(1, np.float32),
+    )
+
+
+def fitted_table(sound: NDArray, sample_rate: int, pitch: int, kind: int) -> VoiceTable:
+    """The partial ratios of one note under one kind, as a one-voice table."""
+    hz = float(pitch_hz(pitch))
+    if kind == MODES:
+        return one_voice_table(kind, 0.0, 0.0, find_modes(sound, sample_rate, hz))
+    base = 1.0 if kind == HARMONIC else 0.5
+    return one_voice_table(kind, *fit_harmonics(sound, sample_rate, hz, base), np.zeros(tk.N_PARTIALS))
+
+
+def round_trip_error(sound: NDArray, sample_rate: int, pitch: int, hold_seconds: float, kind: int) -> float:
+    """Log-mel error (dB) of a note against itself played back, its partial ratios fitted under one kind."""
+    table = fitted_table(sound, sample_rate, pitch, kind)
+    partials: Partials = table.partials(0, pitch)
+    tokens = analyse_note(sound, sample_rate, float(pitch_hz(pitch)), hold_seconds, partials).tokens
+    played = play(encoded_bank(tokens, table), one_note_score(0, pitch, 100, hold_seconds))
+    return spectrum.log_mel_error(spectrum.log_mel(sound), spectrum.log_mel(played))

@@ -1,0 +1,1 @@
+"""MIDI: bytes, what they mean, and the score that they make."""

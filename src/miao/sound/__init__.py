@@ -1,0 +1,1 @@
+"""Sound: files, mixing desk, room, loudness, limiter, spectra."""

@@ -1,0 +1,366 @@
+"""Sound files, out; the only file that knows how they are written.
+
+WAV is written here rather than by libsndfile: it has to stream into a pipe, grow past 4 GB without being told the
+length beforehand (RF64), and give the same bytes for the same samples (libsndfile puts the clock into float WAV files).
+FLAC, Ogg Vorbis and MP3 are libsndfile's.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+import struct
+import sys
+import tempfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+import soundfile
+
+from miao.errors import AudioError
+from miao.sound.audio import BLOCK_SAMPLES, MAX_CHUNK_BYTES, reason
+
+FORMATS = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3"}
+SUBTYPES = {"wav": ("16", "24", "float"), "flac": ("16", "24"), "ogg": (), "mp3": ()}
+CODEC_SAMPLES = 1 << 14  # per libsndfile write: Vorbis dies of minutes at once, and its bits depend on where it is cut
+DITHER_SEED = 16
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class AudioWriter:
+    """Writes a sound file block by block; use it in a `with`.
+
+    The file appears under its name, whole, when the block ends well, and not at all when it does not. `path` "-" is
+    stdout; it and other things that cannot be renamed (a pipe, /dev/null) are written straight away. Into these WAV
+    goes with a header of unknown length, and the compressed formats as one piece at the end, because their headers
+    are only right once all is known.
+
+    format   wav, flac, ogg or mp3; None: by the suffix of the path, WAV for stdout
+    subtype  "16", "24" (wav, flac) or "float" (wav); None: "16". 16 bits are dithered (triangular, +-1 step, the same
+             for the same samples however they are cut into blocks), except that exact zeros stay zero.
+
+    Beyond full scale integers clip, float WAV does not; `n_clipped` counts the samples, so that the caller can tell.
+    Ogg and MP3 hold such samples, but nearly every player clips them, so they are counted too.
+
+    Raises: AudioError if the name or format is no good, the file exists and not `force`, or the disk refuses.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channels: int,
+        format: str | None = None,
+        subtype: str | None = None,
+        force: bool = False,
+    ) -> None:
+        self.path = path
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.n_written = 0  # samples per channel
+        self.n_clipped = 0
+        self._label = "stdout" if str(path) == "-" else str(path)
+        self._is_stream = str(path) == "-" or _is_device(path)
+        self._force = force
+        self.format = _format_of(path, format, self._is_stream)
+        self.subtype = _subtype_of(self.format, subtype)
+        self._target = Path(os.path.realpath(path))  # through a link, not over it
+        self._temporary: Path | None = None
+        self._file: BinaryIO | None = None
+        self._spool: BinaryIO | None = None
+        self._encoder: _WavEncoder | _CompressedEncoder | None = None
+        if not self._is_stream:
+            self._check_target()
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = file = self._open()
+            if self.format == "wav":
+                self._encoder = _WavEncoder(file, self.sample_rate, self.channels, self.subtype, self._is_stream)
+            else:
+                if self._is_stream:
+                    self._spool = file = tempfile.TemporaryFile()
+                self._encoder = _CompressedEncoder(file, self.sample_rate, self.channels, self.format, self.subtype)
+        except OSError as error:
+            self._abandon()
+            raise self._refusal(error) from error
+        except soundfile.SoundFileError as error:
+            self._abandon()
+            raise AudioError(
+                f"{self._label}: {self.format} cannot hold {self.channels} channels at {self.sample_rate} Hz; wav can"
+            ) from error
+        return self
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends f4[channels, n].
+
+        Raises: AudioError if the disk refuses; ValueError on another number of channels or a sample that is not finite.
+        """
+        assert self._encoder is not None, "an AudioWriter writes within its `with`"
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim != 2 or samples.shape[0] != self.channels:
+            raise ValueError(f"samples are [{self.channels}, n], not of shape {samples.shape}")
+        try:
+            for start in range(0, samples.shape[1], BLOCK_SAMPLES):
+                block = np.ascontiguousarray(samples[:, start : start + BLOCK_SAMPLES].T)  # [n, channels]
+                if not np.isfinite(block).all():
+                    raise ValueError(
+                        f"{self._label}: a sample after {self.n_written / self.sample_rate:.2f} s is not finite"
+                    )
+                if self.subtype != "float":
+                    self.n_clipped += int(np.count_nonzero(np.abs(block) > 1))
+                self._encoder.write(block)
+                self.n_written += len(block)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            self._abandon()
+            return
+        assert self._encoder is not None and self._file is not None
+        try:
+            if self.n_written == 0 and self.format != "wav":
+                raise AudioError(f"{self._label}: there is no sound to write; {self.format} cannot be empty, wav can")
+            self._encoder.finish()
+            if self._spool is not None:
+                self._spool.seek(0)
+                shutil.copyfileobj(self._spool, self._file, 1 << 20)
+                self._spool.close()
+            self._file.close()
+            if self._temporary is not None:
+                self._check_target()
+                os.replace(self._temporary, self._target)
+                self._temporary = None
+        except OSError as refused:
+            raise self._refusal(refused) from refused
+        finally:
+            self._abandon()
+
+    def _open(self) -> BinaryIO:
+        if str(self.path) == "-":
+            sys.stdout.flush()
+            return open(sys.stdout.fileno(), "wb", closefd=False)  # sys.stdout would meet a broken pipe again at exit
+        if self._is_stream:
+            return open(self.path, "wb")
+        temporary = self._target.parent / f".miao-{secrets.token_hex(6)}.part"
+        file = open(temporary, "x+b")  # noqa: SIM115 (it is closed in __exit__)
+        self._temporary = temporary
+        return file
+
+    def _check_target(self) -> None:
+        if self._target.is_dir():
+            raise AudioError(f"{self.path} is a folder; name a file in it")
+        if not self._target.parent.is_dir():
+            raise AudioError(f"{self.path}: there is no folder {self._target.parent}; make it first")
+        if self._target.exists() and not self._force:
+            raise AudioError(f"{self.path} exists; --force overwrites it")
+
+    def _abandon(self) -> None:
+        if isinstance(self._encoder, _CompressedEncoder):
+            self._encoder.abandon()
+        for file in (self._spool, self._file):
+            with suppress(OSError):  # what it could not flush is thrown away here anyway
+                if file is not None:
+                    file.close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _refusal(self, error: OSError) -> AudioError:
+        return AudioError(f"{self._label}: cannot be written: {reason(error)}")
+
+
+class _Quantiser:
+    """Floats to integers of `bits` bits, as i4; 16 bits with dither, whose state is the position in its noise."""
+
+    def __init__(self, bits: int) -> None:
+        self.scale = 2.0 ** (bits - 1)
+        self.noise = np.random.default_rng(DITHER_SEED) if bits == 16 else None
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        steps = block * np.float64(self.scale)
+        if self.noise is not None:
+            pairs = self.noise.random((*block.shape, 2), dtype=np.float32)
+            steps += np.where(block == 0, 0, pairs[..., 0] - pairs[..., 1])
+        return np.clip(np.rint(steps), -self.scale, self.scale - 1).astype("<i4")
+
+
+class _WavEncoder:
+    """RIFF WAVE; room is kept for the 64-bit sizes (a JUNK chunk, EBU Tech 3306), so a long file can become RF64."""
+
+    def __init__(self, file: BinaryIO, sample_rate: int, channels: int, subtype: str | None, is_stream: bool) -> None:
+        self.file, self.sample_rate, self.channels, self.is_stream = file, sample_rate, channels, is_stream
+        self.bits = 32 if subtype == "float" else int(subtype or 16)
+        self.quantise = None if subtype == "float" else _Quantiser(self.bits)
+        self.n_bytes = 0
+        file.write(self._header())
+
+    def write(self, block: np.ndarray) -> None:
+        if self.quantise is None:
+            data = block.astype("<f4", copy=False).tobytes()
+        elif self.bits == 16:
+            data = self.quantise(block).astype("<i2").tobytes()
+        else:
+            data = self.quantise(block).view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+        self.file.write(data)
+        self.n_bytes += len(data)
+
+    def finish(self) -> None:
+        if self.n_bytes % 2:
+            self.file.write(b"\0")
+        if not self.is_stream:
+            self.file.seek(0)
+            self.file.write(self._header())
+
+    def _header(self) -> bytes:
+        step = self.channels * self.bits // 8  # bytes of one sample of all channels
+        n_samples = self.n_bytes // step
+        is_long = self.n_bytes > MAX_CHUNK_BYTES
+        kind = 3 if self.quantise is None else 1
+        form = struct.pack(
+            "<4sIHHIIHH", b"fmt ", 16, kind, self.channels, self.sample_rate, self.sample_rate * step, step, self.bits
+        )
+        if kind == 3:
+            form += struct.pack("<4sII", b"fact", 4, 0xFFFFFFFF if is_long or self.is_stream else n_samples)
+        if self.is_stream:
+            return struct.pack("<4sI4s", b"RIFF", 0xFFFFFFFF, b"WAVE") + form + struct.pack("<4sI", b"data", 0xFFFFFFFF)
+        n_riff = 4 + 36 + len(form) + 8 + self.n_bytes + self.n_bytes % 2
+        if is_long:
+            return (
+                struct.pack(
+                    "<4sI4s4sIQQQI", b"RF64", 0xFFFFFFFF, b"WAVE", b"ds64", 28, n_riff, self.n_bytes, n_samples, 0
+                )
+                + form
+                + struct.pack("<4sI", b"data", 0xFFFFFFFF)
+            )
+        return (
+            struct.pack("<4sI4s4sI28x", b"RIFF", n_riff, b"WAVE", b"JUNK", 28)
+            + form
+            + struct.pack("<4sI", b"data", self.n_bytes)
+        )
+
+
+class _CompressedEncoder:
+    """FLAC, Vorbis and MP3 by libsndfile, into a seekable file."""
+
+    def __init__(self, file: BinaryIO, sample_rate: int, channels: int, format: str, subtype: str | None) -> None:
+        self.sink = _Sink(file)
+        self.pending: list[np.ndarray] = []
+        self.format = format
+        self.quantise = _Quantiser(int(subtype)) if subtype else None
+        kind = {"flac": f"PCM_{subtype}", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}[format]
+        self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, kind, format=format.upper())
+
+    def write(self, block: np.ndarray) -> None:
+        if self.quantise is not None:
+            steps = self.quantise(block)
+            block = steps.astype(np.int16) if self.quantise.scale == 2**15 else steps << 8
+        self.pending.append(block)
+        if sum(map(len, self.pending)) >= CODEC_SAMPLES:
+            samples = np.concatenate(self.pending)
+            n_whole = len(samples) // CODEC_SAMPLES * CODEC_SAMPLES
+            for start in range(0, n_whole, CODEC_SAMPLES):
+                self._call(self.sound.write, samples[start : start + CODEC_SAMPLES])
+            self.pending = [samples[n_whole:]]
+
+    def finish(self) -> None:
+        self._call(self.sound.write, np.concatenate(self.pending))
+        self._call(self.sound.close)
+        if self.format == "ogg":
+            _number_ogg_stream(self.sink.file)
+
+    def abandon(self) -> None:
+        self.sink.error = self.sink.error or OSError()  # what is still held back is not to be written
+        with suppress(soundfile.SoundFileError):
+            self.sound.close()
+
+    def _call(self, function, *arguments) -> None:
+        try:
+            function(*arguments)
+        except (soundfile.SoundFileError, AssertionError):  # soundfile asserts that a write was not cut short
+            if self.sink.error is None:
+                raise
+        if self.sink.error is not None:
+            raise self.sink.error
+
+
+class _Sink:
+    """Keeps the error that libsndfile's callbacks would swallow; after it the file is left alone."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._try(self.file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._try(self.file.tell)
+
+    def read(self, n: int) -> bytes:
+        return self._try(self.file.read, n) or b""
+
+    def write(self, data: bytes) -> int:
+        return self._try(self.file.write, data)
+
+    def _try(self, function, *arguments):
+        if self.error is None:
+            try:
+                return function(*arguments)
+            except OSError as error:
+                self.error = error
+        return 0
+
+
+def _number_ogg_stream(file: BinaryIO) -> None:
+    """Gives all pages the stream number 1 instead of libsndfile's random one: the same sound, the same bytes."""
+    place = 0
+    file.seek(place)
+    while len(head := file.read(27)) == 27:
+        sizes = file.read(head[26])
+        page = bytearray(head + sizes + file.read(sum(sizes)))
+        page[14:18], page[22:26] = struct.pack("<I", 1), bytes(4)
+        # Ogg's checksum is zlib's with the bits of each byte mirrored and no complements
+        checksum = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        page[22:26] = checksum.to_bytes(4, "big").translate(MIRRORED)
+        file.seek(place)
+        file.write(page)
+        place += len(page)
+
+
+def _is_device(path: str | Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _format_of(path: str | Path, format: str | None, is_stream: bool) -> str:
+    known = ", ".join(FORMATS.values())
+    if format is not None:
+        if format.lower() not in SUBTYPES:
+            raise AudioError(f"{format}: not a known sound format; known are {known}")
+        return format.lower()
+    suffix = Path(path).suffix.lower()
+    if suffix in FORMATS:
+        return FORMATS[suffix]
+    if is_stream:
+        return "wav"
+    raise AudioError(f"{path}: the suffix {suffix or 'is missing and'} names no known sound format; known are {known}")
+
+
+def _subtype_of(format: str, subtype: str | None) -> str | None:
+    known = SUBTYPES[format]
+    if subtype is None:
+        return known[0] if known else None
+    if subtype not in known:
+        raise AudioError(
+            f"{format} cannot be written as {subtype}; "
+            + (f"choose {' or '.join(known)}" if known else "it has no bit depth to choose")
+        )
+    return subtype

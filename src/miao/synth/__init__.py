@@ -1,0 +1,1 @@
+"""Synthesis: from a score, or from events, to sound."""

@@ -1,0 +1,301 @@
+"""Notes, their partials and noise bands to samples: the hot loops, and the noise they read from.
+
+A note is described at *knots*: sample positions, not necessarily whole numbers, at which its amplitudes are known;
+between two knots everything is linear. All functions add into a block of output and keep no state, so a note that
+began in an earlier block is simply passed with negative knots, and any split into blocks gives the same samples.
+`add_partials` and `add_noise` take amplitudes, `add_notes` takes levels, many notes at once, without the GIL.
+
+Each loop exists twice. The NumPy one says what is meant, is the oracle of the tests and works everywhere; the C++ one
+in `_kernels` is some fifty times faster and is used whenever it could be built. `KERNELS` tells which one it is.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from miao.bank import tokens as tk
+
+try:
+    import miao.synth._kernels as _kernels
+except ImportError:  # no compiler when the package was installed
+    _kernels = None
+
+log = logging.getLogger(__name__)
+
+KERNELS = "numpy" if _kernels is None else "compiled"
+
+NOISE_SAMPLES = 65536  # a loop of 1.5 s at 44.1 kHz: long enough that its return is not heard
+EDGE_WIDTH = 0.25  # a noise band fades over this part of the narrower neighbour, to each side of the edge
+_BLOCK = 1024  # samples made at a time by the NumPy loops, which bounds their memory
+
+# 2 ^ (_SILENT + _OCTAVES * level) is the amplitude of a level, see tokens.level_to_amplitude
+_OCTAVES = tk.LEVEL_STEP_DB / (20 * np.log10(2))
+_SILENT = float(tk.level_to_db(np.zeros(()))) / (20 * np.log10(2))
+
+_warned = False
+
+
+class NotePart(NamedTuple):
+    """What is heard of one note in a stretch of time; a plain tuple of arrays, as the compiled loop takes it.
+
+    Levels are those of partial cells, of noise bands, and last of the pitch cell, which ``phase`` already follows.
+    """
+
+    knots: NDArray[np.float64]  # [n] sample positions relative to the block's first sample, increasing
+    phase: NDArray[np.float64]  # [n] base phase at each knot, cycles
+    levels: NDArray[np.float32]  # [n, C] see tokens
+    offsets: NDArray[np.float32]  # [P] phase of each partial where the base phase is 0, cycles
+    noise_offsets: NDArray[np.int64]  # [N, 2] read positions of the noise at the first knot
+    ratios: NDArray[np.float64]  # [P] frequency of each partial over the base frequency
+    cells: NDArray[np.int32]  # [P] the level of a partial lies between this cell's and the next one's,
+    shares: NDArray[np.float32]  # [P] so far from the one to the other
+    gains: NDArray[np.float32]  # [P, 2] left and right
+    balance: NDArray[np.float32]  # [N, 2] left and right
+
+
+def add_notes(
+    out: NDArray[np.float32], parts: list[NotePart], table: NDArray[np.float32], floor: float, masked: float
+) -> None:
+    """Add notes to a stereo block, in place and in this order.
+
+    Cells whose level stays below ``floor`` (an amplitude), or below the share ``masked`` of the loudest amplitude of
+    the note's part, are left out; the rest is `add_partials` and `add_noise` on the amplitudes of the levels.
+
+    out    [2, S] float32, contiguous along samples
+    table  [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
+
+    Raises: ValueError if a shape does not fit or `out` cannot be written in place.
+    """
+    _check_block(out)
+    if _kernels:
+        _kernels.add_notes(out, parts, table, _SILENT, _OCTAVES, floor, masked)
+    else:
+        _fall_back(add_notes_numpy)(out, parts, table, floor, masked)
+
+
+def add_partials(
+    out: NDArray[np.float32],
+    knots: NDArray[np.float64],
+    phase: NDArray[np.float64],
+    amplitudes: NDArray[np.float32],
+    ratios: NDArray[np.float64],
+    offsets: NDArray[np.float32],
+    gains: NDArray[np.float32],
+    floor: float,
+) -> None:
+    """Add one note's partials to a stereo block, in place.
+
+    out[c, s] += gains[p, c] * a_p(s) * sin(2 pi (ratios[p] * Phi(s) + offsets[p])) for every sample
+    knots[0] <= s < knots[-1] of the block; amplitudes a_p and base phase Phi are linear between knots. Between two
+    knots a partial is left out where both its amplitudes are below `floor`, or where its frequency is at or above
+    half the sample rate. Accuracy: 1e-5 of a partial's amplitude, as long as a phase stays below 2^31 cycles.
+
+    out         [2, S] float32, contiguous along samples
+    knots       [n] sample positions relative to the block's first sample, increasing; below 0 and above S are fine
+    phase       [n] base phase at each knot, in cycles
+    amplitudes  [n, P] amplitude of each partial at each knot, linear
+    ratios      [P] frequency of each partial over the base frequency
+    offsets     [P] phase of each partial where the base phase is 0, in cycles
+    gains       [P, 2] left and right
+
+    Raises: ValueError if a shape does not fit or `out` cannot be written in place.
+    """
+    arrays = _partials_arguments(out, knots, phase, amplitudes, ratios, offsets, gains)
+    add: Callable[..., None] = _kernels.add_partials if _kernels else _fall_back(add_partials_numpy)
+    add(out, *arrays, floor)
+
+
+def add_noise(
+    out: NDArray[np.float32],
+    knots: NDArray[np.float64],
+    gains: NDArray[np.float32],
+    balance: NDArray[np.float32],
+    table: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    floor: float,
+) -> None:
+    """Add one note's noise bands to a stereo block, in place.
+
+    out[c, s] += g_b(s) * balance[b, c] * table[b, (offsets[b, c] + s - s0) mod M] for every sample
+    knots[0] <= s < knots[-1] of the block, where s0 is the note's first sample and g_b is linear between knots.
+    Between two knots a band is left out where both its gains are below `floor`.
+
+    out      [2, S] float32, contiguous along samples
+    knots    [n] sample positions relative to the block's first sample, increasing; below 0 and above S are fine
+    gains    [n, N] RMS amplitude of each band at each knot
+    balance  [N, 2] left and right
+    table    [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
+    offsets  [N, 2] where each channel starts to read; the same for both channels is noise from the middle
+
+    Raises: ValueError if a shape does not fit or `out` cannot be written in place.
+    """
+    arrays = _noise_arguments(out, knots, gains, balance, table, offsets)
+    add: Callable[..., None] = _kernels.add_noise if _kernels else _fall_back(add_noise_numpy)
+    add(out, *arrays, floor)
+
+
+def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, floor) -> None:
+    """`add_partials` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    for k in range(len(knots) - 1):
+        frequencies = ratios * (phase[k + 1] - phase[k]) / max(knots[k + 1] - knots[k], 1e-9)  # cycles per sample
+        is_heard = (amplitudes[k : k + 2] >= floor).any(axis=0) & (np.abs(frequencies) < 0.5)
+        if not is_heard.any():
+            continue
+        for samples, weight in _samples_between(knots[k], knots[k + 1], out.shape[1]):
+            base = phase[k] + weight * (phase[k + 1] - phase[k])
+            cycles = ratios[is_heard, None] * base + offsets[is_heard, None]  # [P, s]
+            angle = (2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32)
+            a0, a1 = amplitudes[k, is_heard], amplitudes[k + 1, is_heard]
+            level = a0[:, None] + (a1 - a0)[:, None] * weight.astype(np.float32)
+            out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
+
+
+def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
+    """`add_noise` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    if len(knots) < 2:
+        return
+    read = offsets - int(np.ceil(knots[0]))  # [N, 2]
+    for k in range(len(knots) - 1):
+        for band in np.flatnonzero((gains[k : k + 2] >= floor).any(axis=0)):
+            for samples, weight in _samples_between(knots[k], knots[k + 1], out.shape[1]):
+                gain = gains[k, band] + (gains[k + 1, band] - gains[k, band]) * weight.astype(np.float32)
+                positions = np.arange(samples.start, samples.stop)
+                for channel in (0, 1):
+                    noise = table[band, (read[band, channel] + positions) & (table.shape[1] - 1)]
+                    out[channel, samples] += balance[band, channel] * gain * noise
+
+
+def add_notes_numpy(out, parts, table, floor, masked) -> None:
+    """`add_notes` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    for part in parts:
+        if len(part.knots) < 2:
+            continue
+        levels, bands = np.split(part.levels[:, :-1], [part.levels.shape[1] - 1 - len(table)], axis=1)
+        loudest = max(levels.max(), bands.max())
+        least_heard = max(floor, masked * float(tk.level_to_amplitude(loudest)))
+        least = float(tk.db_to_level(20 * np.log10(least_heard)))
+        is_loud = levels.max(axis=0) >= least
+        is_heard = (is_loud[part.cells] & (part.shares < 1)) | (is_loud[part.cells + 1] & (part.shares > 0))
+        if is_heard.any():
+            cells, share = part.cells[is_heard], part.shares[is_heard]
+            between = levels[:, cells] + share * (levels[:, cells + 1] - levels[:, cells])
+            add_partials_numpy(
+                out, part.knots, part.phase, tk.level_to_amplitude(between), part.ratios[is_heard],
+                part.offsets[is_heard], part.gains[is_heard], least_heard,
+            )  # fmt: skip
+        if bands.max() >= least:
+            amplitudes = tk.level_to_amplitude(bands)
+            add_noise_numpy(out, part.knots, amplitudes, part.balance, table, part.noise_offsets, least_heard)
+
+
+def noise_table(
+    edges_hz: ArrayLike, sample_rate: int, seed: int, n_samples: int = NOISE_SAMPLES
+) -> NDArray[np.float32]:
+    """Loops of band noise, one per band between neighbouring edges.
+
+    Gaussian in distribution, each of unit RMS. Neighbouring bands fade into each other with powers that sum to one,
+    so bands of equal power *density* (RMS proportional to the root of the width) add up to white noise without
+    dents. What of a band lies above half the sample rate is missing, and its power with it: a gain means the same
+    colour at every rate. The lowest edge may be 0; then the first band does not fade towards it.
+
+    Shape: [N, n_samples] float32 for N + 1 edges; equal for equal arguments.
+    Raises: ValueError if the edges do not increase from 0 or above, if a band is narrower than the spacing of the
+    loop's frequencies (sample_rate / n_samples), or if n_samples is not a power of two.
+    """
+    edges = np.asarray(edges_hz, dtype=np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or edges[0] < 0 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges_hz {edges.tolist()}: give two or more increasing frequencies from 0 Hz up")
+    if n_samples < 2 or n_samples & (n_samples - 1):
+        raise ValueError(f"n_samples {n_samples}: must be a power of two")
+
+    spacing_hz = sample_rate / n_samples
+    n_bins = max(n_samples // 2, int(np.ceil(2 * edges[-1] / spacing_hz))) + 1  # also those that this rate cannot hold
+    fade = _fades(edges, spacing_hz * np.arange(n_bins))  # [N + 1, bins]
+    power = fade[:-1] - fade[1:]  # [N, bins]
+    power[:, 0] = 0.0  # no direct current
+    total = power.sum(axis=1, keepdims=True)
+    if (total == 0).any():
+        band = int(np.flatnonzero(total[:, 0] == 0)[0])
+        raise ValueError(
+            f"band {edges[band]:g}-{edges[band + 1]:g} Hz is too narrow for a loop of {n_samples} samples at "
+            f"{sample_rate} Hz; widen it beyond {spacing_hz:g} Hz or take more samples"
+        )
+    magnitude = np.sqrt(power / total / 2)[:, : n_samples // 2]  # the bin at half the sample rate stays empty
+    table = np.empty((len(edges) - 1, n_samples), dtype=np.float32)
+    for band, row in enumerate(table):
+        turns = np.random.default_rng([seed, band]).random(n_samples // 2)
+        spectrum = np.append(magnitude[band] * np.exp(2j * np.pi * turns), 0)
+        row[:] = np.fft.irfft(spectrum, n_samples) * n_samples
+    return table
+
+
+def _fades(edges: NDArray, frequencies_hz: NDArray) -> NDArray:
+    """For each edge the part of the power that belongs above it: 0 to 1 as a squared sine.  [N + 1, frequencies]"""
+    widths = np.diff(edges)
+    reach = EDGE_WIDTH * np.minimum(np.append(widths, widths[-1]), np.insert(widths, 0, widths[0]))
+    position = (frequencies_hz - edges[:, None]) / (2 * reach[:, None]) + 0.5
+    fades = np.sin(np.pi / 2 * np.clip(position, 0, 1)) ** 2
+    if edges[0] == 0:
+        fades[0] = 1.0
+    return fades
+
+
+def _samples_between(start: float, end: float, n_samples: int):
+    """The samples start <= s < end of a block, as slices of bounded length with their place 0..1 between the knots."""
+    first, last = max(0, int(np.ceil(start))), min(n_samples, int(np.ceil(end)))
+    for a in range(first, last, _BLOCK):
+        b = min(a + _BLOCK, last)
+        yield slice(a, b), (np.arange(a, b) - start) / (end - start)
+
+
+def _partials_arguments(out, knots, phase, amplitudes, ratios, offsets, gains) -> tuple[NDArray, ...]:
+    n, partials = len(knots), len(ratios)
+    _check_block(out)
+    return (
+        _array("knots", knots, np.float64, (n,)),
+        _array("phase", phase, np.float64, (n,)),
+        _array("amplitudes", amplitudes, np.float32, (n, partials)),
+        _array("ratios", ratios, np.float64, (partials,)),
+        _array("offsets", offsets, np.float32, (partials,)),
+        _array("gains", gains, np.float32, (partials, 2)),
+    )
+
+
+def _noise_arguments(out, knots, gains, balance, table, offsets) -> tuple[NDArray, ...]:
+    n, (bands, length) = len(knots), table.shape
+    _check_block(out)
+    if length < 1 or length & (length - 1):
+        raise ValueError(f"table has {length} samples per row: must be a power of two")
+    return (
+        _array("knots", knots, np.float64, (n,)),
+        _array("gains", gains, np.float32, (n, bands)),
+        _array("balance", balance, np.float32, (bands, 2)),
+        _array("table", table, np.float32, (bands, length)),
+        _array("offsets", offsets, np.int64, (bands, 2)),
+    )
+
+
+def _check_block(out: NDArray) -> None:
+    if out.dtype != np.float32 or out.ndim != 2 or out.shape[0] != 2 or (out.shape[1] > 1 and out.strides[1] != 4):
+        raise ValueError(
+            f"out is {out.dtype} {out.shape}, strides {out.strides}: must be float32 [2, samples], "
+            "contiguous along samples, as it is written in place"
+        )
+
+
+def _array(name: str, values: NDArray, kind: type, shape: tuple[int, ...]) -> NDArray:
+    array: NDArray = np.ascontiguousarray(values, dtype=kind)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    return array
+
+
+def _fall_back(loop: Callable[..., None]) -> Callable[..., None]:
+    global _warned
+    if not _warned:
+        _warned = True
+        log.warning("the compiled kernels are missing, so synthesis is slow; install a C++ compiler and reinstall miao")
+    return loop
