@@ -15,7 +15,7 @@ import numpy as np
 from miao.bank.bank import Bank
 from miao.datasets.soundfont import PlayedNote, SoundFont
 from miao.errors import MiaoError
-from miao.midi.score import NOTE, Curve, Score, Track
+from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound.spectrum import HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, log_mel_error
 from miao.synth.engine import stream_stems
 
@@ -106,7 +106,7 @@ def played(bank: Bank, phrase: Phrase) -> np.ndarray:
     """The phrase by miao, before any fader, [2, S]."""
     program, is_drum = phrase.program, phrase.is_drum
     rows = [(n.start, n.end, n.end, n.pitch, n.velocity, program, 0, is_drum) for n in phrase.notes]
-    notes = np.sort(np.array(rows, NOTE), order=("start", "pitch"))
+    notes = np.sort(notes_array(rows), order=("start", "pitch"))
     track = Track(phrase.name, 9 if is_drum else 0, notes, {}, np.zeros(0))
     score = Score((track,), float(notes["damp"].max()), Curve(np.zeros(1), np.full(1, 120.0), 120.0))
     sound = np.concatenate([block.stems[0] for block in stream_stems(bank, score)], axis=1)

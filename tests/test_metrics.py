@@ -11,7 +11,7 @@ from golden.regenerate import chirp
 from miao.evaluation import distances, harmony, sound
 from miao.evaluation import transcription as tr
 from miao.evaluation.notes import attack_time
-from miao.midi.score import NOTE
+from miao.midi.score import notes_array
 from miao.sound.spectrum import log_mel, log_mel_error
 
 RATE = 44_100
@@ -195,7 +195,7 @@ def test_pitch_class_entropy_of_known_cases(pitches, bits):
 
 
 def test_drums_have_no_harmony_and_nor_has_silence():
-    notes = np.array([(0, 1, 1, 60, 90, 0, 0, False), (0, 1, 1, 61, 90, 0, 0, True)], NOTE)
+    notes = notes_array([(0, 1, 1, 60, 90, 0, 0, False), (0, 1, 1, 61, 90, 0, 0, True)])
     assert harmony.pitch_class_entropy(notes) == 0
     assert harmony.scale_consistency(notes) == 1
     assert harmony.roughness(notes) == harmony.roughness(notes[:1])

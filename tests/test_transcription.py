@@ -10,7 +10,7 @@ import pytest
 from miao.errors import ConfigError, DataError
 from miao.evaluation import transcription as tr
 from miao.evaluation.transcribers import CommandTranscriber, harmonica
-from miao.midi.score import NOTE, read_score
+from miao.midi.score import notes_array, read_score
 from miao.sound.audio import read_audio
 
 RATE = 44_100
@@ -170,7 +170,7 @@ def test_empty_lists_agree_with_each_other_and_with_nothing_else():
 
 
 def test_a_score_note_is_heard_until_it_is_damped():
-    notes = np.array([(1.0, 1.5, 3.0, 60, 90, 0, 0, False), (2.0, 2.0, 2.0, 62, 90, 0, 0, False)], NOTE)
+    notes = notes_array([(1.0, 1.5, 3.0, 60, 90, 0, 0, False), (2.0, 2.0, 2.0, 62, 90, 0, 0, False)])
     found = tr.as_heard(notes)
     assert found["end"][0] == 3.0
     assert found["end"][1] > 2.0

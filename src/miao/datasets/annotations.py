@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from miao.errors import DataError
 from miao.midi.module import DEFAULTS
-from miao.midi.score import KEY_PRESSURE_EVENT, NOTE, Curve, Score, Track, read_score
+from miao.midi.score import KEY_PRESSURE_EVENT, Curve, Score, Track, notes_array, read_score
 
 VELOCITY = 80  # where none is known
 A4_HZ, A4 = 440.0, 69
@@ -29,7 +29,7 @@ def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, program: int, whe
     if bad.any():
         n = int(np.argmax(bad))
         raise DataError(f"{where}: note {n + 1} is none: {starts[n]:g} to {ends[n]:g} s, pitch {pitches[n]:g}")
-    notes = np.zeros(len(starts), NOTE)
+    notes = notes_array(len(starts))
     notes["start"], notes["end"], notes["damp"] = starts, ends, ends
     notes["pitch"], notes["velocity"], notes["program"] = np.clip(np.rint(pitches), 0, 127), VELOCITY, program
     return notes

@@ -38,7 +38,7 @@ from miao.measuring.note import analyse_note
 from miao.measuring.part_voices import table_of
 from miao.measuring.polyphony import measure_notes
 from miao.measuring.roundtrip import fitted_table, play
-from miao.midi.score import NOTE, Score, Track
+from miao.midi.score import Score, Track, notes_array
 from miao.synth.engine import DRUM_SECONDS
 
 LENGTHS_PER_OCTAVE = 8
@@ -187,7 +187,7 @@ def measured_track(notes: NDArray) -> Track:
 
     Each has its own number for a velocity, which is how the bank knows it.
     """
-    made = np.zeros(len(notes), NOTE)
+    made = notes_array(len(notes))
     made["start"], made["pitch"], made["velocity"] = notes["start"], notes["pitch"], np.arange(len(notes))
     made["end"] = made["damp"] = np.maximum(notes["damp"], notes["start"])
     made["is_drum"] = notes["voice"] >= N_PROGRAMS

@@ -24,7 +24,7 @@ from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError
 from miao.evaluation.benchmarks import Material, Plan, excerpt, found_place
 from miao.evaluation.transcription import BasicPitch
-from miao.midi.score import NOTE, read_score
+from miao.midi.score import notes_array, read_score
 from miao.sound.audio import Audio, read_audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
 
@@ -161,7 +161,7 @@ def read_quartet(path: Path, seconds: float) -> Material:
 
 def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, velocities: NDArray, program: int) -> NDArray:
     """A score's notes from columns."""
-    notes = np.zeros(len(starts), NOTE)
+    notes = notes_array(len(starts))
     notes["start"] = np.maximum(starts, 0)
     notes["end"] = notes["damp"] = np.maximum(ends, notes["start"] + 0.01)
     notes["pitch"], notes["velocity"] = np.rint(pitches), np.clip(np.rint(velocities), 1, 127)

@@ -14,7 +14,7 @@ from miao.bank.partials import Partials
 from miao.bank.voices import HARMONIC, MODES, N_PITCHES, N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import find_modes, fit_harmonics
-from miao.midi.score import NOTE, Curve, Score, Track
+from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound import spectrum
 from miao.synth.engine import stream_stems
 
@@ -23,7 +23,7 @@ def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -
     """A score with one note from time 0, faders open. A learnt voice has no program; `play` is told of it."""
     is_drum = is_drum_voice(voice)
     program = voice if voice < N_PROGRAMS else 0
-    note = np.array([(0.0, hold_seconds, hold_seconds, pitch, velocity, program, 0, is_drum)], NOTE)
+    note = notes_array([(0.0, hold_seconds, hold_seconds, pitch, velocity, program, 0, is_drum)])
     track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
     return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
 

@@ -23,7 +23,7 @@ Decisions, each of them tested:
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,33 @@ NOTE = np.dtype(
         ("program", "i2"),  # 0 to 127; of drums, the kit
         ("bank", "i4"),  # 128 x MSB + LSB
         ("is_drum", "?"),
+        # how it departs from an ordinary note of its channel; `notes_array` gives the values that change nothing
+        ("cut", "f8"),  # seconds, when it fades at once, drums too: chokes, all sound off, resets; inf: never
+        ("glide", "f4"),  # semitones by which its pitch begins away from its own, portamento; 0: none
+        ("glide_seconds", "f4"),  # until it has arrived
+        ("tuning", "f4"),  # cents at its start: scale tuning, tuned drum keys
+        ("gain", "f4"),  # linear, of its drum key; 1: unchanged
+        ("pan", "f4"),  # added to the channel's, -1 to 1
+        ("send", "f4"),  # factor on the channel's reverb send; 1: unchanged
     ]
 )
 KEY_PRESSURE_EVENT = np.dtype([("time", "f8"), ("pitch", "i2"), ("value", "f8")])  # seconds; value 0 to 1
+
+
+def notes_array(notes: int | Sequence[tuple]) -> np.ndarray:
+    """NOTE [n]: n notes of zeros, or rows of (start, end, damp, pitch, velocity, program, bank, is_drum).
+
+    What is not said changes nothing: never cut, no glide, gain 1.
+    """
+    rows = range(notes) if isinstance(notes, int) else notes
+    made = np.zeros(len(rows), NOTE)
+    made["cut"], made["gain"], made["send"] = np.inf, 1, 1
+    if not isinstance(notes, int):
+        columns = zip(*notes, strict=True)
+        for name, column in zip(NOTE.names or (), columns, strict=False):
+            made[name] = column
+    return made
+
 
 # what a channel plays with before any controller: General MIDI's power-up values
 DEFAULTS = {
@@ -333,7 +357,7 @@ def perform(tracks: list[TrackEvents], clock: Callable[[np.ndarray], np.ndarray]
 def _write_down(module: _Module, table: np.ndarray, seconds: np.ndarray, track_ends: np.ndarray) -> Performance:
     starts, ends = np.array(module.starts, dtype=np.int64), np.array(module.ends, dtype=np.int64)
     tracks, lanes = np.array(module.note_tracks, dtype=np.int64), table[starts, 2]
-    notes = np.zeros(len(starts), dtype=NOTE)
+    notes = notes_array(len(starts))
     notes["pitch"], notes["velocity"] = table[starts, 3], table[starts, 4]
     sounds = np.array([*module.sounds, (0, 0, False)], dtype=[("program", "i2"), ("bank", "i4"), ("is_drum", "?")])
     for name in sounds.dtype.names or ():

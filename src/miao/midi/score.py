@@ -17,9 +17,11 @@ import numpy as np
 from miao.errors import ScoreError
 from miao.midi.file import MidiFile, parse_midi_file, seconds_at
 from miao.midi.general_midi import program_name
-from miao.midi.module import CONTROLLERS, DEFAULTS, KEY_PRESSURE_EVENT, NOTE, Curve, Performance, perform
+from miao.midi.module import CONTROLLERS, DEFAULTS, KEY_PRESSURE_EVENT, NOTE, Curve, Performance, notes_array, perform
 
-__all__ = ["KEY_PRESSURE_EVENT", "NOTE", "Curve", "Score", "Track", "TrackSummary", "read_score", "write_score"]
+__all__ = [
+    "KEY_PRESSURE_EVENT", "NOTE", "Curve", "Score", "Track", "TrackSummary", "notes_array", "read_score", "write_score",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Track:
     notes: np.ndarray  # NOTE [n], n >= 1, sorted by (start, pitch)
     controls: dict[str, Curve]
     key_pressure: np.ndarray  # KEY_PRESSURE_EVENT [m], in time order
+    stem: int | None = None  # tracks of one number are one instrument and one stem (MPE members); None: by itself
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Score:
     tempi: Curve  # quarter notes per minute
     warnings: tuple[str, ...] = ()  # what was damaged or missing in the file
     ignored: tuple[str, ...] = ()  # what the file asks for and the renderer does not do
+    end: float = 0.0  # seconds, the end of the last track of the file, which may rest before it; 0: not known
+    room: str | None = None  # the reverb type asked for: small, medium or large room, medium or large hall, plate
 
     @property
     def n_notes(self) -> int:
@@ -243,7 +248,7 @@ def _shifted(track: Track, seconds: float) -> Track:
     if seconds == 0:
         return track
     notes, pressure = track.notes.copy(), track.key_pressure.copy()
-    for name in ("start", "end", "damp"):
+    for name in ("start", "end", "damp", "cut"):
         notes[name] += seconds
     pressure["time"] += seconds
     controls = {name: replace(curve, times=curve.times + seconds) for name, curve in track.controls.items()}

@@ -6,7 +6,7 @@ import numpy as np
 
 from miao.bank.bank import Bank
 from miao.bank.voices import VoiceTable
-from miao.midi.score import NOTE, Curve, Score, Track
+from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound.audio import Audio
 from miao.synth.engine import stream_stems
 from miao.training.scheme import decode_with, load_model
@@ -37,6 +37,6 @@ def _listening_score() -> Score:
     start = 3.0 * len(PROGRAMS)
     for i, key in enumerate((36, 42, 38, 42, 36, 36, 38, 46, 49)):
         rows.append((start + 0.25 * i, start + 0.25 * i + 0.1, start + 0.25 * i + 0.1, key, 100, 0, 0, True))
-    notes = np.array(rows, NOTE)
+    notes = notes_array(rows)
     track = Track("listening", 0, notes, {}, np.zeros(0))
     return Score((track,), float(notes["damp"].max()), Curve(np.zeros(1), np.full(1, 120.0), 120.0))
