@@ -149,7 +149,7 @@ def test_a_build_that_was_stopped_makes_only_what_is_missing(root, tmp_path):
     before = (kept / "mix.flac").stat().st_mtime_ns
     (folder / "manifest.json").unlink()
     (lost / "piece.json").unlink()
-    (folder / "test" / f".{lost.name}.part").mkdir()  # what a killed build leaves
+    (folder / "test" / ".miao-0123456789ab.part").mkdir()  # what a killed build leaves
     list(build("recordings", folder, [root], None, seconds=2.0))
     assert json.loads((folder / "manifest.json").read_text()) == manifest
     assert (kept / "mix.flac").stat().st_mtime_ns == before

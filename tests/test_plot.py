@@ -75,7 +75,7 @@ def test_what_exists_is_not_overwritten_without_force(score, tmp_path):
 def test_an_unknown_suffix_and_a_missing_folder_are_errors(score, tmp_path):
     with pytest.raises(MiaoError, match=r"a picture ends in \.png, \.svg, \.pdf"):
         save_plot(score, tmp_path / "a.gif")
-    with pytest.raises(MiaoError, match=r"a\.png: cannot be written: no such file"):
+    with pytest.raises(MiaoError, match=r"a\.png: there is no folder"):
         save_plot(score, tmp_path / "none" / "a.png")
 
 

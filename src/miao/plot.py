@@ -1,8 +1,5 @@
 """A picture of a score, and of the sound it became: a piano roll over a spectrogram, on one time axis."""
 
-import io
-import os
-import secrets
 import warnings
 from pathlib import Path
 
@@ -10,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.errors import MiaoError
+from miao.files import check_target, written
 from miao.midi.score import Score, Track
 from miao.sound.audio import Audio, resample
 from miao.sound.spectrum import AUDIBLE_DB, FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel
@@ -42,21 +40,11 @@ def save_plot(
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MiaoError(f"{path}: a picture ends in {', '.join(SUFFIXES)}")
-    if path.exists() and not force:
-        raise MiaoError(f"{path} exists; --force overwrites it")
-    picture = io.BytesIO()
+    check_target(path, MiaoError, force=force)
     figure = _figure(score, audio, title, similarity, segment_seconds)
-    with warnings.catch_warnings():
+    with written(path, MiaoError, force=force) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that its font lacks become boxes
-        figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
-    temporary = path.with_name(f".miao-{secrets.token_hex(6)}.part")
-    try:
-        temporary.write_bytes(picture.getbuffer())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MiaoError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
 
 
 def note_boxes(track: Track) -> NDArray[np.float64]:

@@ -6,19 +6,18 @@ numbers a file says what the voice is, where it comes from, under which licence,
 
 import os
 import re
-import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from miao.bank import tokens as tk
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
+from miao.files import make_folder, write_bytes
 
 FORMAT = "miao voice 1"
 SUFFIX = ".safetensors"
@@ -91,9 +90,7 @@ class LearntVoice:
             )
 
     def save(self, path: Path, *, force: bool = True) -> None:
-        """Write the file under a temporary name, then rename it. Raises: BankError if it cannot be written."""
-        if path.exists() and not force:
-            raise BankError(f"{path} exists; overwrite it with --force")
+        """Write the file. Raises: BankError if the disk refuses, or it exists and not ``force``."""
         arrays = {f"table.{name}": getattr(self.table, name) for name in self.table.__dataclass_fields__}
         arrays |= {"embeddings": self.embeddings.embeddings, "profiles": self.embeddings.profiles}
         about = self.about | {"format": FORMAT}
@@ -101,17 +98,9 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, about)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
-            raise BankError(f"{path}: cannot be written: {str(error).lower()}") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about)
+        make_folder(path.parent, BankError)
+        write_bytes(path, data, BankError, force=force)
 
     @staticmethod
     def load(path: Path) -> "LearntVoice":

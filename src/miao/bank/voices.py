@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from miao.bank.partials import Partials, harmonic_partials, mode_partials
 from miao.errors import BankError
+from miao.files import write_bytes
 
 N_PROGRAMS = 128
 DRUM_KEYS = range(27, 88)
@@ -105,7 +106,7 @@ class VoiceTable:
             arrays[name] = np.ascontiguousarray(values[~is_same])
             arrays[f"{name}.is_same"] = is_same.astype(np.uint8)
             arrays[f"{name}.same"] = np.ascontiguousarray(values[is_same, 0])
-        save_file(arrays, path)
+        write_bytes(path, save(arrays), BankError)
 
     @staticmethod
     def load(path: Path) -> "VoiceTable":
@@ -143,7 +144,7 @@ class VoiceEmbeddings:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        save_file({"embeddings": self.embeddings, "profiles": self.profiles}, path)
+        write_bytes(path, save({"embeddings": self.embeddings, "profiles": self.profiles}), BankError)
 
     @staticmethod
     def load(path: Path) -> "VoiceEmbeddings":

@@ -37,6 +37,7 @@ from miao.datasets.download import Remote
 from miao.datasets.recordings import Fault, Part, Recording
 from miao.datasets.verification import Progress, check_recordings, find_home, missing
 from miao.errors import DataError
+from miao.files import write_text
 from miao.midi.general_midi import program_name
 from miao.midi.score import Score, Track
 from miao.sound.audio import Audio
@@ -200,5 +201,6 @@ def _write(root: Path, part: str, name: str, samples: NDArray, intervals: list[_
     rows = []
     for begin, end, (instrument, note, measure, beat, value) in sorted(intervals, key=lambda i: i[:2]):
         rows.append((begin, end, instrument, note, measure + beat, "", value))
-    with open(labels, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([COLUMNS, *rows])
+    write_text(labels, table.getvalue(), DataError)

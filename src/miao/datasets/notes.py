@@ -4,7 +4,6 @@ A shard is ``voice_NNN.npz`` with the notes of one voice and that voice's row of
 under a temporary name and renamed, so an interrupted run leaves whole shards only and the next run goes on from there.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +30,7 @@ from miao.bank.voices import (
 )
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
+from miao.files import write_arrays
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import common_modes, find_modes, fit_harmonics, key_tracking, matched_modes
 from miao.measuring.roundtrip import round_trip_error
@@ -204,9 +204,7 @@ def prepare_voice(font: SoundFont, voice: int, part: int, folder: Path, seed: in
             rows[pitch] += (measured.balance, measured.is_wide)
         kept.append(NoteData(voice, pitch, velocity, measured.tokens))
     pitches = sorted(rows)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez_compressed(
-        temporary,
+    columns = dict(
         kind=kind,
         tracking=tracking,
         pitch=[n.pitch for n in kept],
@@ -225,7 +223,7 @@ def prepare_voice(font: SoundFont, voice: int, part: int, folder: Path, seed: in
         balance=np.array([rows[p][3] for p in pitches]).reshape(-1, tk.N_CELLS - 1),
         is_wide=np.array([rows[p][4] for p in pitches], np.uint8),
     )
-    os.replace(temporary, path)
+    write_arrays(path, columns, DataError)
     return path
 
 
@@ -233,8 +231,6 @@ def load_notes(folder: Path) -> list[NoteData]:
     """All notes of a folder of shards. Raises: DataError if there are none."""
     notes = []
     for path in sorted(folder.glob("voice_*.npz")):
-        if ".tmp." in path.name:
-            continue
         with np.load(path) as shard:
             chunks, at, voice = shard["tokens"], 0, int(path.name[6:9])
             columns = (shard[k] for k in ("pitch", "velocity", "hold", "n_held", "n_release"))

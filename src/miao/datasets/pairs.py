@@ -7,7 +7,7 @@ scale is in the first); beside them or above lies voices.safetensors, the table 
 """
 
 import io
-import os
+import itertools
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from miao.bank.frames import MEL_FLOOR_DB, window_mel
 from miao.bank.voices import note_voice
 from miao.datasets.notes import NoteData
 from miao.errors import DataError
+from miao.files import make_folder, written
 from miao.sound.spectrum import SAMPLE_RATE
 
 PAIR_NOTE = np.dtype(
@@ -102,24 +103,22 @@ def from_bytes(name: str, data: bytes, flac: bytes | None = None) -> Pair:
 
 
 def write_shard(path: Path, pairs: Iterable[Pair]) -> int:
-    """Write pairs as one shard, under a temporary name first; the number of them. No file appears if there are none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, n = path.with_suffix(f".{os.getpid()}.tmp"), 0
-    try:
-        with tarfile.open(temporary, "w") as tar:
-            for pair in pairs:
-                members = {SUFFIX: to_bytes(pair)}
-                if pair.sound is not None:
-                    members[SOUND_SUFFIX] = sound_to_bytes(pair.sound)
-                for suffix, data in members.items():
-                    member = tarfile.TarInfo(f"{pair.name.replace('.', '_')}.{suffix}")
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
-                n += 1
-        if n:
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write pairs as one shard; the number of them. No file appears if there are none."""
+    make_folder(path.parent, DataError)
+    some = iter(pairs)
+    first, n = next(some, None), 0
+    if first is None:
+        return 0
+    with written(path, DataError) as temporary, tarfile.open(temporary, "w") as tar:
+        for pair in itertools.chain([first], some):
+            members = {SUFFIX: to_bytes(pair)}
+            if pair.sound is not None:
+                members[SOUND_SUFFIX] = sound_to_bytes(pair.sound)
+            for suffix, data in members.items():
+                member = tarfile.TarInfo(f"{pair.name.replace('.', '_')}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+            n += 1
     return n
 
 

@@ -10,7 +10,6 @@ written last, so a recording without them is made anew; with them, it is left al
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from miao.bank.frames import WINDOW_SECONDS
 from miao.datasets.pairs import PAIR_NOTE, Pair, pair_notes, window_mel, write_shard
 from miao.datasets.recordings import SPLITS, Part, Recording
 from miao.errors import DataError, MiaoError
+from miao.files import make_folder, write_json
 from miao.measuring.align import CONFIDENT, Alignment, align
 from miao.measuring.part_voices import Fits, joined_fits, load_fits, save_fits, table_of
 from miao.measuring.polyphony import FEWEST_SURE, MeasuredPart, measure_notes
@@ -165,18 +165,12 @@ def finish(folder: Path) -> dict:
         "rejected": rejected,
         "details": [asdict(report) for _, report in done],
     }
-    _write(folder / "report.json", json.dumps(summary, indent=1).encode())
+    write_json(folder / "report.json", summary, DataError)
     return summary
 
 
 def _done(folder: Path) -> list[tuple[Path, RecordingReport]]:
     return [(path, RecordingReport.load(path)) for path in sorted((folder / "done").glob("??????.json"))]
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 # one recording
@@ -203,14 +197,14 @@ def prepare_recording(recording: Recording, number: int, folder: Path, with_toke
             found.append(fits)
     except MiaoError as error:
         why, pairs, found = str(error), [], []
-    (folder / "done").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "done", DataError)
     n = write_shard(folder / shard, pairs) if pairs else 0
     path = folder / "done" / f"{number:06d}.json"
     path.with_suffix(".npz").unlink(missing_ok=True)
     if any(found):
         save_fits(path.with_suffix(".npz"), joined_fits(found))
     done = RecordingReport(base, recording.split, shard if n else "", with_tokens, reports, why)
-    _write(path, json.dumps(asdict(done), indent=1).encode())
+    write_json(path, asdict(done), DataError)
     return done
 
 

@@ -17,8 +17,6 @@ stopped. Whatever was found and left out stands in the manifest under "skipped",
 
 import hashlib
 import json
-import os
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +34,7 @@ from miao.datasets.catalogue import DATASETS
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation.harmony import roughness
 from miao.evaluation.sampler import Sampler, file_checksum
+from miao.files import make_folder, sweep, write_json, written_folder
 from miao.midi.score import Score, read_score, write_score
 from miao.sound.audio import Audio, read_audio
 from miao.sound.spectrum import SAMPLE_RATE
@@ -221,7 +220,8 @@ def build(
     if not plans:
         raise DataError(f"{name}: nothing to make it of in {', '.join(map(str, roots)) or 'the usual places'}: "
                         + "; ".join(s["reason"] for s in skipped))  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder / SPLIT, DataError)
+    sweep(folder / SPLIT)
     work = (delayed(_make)(p, folder, settings, soundfont) for p in plans)
     records: dict[str, dict] = {}
     for number, record in enumerate(Parallel(jobs, return_as="generator")(work), start=1):
@@ -238,7 +238,7 @@ def build(
         "settings": {**settings, "limit": limit, "soundfont_path": soundfont and str(soundfont.resolve())},
         "minutes": minutes, "pieces": pieces, "skipped": skipped,
     }  # fmt: skip
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest, DataError)
 
 
 def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
@@ -337,43 +337,40 @@ def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -
     done = target / "piece.json"
     if done.is_file():
         return json.loads(done.read_text())["piece"]
-    about = {"name": planned.name, "group": planned.group, "origin": planned.origin}
-    part = folder / SPLIT / f".{planned.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
     try:
         material = planned.read()
         if not material.score.tracks:
-            return {**about, "reason": f"{planned.origin}: no note in the excerpt"}
-        part.mkdir(parents=True)
-        write_score(material.score, part / "score.mid")
-        score = read_score(part / "score.mid")
-        mix, stems = _sound(material, score, soundfont)
-        peak = float(max(np.abs(sound).max(initial=0.0) for sound in (mix, *stems)))
-        if peak < _SILENT:
-            return {**about, "reason": f"{planned.origin}: nothing is heard in the excerpt"}
-        gain = np.float32(PEAK / peak)
-        (part / "stems").mkdir()
-        names = [f"stems/{number:02d}.flac" for number in range(1, len(stems) + 1)]
-        for file, sound in zip(["mix.flac", *names], [mix, *stems], strict=True):
-            Audio(sound * gain, SAMPLE_RATE).save(part / file, subtype="24")
-        inside = f"{SPLIT}/{planned.name}"
-        piece = Piece(
-            **about, split=SPLIT, seconds=mix.shape[1] / SAMPLE_RATE, n_notes=score.n_notes,
-            score=f"{inside}/score.mid", mix=f"{inside}/mix.flac", stems=tuple(f"{inside}/{n}" for n in names),
-            notes_from=material.notes_from, bandwidth_hz=material.bandwidth_hz,
-            facts={"gain_db": round(20 * float(np.log10(gain)), 2), "roughness": round(score_roughness(score), 4)},
-            checksum=_checksum(part, ("score.mid", "mix.flac", *names)),
-        )  # fmt: skip
-        write_json(part / "piece.json", {"settings": settings, "piece": asdict(piece)})
-        shutil.rmtree(target, ignore_errors=True)  # without a piece.json it is not whole
-        os.replace(part, target)
-        return asdict(piece)
+            raise DataError(f"{planned.origin}: no note in the excerpt")
+        with written_folder(target, DataError) as part:
+            piece = _filled(part, planned, material, soundfont)
+            write_json(part / "piece.json", {"settings": settings, "piece": asdict(piece)}, DataError)
     except MiaoError as error:
-        return {**about, "reason": str(error)}
-    except OSError as error:
-        raise DataError(f"{part}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        return {"name": planned.name, "group": planned.group, "origin": planned.origin, "reason": str(error)}
+    return asdict(piece)
+
+
+def _filled(part: Path, planned: Plan, material: Material, soundfont: Path | None) -> Piece:
+    """Score and sound of a piece, written into its folder. Raises: DataError if there is nothing to hear."""
+    write_score(material.score, part / "score.mid")
+    score = read_score(part / "score.mid")
+    mix, stems = _sound(material, score, soundfont)
+    peak = float(max(np.abs(sound).max(initial=0.0) for sound in (mix, *stems)))
+    if peak < _SILENT:
+        raise DataError(f"{planned.origin}: nothing is heard in the excerpt")
+    gain = np.float32(PEAK / peak)
+    make_folder(part / "stems", DataError)
+    names = [f"stems/{number:02d}.flac" for number in range(1, len(stems) + 1)]
+    for file, sound in zip(["mix.flac", *names], [mix, *stems], strict=True):
+        Audio(sound * gain, SAMPLE_RATE).save(part / file, subtype="24")
+    inside = f"{SPLIT}/{planned.name}"
+    return Piece(
+        name=planned.name, group=planned.group, origin=planned.origin, split=SPLIT,
+        seconds=mix.shape[1] / SAMPLE_RATE, n_notes=score.n_notes,
+        score=f"{inside}/score.mid", mix=f"{inside}/mix.flac", stems=tuple(f"{inside}/{n}" for n in names),
+        notes_from=material.notes_from, bandwidth_hz=material.bandwidth_hz,
+        facts={"gain_db": round(20 * float(np.log10(gain)), 2), "roughness": round(score_roughness(score), 4)},
+        checksum=_checksum(part, ("score.mid", "mix.flac", *names)),
+    )  # fmt: skip
 
 
 def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[NDArray, list[NDArray]]:
@@ -410,15 +407,3 @@ def _check_folder(folder: Path, settings: dict) -> None:
                 raise DataError(f"{folder} holds a benchmark with {key} {theirs.get(key)}, not {value}; use another "
                                 "folder")  # fmt: skip
         return
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ tried again the next time. The reference is always measured too.
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -22,12 +21,13 @@ import numpy as np
 
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation import benchmarks
-from miao.evaluation.benchmarks import Benchmark, first_of_groups, load_sound, write_json
+from miao.evaluation.benchmarks import Benchmark, first_of_groups, load_sound
 from miao.evaluation.embedders import musicnn, trill, vggish, yamnet
 from miao.evaluation.measure import METRICS_VERSION, HeardReference, Tools, limited, listen_to_reference, measure
 from miao.evaluation.sampler import file_checksum
 from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
 from miao.evaluation.transcription import BasicPitch, model_path
+from miao.files import write_arrays, write_json
 from miao.sound.spectrum import SAMPLE_RATE, log_mel
 
 EMBEDDERS = {"yamnet": yamnet, "vggish": vggish, "trill": trill}  # those whose weights are a file
@@ -171,30 +171,19 @@ def _perform_piece(run: Run, piece: benchmarks.Piece) -> list[str]:
                 sound = limited(sound, piece.bandwidth_hz)
             measured = measure(material, sound, run.listeners.open(), heard)
         except MiaoError as error:
-            write_json(path, {**about, "failure": str(error)})
+            write_json(path, {**about, "failure": str(error)}, DataError)
             troubles.append(f"{system.name}, {piece.name}: {error}")
             continue
         arrays = {f"embedding/{name}": x for name, x in measured.embeddings.items()}
         if is_pictured:
             arrays["picture"] = picture(10 ** (measured.gain_db / 20) * sound.mix)
-        _write_arrays(path.with_suffix(".npz"), arrays)
+        write_arrays(path.with_suffix(".npz"), arrays, DataError)
         rest = asdict(measured)
         del rest["embeddings"]
-        write_json(path, {**about, "play_seconds": play_seconds, **rest})
+        write_json(path, {**about, "play_seconds": play_seconds, **rest}, DataError)
     return troubles
 
 
 def picture(mix: np.ndarray) -> np.ndarray:
     """The first 8 seconds of a sound as log-mel levels, dB, int8 [frames, N_MELS]."""
     return np.clip(log_mel(mix)[:PICTURE_FRAMES], -128, 0).astype(np.int8)
-
-
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,10 +2,13 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from miao.errors import DataError
 from miao.evaluation.evaluate import Run
+from miao.files import written
 from miao.sound.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
 
 MAX_ROWS = 6  # of spectrograms
@@ -40,7 +43,7 @@ def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
         unit = f", {metric['unit']}" if metric["unit"] else ""
         title = textwrap.fill(f"{metric['title']}{unit}, {metric['better']} is better{aside}", TITLE_LETTERS)
         axes.set_title(title, fontsize=7, parse_math=False)
-    figure.savefig(folder / "bars.png", dpi=DPI)
+    _save(figure, folder / "bars.png")
     return [("Means and intervals", "bars.png")]
 
 
@@ -65,7 +68,7 @@ def draw_facts(report: dict, folder: Path) -> list[tuple[str, str]]:
             if place == 0:
                 axes.legend(fontsize=6)
         name = f"by_{fact}.png"
-        figure.savefig(folder / name, dpi=DPI)
+        _save(figure, folder / name)
         drawn.append((f"Metrics over {fact}", name))
     return drawn
 
@@ -101,8 +104,13 @@ def draw_spectrograms(run: Run) -> list[tuple[str, str]]:
                 axes.imshow(found[name].T, origin="lower", aspect="auto", cmap="magma", vmin=top - AUDIBLE_DB,
                             vmax=top, interpolation="nearest", extent=(0, seconds, 0, 1))  # fmt: skip
         line[0].set_ylabel(piece_name[:24], fontsize=7, parse_math=False)
-    figure.savefig(run.folder / "spectrograms.png", dpi=DPI)
+    _save(figure, run.folder / "spectrograms.png")
     return [("Log-mel spectrograms: the first 8 s of the first piece of each group", "spectrograms.png")]
+
+
+def _save(figure: Any, path: Path) -> None:
+    with written(path, DataError) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _figure(width: float, height: float):

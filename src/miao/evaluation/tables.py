@@ -1,18 +1,19 @@
 """A report for people: report.md with its tables, report.json and the pictures."""
 
-from miao.evaluation.benchmarks import write_json
+from miao.errors import DataError
 from miao.evaluation.evaluate import Run
 from miao.evaluation.pictures import draw_bars, draw_facts, draw_spectrograms
 from miao.evaluation.report import summary
+from miao.files import write_json, write_text
 
 
 def write_report(run: Run, missing: list[str]) -> str:
     """report.md, report.json and pictures in the run's folder; gives the text."""
     report = summary(run, missing)
     pictures = [*draw_bars(report, run.folder), *draw_facts(report, run.folder), *draw_spectrograms(run)]
-    write_json(run.folder / "report.json", report)
+    write_json(run.folder / "report.json", report, DataError)
     text = markdown(report, pictures)
-    (run.folder / "report.md").write_text(text)
+    write_text(run.folder / "report.md", text, DataError)
     return text
 
 

@@ -6,7 +6,6 @@ key to key, the stretch of strings even more so. Bars, bells and drums have free
 that stand most alone.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,8 @@ from miao.bank.voices import (
     is_drum_voice,
     pitch_hz,
 )
+from miao.errors import DataError
+from miao.files import write_arrays
 from miao.measuring.partials import find_modes, spectral_peaks
 
 STRUCK_STRINGS = {*range(8), 15, *range(24, 40), 45, 46, *range(104, 108)}  # programs whose strings stretch harmonics
@@ -288,15 +289,14 @@ def save_fits(path: Path, fits: Fits) -> None:
     """Keep fits in an .npz file."""
     places = sorted(fits)
     rows = [fits[place] for place in places]
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez_compressed(
-        temporary, place=np.array(places, np.int32).reshape(-1, 2), kind=[f.kind for f in rows],
+    columns = dict(
+        place=np.array(places, np.int32).reshape(-1, 2), kind=[f.kind for f in rows],
         tune=[f.tune_cents for f in rows], stretch=[f.stretch for f in rows], n=[f.n_notes for f in rows],
         modes=np.array([f.modes for f in rows]), is_wide=[f.is_wide for f in rows],
         balance=np.array([np.full(tk.N_CELLS - 1, np.nan) if f.balance is None else f.balance
                           for f in rows]),
     )  # fmt: skip
-    os.replace(temporary, path)
+    write_arrays(path, columns, DataError)
 
 
 def load_fits(path: Path) -> Fits:

@@ -4,6 +4,7 @@ MIDI is read here and nowhere else: file.py takes the bytes apart, module.py say
 (pedals, overlaps, drums, resets: see its docstring), this file gives the result its shape, and writes it back.
 """
 
+import io
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import mido
 import numpy as np
 
 from miao.errors import ScoreError
+from miao.files import write_bytes
 from miao.midi.file import MidiFile, parse_midi_file, seconds_at
 from miao.midi.general_midi import program_name
 from miao.midi.module import CONTROLLERS, DEFAULTS, KEY_PRESSURE_EVENT, NOTE, Curve, Performance, notes_array, perform
@@ -187,10 +189,9 @@ def write_score(score: Score, path: str | Path) -> None:
             lines.append(message.copy(time=tick - now))
             now = tick
         file.tracks.append(lines)
-    try:
-        file.save(path)
-    except OSError as error:
-        raise ScoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+    data = io.BytesIO()
+    file.save(file=data)
+    write_bytes(path, data.getvalue(), ScoreError)
 
 
 # reading

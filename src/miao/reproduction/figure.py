@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from miao.errors import MiaoError
+from miao.errors import DataError, MiaoError
+from miao.files import make_folder, written
 from miao.reproduction.cells import Compared
 from miao.reproduction.paper import FIGURE2, Row
 from miao.reproduction.report import HELD_OUT_TITLES, text
@@ -118,8 +119,9 @@ def draw(panels: Panels, defaults: dict[str, int], path: Path) -> None:
             axes.grid(alpha=0.3)
     for axes, name in zip(grid[-1], names, strict=True):
         axes.set_xlabel(name, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    make_folder(path.parent, DataError)
+    with written(path, DataError) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from miao.evaluation.benchmarks import write_json
+from miao.errors import DataError
 from miao.evaluation.evaluate import Run
 from miao.evaluation.tables import number
+from miao.files import write_json, write_text
 from miao.reproduction.cells import Compared, Entry, compare
 from miao.reproduction.paper import DIFFERENCES, FIGURE_NAMES, NEAREST, TABLE1, Row, printed
 from miao.reproduction.runs import Recipe
@@ -139,6 +140,6 @@ def write(folder: Path, name: str, title: str, lines: list[str], data: dict, mis
     whole += [f"- {what}" for what in missing] or ["Nothing."]
     content = "\n".join(whole) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"reproduce-{name}.json", {"table": name, **data, "missing": missing})
-    (folder / f"reproduce-{name}.md").write_text(content)
+    write_json(folder / f"reproduce-{name}.json", {"table": name, **data, "missing": missing}, DataError)
+    write_text(folder / f"reproduce-{name}.md", content, DataError)
     return content

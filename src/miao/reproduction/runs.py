@@ -22,9 +22,9 @@ from joblib import Parallel, delayed
 from miao.bank.voices import VoiceTable
 from miao.config import load_preset
 from miao.datasets.pairs import Pair, notes_of, read_shard, shards_of
-from miao.errors import ConfigError
-from miao.evaluation.benchmarks import write_json
+from miao.errors import ConfigError, DataError
 from miao.evaluation.report import mean_of
+from miao.files import write_json
 from miao.reproduction.paper import Row
 from miao.training.export import export_bank, power_trim
 from miao.training.held_out import held_out_pairs, measure
@@ -119,7 +119,7 @@ def _train(recipe: Recipe, row: Row, seed: int) -> str:
     torch.set_num_threads(1)
     run = recipe.run(row, seed)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "material.json", _material(recipe, row, seed))
+    write_json(run / "material.json", _material(recipe, row, seed), DataError)
     config = recipe.config(row, seed)
     trainer = miao_trainer(config, run, pairs=recipe.pairs / "train")
     trainer.resume()
@@ -133,7 +133,7 @@ def _train(recipe: Recipe, row: Row, seed: int) -> str:
         export_bank(run, table, recipe.bank(row, seed))
     pairs = held_out_pairs(recipe.pairs / "validation", HELD_OUT)
     found = measured(run, pairs, config.objective.audio_encoder)
-    write_json(run / "held_out.json", {"n": len(pairs), "values": found})
+    write_json(run / "held_out.json", {"n": len(pairs), "values": found}, DataError)
     return f"{row.name}, seed {seed}: level error {found['error_db/all'][0]:.2f} dB" + (
         f", recall@1 {found['recall@1'][0]:.3f}" if "recall@1" in found else "")  # fmt: skip
 

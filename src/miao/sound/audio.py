@@ -1,6 +1,5 @@
 """Sound in memory, and sound files as they are read: by libsndfile, in all formats that it knows."""
 
-import errno
 import math
 import os
 import sys
@@ -14,9 +13,8 @@ import soundfile
 import soxr
 
 from miao.errors import AudioError
-
-BLOCK_SAMPLES = 1 << 16
-MAX_CHUNK_BYTES = 0xFFFFFFFF - 1024  # of a plain WAV file; beyond it the file becomes RF64
+from miao.files import reason
+from miao.sound.writer import BLOCK_SAMPLES, MAX_CHUNK_BYTES, AudioWriter
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,6 @@ class Audio:
 
     def save(self, path: str | Path, subtype: str | None = None, force: bool = False) -> int:
         """Writes the file as `AudioWriter` does; gives the number of samples that were clipped."""
-        from miao.sound.writer import AudioWriter  # which knows this file
-
         with AudioWriter(path, self.sample_rate, self.channels, subtype=subtype, force=force) as writer:
             writer.write(self.samples)
         return writer.n_clipped
@@ -129,10 +125,3 @@ def resample(audio: Audio, rate: int) -> Audio:
         raise AudioError(f"cannot resample to {rate} Hz; the rate must be positive")
     samples = soxr.resample(np.ascontiguousarray(audio.samples.T), audio.sample_rate, rate, quality="VHQ")
     return Audio(np.ascontiguousarray(samples.T), rate)
-
-
-def reason(error: OSError) -> str:
-    """What the system says of an error, in lower case and without its number."""
-    if error.errno == errno.EPIPE:
-        return "the program that reads it has ended"
-    return (error.strerror or str(error)).lower()

@@ -5,10 +5,7 @@ length beforehand (RF64), and give the same bytes for the same samples (libsndfi
 FLAC, Ogg Vorbis and MP3 are libsndfile's.
 """
 
-import os
-import secrets
 import shutil
-import stat
 import struct
 import sys
 import tempfile
@@ -21,10 +18,12 @@ import numpy as np
 import soundfile
 
 from miao.errors import AudioError
-from miao.sound.audio import BLOCK_SAMPLES, MAX_CHUNK_BYTES, reason
+from miao.files import Draft, check_target, is_device, refusal
 
 FORMATS = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3"}
 SUBTYPES = {"wav": ("16", "24", "float"), "flac": ("16", "24"), "ogg": (), "mp3": ()}
+BLOCK_SAMPLES = 1 << 16  # that are turned into bytes at a time
+MAX_CHUNK_BYTES = 0xFFFFFFFF - 1024  # of a plain WAV file; beyond it the file becomes RF64
 CODEC_SAMPLES = 1 << 14  # per libsndfile write: Vorbis dies of minutes at once, and its bits depend on where it is cut
 DITHER_SEED = 16
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -63,12 +62,11 @@ class AudioWriter:
         self.n_written = 0  # samples per channel
         self.n_clipped = 0
         self._label = "stdout" if str(path) == "-" else str(path)
-        self._is_stream = str(path) == "-" or _is_device(path)
+        self._is_stream = str(path) == "-" or is_device(path)
         self._force = force
         self.format = _format_of(path, format, self._is_stream)
         self.subtype = _subtype_of(self.format, subtype)
-        self._target = Path(os.path.realpath(path))  # through a link, not over it
-        self._temporary: Path | None = None
+        self._draft: Draft | None = None
         self._file: BinaryIO | None = None
         self._spool: BinaryIO | None = None
         self._encoder: _WavEncoder | _CompressedEncoder | None = None
@@ -131,10 +129,9 @@ class AudioWriter:
                 shutil.copyfileobj(self._spool, self._file, 1 << 20)
                 self._spool.close()
             self._file.close()
-            if self._temporary is not None:
+            if self._draft is not None:
                 self._check_target()
-                os.replace(self._temporary, self._target)
-                self._temporary = None
+                self._draft.keep()
         except OSError as refused:
             raise self._refusal(refused) from refused
         finally:
@@ -146,18 +143,11 @@ class AudioWriter:
             return open(sys.stdout.fileno(), "wb", closefd=False)  # sys.stdout would meet a broken pipe again at exit
         if self._is_stream:
             return open(self.path, "wb")
-        temporary = self._target.parent / f".miao-{secrets.token_hex(6)}.part"
-        file = open(temporary, "x+b")  # noqa: SIM115 (it is closed in __exit__)
-        self._temporary = temporary
-        return file
+        self._draft = Draft(self.path)
+        return self._draft.open()
 
     def _check_target(self) -> None:
-        if self._target.is_dir():
-            raise AudioError(f"{self.path} is a folder; name a file in it")
-        if not self._target.parent.is_dir():
-            raise AudioError(f"{self.path}: there is no folder {self._target.parent}; make it first")
-        if self._target.exists() and not self._force:
-            raise AudioError(f"{self.path} exists; --force overwrites it")
+        check_target(self.path, AudioError, force=self._force)
 
     def _abandon(self) -> None:
         if isinstance(self._encoder, _CompressedEncoder):
@@ -166,12 +156,11 @@ class AudioWriter:
             with suppress(OSError):  # what it could not flush is thrown away here anyway
                 if file is not None:
                     file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+        if self._draft is not None:
+            self._draft.discard()
 
     def _refusal(self, error: OSError) -> AudioError:
-        return AudioError(f"{self._label}: cannot be written: {reason(error)}")
+        return refusal(self._label, error, AudioError)
 
 
 class _Quantiser:
@@ -330,14 +319,6 @@ def _number_ogg_stream(file: BinaryIO) -> None:
         file.seek(place)
         file.write(page)
         place += len(page)
-
-
-def _is_device(path: str | Path) -> bool:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _format_of(path: str | Path, format: str | None, is_stream: bool) -> str:

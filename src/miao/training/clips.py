@@ -1,11 +1,14 @@
 """The same few notes rendered at every checkpoint, so that ears can follow a training run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from miao.bank.bank import Bank
 from miao.bank.voices import VoiceTable
+from miao.errors import CheckpointError
+from miao.files import make_folder
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound.audio import Audio
 from miao.synth.engine import stream_stems
@@ -21,9 +24,9 @@ def render_clips(checkpoint: Path, table: VoiceTable) -> Path:
     bank = Bank("checkpoint", checkpoint, table, decode_with(model), None, model.config.width)
     blocks = [block.stems.sum(axis=0) for block in stream_stems(bank, _listening_score())]
     sound = np.concatenate(blocks, axis=1)
-    step = (checkpoint / "state.json").read_text().strip(" {}\n").partition(":")[2].strip()
-    path = checkpoint / "clips" / f"{int(step):06d}.wav"
-    path.parent.mkdir(exist_ok=True)
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
+    path = checkpoint / "clips" / f"{step:06d}.wav"
+    make_folder(path.parent, CheckpointError)
     Audio(sound * np.float32(0.5 / max(float(np.abs(sound).max()), 1e-9)), _SAMPLE_RATE).save(path, force=True)
     return path
 

@@ -1,9 +1,6 @@
 """A checkpoint as a bank: ONNX graphs with half-precision weights, voice table, config and a page about it."""
 
 import copy
-import os
-import shutil
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +16,8 @@ from miao.bank.frames import CHANNELS, N_PITCHES, WINDOW_AUDIO_FRAMES, WINDOW_FR
 from miao.bank.matching import FOLDER
 from miao.bank.voices import VoiceEmbeddings, VoiceTable
 from miao.datasets.notes import NoteData
+from miao.errors import BankError
+from miao.files import written_folder
 from miao.nets.model import AudioDecoder, AudioFeatures, ChunkInputs, MidiEncoder
 from miao.sound.spectrum import N_MELS
 from miao.training.chunks import chunk_tables, gather
@@ -107,9 +106,7 @@ def export_bank(
     """
     model = load_model(checkpoint)
     config = model.config
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bank-"))
-    try:
+    with written_folder(folder, BankError) as new:
         if uses_context:
             frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
             _export(_Encoder(model.encoder), (frames,), ["frames"], ["context"], new / "encoder.onnx")
@@ -128,13 +125,6 @@ def export_bank(
         (new / "config.toml").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
         if page:
             (new / "README.md").write_text(page)
-        os.chmod(new, 0o755)  # temporary folders and safetensors are for their owner alone
-        for path in new.iterdir():
-            os.chmod(path, 0o644)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 class _Midi(nn.Module):
@@ -177,17 +167,17 @@ def export_understanding(checkpoint: Path, bank: Path) -> Path:
     """
     encoder, net = load_model(checkpoint).encoder, load_understanding(checkpoint)
     folder = bank / FOLDER
-    folder.mkdir(exist_ok=True)
     frames = torch.rand(2, len(CHANNELS), WINDOW_FRAMES, N_PITCHES)
     mel = torch.rand(2, WINDOW_AUDIO_FRAMES, N_MELS) * -60
     midi_names, audio_names = ["vectors", "tokens"], ["vectors", "data_s", "rows"]
     with torch.no_grad():
         midi, audio = _Midi(encoder, net).eval(), _Audio(net).eval()
         seen = (*midi(frames), *audio(mel))
-    _export(midi, (frames,), ["frames"], midi_names, folder / "midi.onnx")
-    _export(audio, (mel,), ["mel"], audio_names, folder / "audio.onnx")
     names = [f"midi_{name}" for name in midi_names] + [f"audio_{name}" for name in audio_names]
-    _export(_Match(net), seen, names, ["probability"], folder / "match.onnx")
+    with written_folder(folder, BankError) as new:
+        _export(midi, (frames,), ["frames"], midi_names, new / "midi.onnx")
+        _export(audio, (mel,), ["mel"], audio_names, new / "audio.onnx")
+        _export(_Match(net), seen, names, ["probability"], new / "match.onnx")
     return folder
 
 

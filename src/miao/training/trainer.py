@@ -22,11 +22,12 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from miao.config import from_table, to_toml
 from miao.errors import CheckpointError, ConfigError
+from miao.files import write_bytes, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ class Trainer:
                 writer.add_scalar(name, value, self.step_number)
 
     def save(self) -> None:
-        """Write the checkpoint; each file under a temporary name first, the step's number last."""
+        """Write the checkpoint, the step's number last. Raises: CheckpointError if the disk refuses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
         for n, slots in self.optimizer.state_dict()["state"].items():
@@ -224,10 +225,9 @@ class Trainer:
         parts["training.safetensors"] = state
         for name, tensors in parts.items():
             copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}  # shared ones twice
-            save_file(copies, self.folder / f"{name}.tmp")
-            os.replace(self.folder / f"{name}.tmp", self.folder / name)
-        (self.folder / "config.toml").write_text(to_toml(asdict(self.config)))
-        (self.folder / "state.json").write_text(json.dumps({"step": self.step_number}))
+            write_bytes(self.folder / name, save(copies), CheckpointError, is_durable=True)
+        write_text(self.folder / "config.toml", to_toml(asdict(self.config)), CheckpointError, is_durable=True)
+        write_json(self.folder / "state.json", {"step": self.step_number}, CheckpointError, is_durable=True)
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint; false if it holds none. Raises: CheckpointError if it does not fit."""
