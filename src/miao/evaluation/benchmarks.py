@@ -17,80 +17,33 @@ stopped. Whatever was found and left out stands in the manifest under "skipped",
 
 import hashlib
 import json
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import count
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miao.datasets.catalogue import DATASETS
 from miao.errors import ConfigError, DataError, MiaoError
+from miao.evaluation.dissonant import plan_dissonant
 from miao.evaluation.harmony import roughness
+from miao.evaluation.pieces import EXCERPT_SECONDS, EXCERPT_START, SPLIT, TAIL_SECONDS, Material, Plan
+from miao.evaluation.published import plan_published
+from miao.evaluation.recordings import plan_recordings
 from miao.evaluation.sampler import Sampler, file_checksum
+from miao.evaluation.songs import plan_songs
 from miao.files import make_folder, sweep, write_json, written_folder
 from miao.midi.score import Score, read_score, write_score
 from miao.sound.audio import Audio, read_audio
 from miao.sound.spectrum import SAMPLE_RATE
 
 VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1} | dict.fromkeys(DATASETS, 1)
-SPLIT = "test"
-EXCERPT_START = 15.0  # seconds
-EXCERPT_SECONDS = 30.0
-TAIL_SECONDS = 1.5
 PEAK = 0.9  # of the loudest stem or the mix
-SUFFIXES = (".mid", ".midi", ".rmi")
 _SILENT = 1e-5
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Scores that may be on this machine."""
-
-    name: str
-    places: tuple[str, ...]  # folders below a root
-    licence: str
-    origin: str
-
-
-SONGS = (
-    Collection("freedoom", ("midi/freedoom/test", "freedoom/test", "test"), "BSD-3-Clause",
-               "the test part of the music of Freedoom, https://freedoom.github.io"),
-    Collection("openmsx", ("openmsx", "baseset/openmsx", "usr/share/games/openttd/baseset/openmsx"), "GPL-2",
-               "OpenMSX, Debian package openttd-openmsx"),
-    Collection("pianobooster", ("pianobooster", "usr/share/games/pianobooster/music",
-                                "usr/share/games/pianobooster/BoosterMusicBooks"), "CC BY",
-               "music books of PianoBooster, Debian package pianobooster"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Material:
-    """A piece before it is written down."""
-
-    score: Score
-    seconds: float  # of sound
-    audio: Audio | None = None  # None: a SoundFont is to play it
-    stems: tuple[Audio, ...] = ()
-    notes_from: str = "score"  # or "alignment", "transcription"
-    bandwidth_hz: float = SAMPLE_RATE / 2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A piece to be made."""
-
-    name: str
-    group: str  # what results are put together by: a collection, an instrument, a kind of harmony
-    origin: str  # the file
-    read: Callable[[], Material]
 
 
 @dataclass(frozen=True)
@@ -244,91 +197,12 @@ def build(
 def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
     """What a benchmark is to be made of: pieces, their origins with licences, and what is left out and why."""
     if name == "recordings":
-        from miao.evaluation.recordings import plan_recordings
-
         return plan_recordings(roots, seconds)
-    if name in DATASETS:
-        from miao.evaluation.published import plan_published
-
-        return plan_published(name, roots, seconds)
     if name == "dissonant":
-        from miao.evaluation.dissonant import plan_dissonant
-
         return plan_dissonant(seconds)
-    plans: list[Plan] = []
-    made_of, skipped = [], []
-    contents: dict[str, str] = {}
-    for collection in SONGS:
-        place = found_place(roots, collection.places)
-        files = scores_in(place) if place else []
-        if not files:
-            reason = f"no MIDI file in {place.name}" if place else f"{collection.name} is not there"
-            skipped.append({"name": collection.name, "reason": f"{reason} ({collection.origin})"})
-            continue
-        made_of.append({**asdict(collection), "places": str(place), "n_files": len(files)})
-        for path, inside, content in files:
-            file = Path(inside or path)
-            piece = unlike(f"{collection.name}-{file.stem}", contents.values())
-            twin = contents.setdefault(hashlib.sha256(content).hexdigest(), piece)
-            if twin != piece:
-                skipped.append({"name": piece, "reason": f"{file.name} holds the same bytes as {twin}"})
-            else:
-                plans.append(Plan(piece, collection.name, file.name, partial(read_song, path, seconds, inside)))
-    return plans, made_of, skipped
-
-
-def scores_in(place: Path) -> list[tuple[Path, str, bytes]]:
-    """The MIDI files below a folder: path, name within it if it is a zip archive (else ""), and bytes.
-
-    Raises: DataError for a damaged archive.
-    """
-    found = []
-    for path in sorted(p for p in place.rglob("*") if p.is_file()):
-        if path.suffix.lower() in SUFFIXES:
-            found.append((path, "", path.read_bytes()))
-        elif path.suffix.lower() == ".zip":
-            try:
-                with ZipFile(path) as archive:
-                    names = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES)
-                    found += [(path, name, archive.read(name)) for name in names]
-            except (BadZipFile, zlib.error) as error:
-                raise DataError(f"{path}: a damaged archive ({error}); get it again") from None
-    return found
-
-
-def unlike(name: str, taken: Iterable[str]) -> str:
-    """The name, with a number after it if it is taken."""
-    names = (name if n == 1 else f"{name}-{n}" for n in count(1))
-    return next(n for n in names if n not in set(taken))
-
-
-def found_place(roots: list[Path], places: tuple[str, ...]) -> Path | None:
-    """The first of these folders below one of the roots, or below the root of the system."""
-    for root in (*roots, Path("/")):
-        for place in places:
-            if (root / place).is_dir() and (root != Path("/") or place.startswith("usr/")):
-                return root / place
-    return None
-
-
-def read_song(path: Path, seconds: float, inside: str = "") -> Material:
-    """An excerpt of a MIDI file, or of one inside a zip archive. Raises: ScoreError if there is nothing in it."""
-    score = read_score(ZipFile(path).read(inside) if inside else path)
-    start = min(EXCERPT_START, max(0.0, score.duration - seconds)) if seconds else 0.0
-    part = excerpt(score, start, seconds or score.duration)
-    return Material(part, (seconds or score.duration) + TAIL_SECONDS)
-
-
-def excerpt(score: Score, start: float, seconds: float) -> Score:
-    """The notes that start within, none of them held beyond its end."""
-    part = score.between(start, start + seconds)
-    tracks = []
-    for track in part.tracks:
-        notes = track.notes.copy()
-        for name in ("end", "damp"):
-            notes[name] = np.minimum(notes[name], seconds)
-        tracks.append(replace(track, notes=notes))
-    return replace(part, tracks=tuple(tracks), duration=min(part.duration, seconds))
+    if name in DATASETS:
+        return plan_published(name, roots, seconds)
+    return plan_songs(roots, seconds)
 
 
 def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -> dict:

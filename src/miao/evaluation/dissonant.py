@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.datasets.annotations import as_score, as_track
-from miao.evaluation.benchmarks import TAIL_SECONDS, Material, Plan, excerpt
+from miao.evaluation.pieces import TAIL_SECONDS, Material, Plan, excerpt
 from miao.evaluation.recordings import as_notes
 from miao.midi.score import Curve
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from miao.datasets.catalogue import dataset
 from miao.datasets.recordings import Part, Recording
 from miao.errors import DataError
-from miao.evaluation.benchmarks import SPLIT, Material, Plan, excerpt
+from miao.evaluation.pieces import SPLIT, Material, Plan, excerpt
 from miao.sound.audio import Audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError
-from miao.evaluation.benchmarks import Material, Plan, excerpt, found_place
+from miao.evaluation.pieces import Material, Plan, excerpt, found_place
 from miao.evaluation.transcription import BasicPitch
 from miao.midi.score import notes_array, read_score
 from miao.sound.audio import Audio, read_audio, resample
