@@ -111,6 +111,22 @@ def test_the_tempo_map_of_one_track_holds_for_all_and_counts_within_a_note():
     assert score.tempi.at([0.0, 1.1]).tolist() == [60.0, 240.0]
 
 
+def test_time_signatures_are_read_wherever_they_stand_and_move_with_the_score():
+    signature = b"\xff\x58\x04"
+    head = track(
+        (0, signature + bytes([3, 2, 24, 8])), (1440, signature + bytes([6, 3, 36, 8])), (480, tempo(1_000_000))
+    )
+    score = read_score(smf(head, track((0, on(60)), (2400, off(60)))))
+    assert [(m.time, m.numerator, m.denominator) for m in score.meters] == [(0.0, 3, 4), (1.5, 6, 8)]
+    assert [m.time for m in score.shifted(2).meters] == [2.0, 3.5]
+    assert [m.time for m in score.between(0, 9).meters] == [0.0, 1.5]
+
+
+def test_a_time_signature_of_no_beats_is_none():
+    head = track((0, b"\xff\x58\x04" + bytes([0, 2, 24, 8])), (0, b"\xff\x58\x04" + bytes([4, 9, 24, 8])))
+    assert read_score(smf(head, track((0, on(60)), (480, off(60))))).meters == ()
+
+
 @pytest.mark.parametrize(("frames", "rate"), [(24, 24), (25, 25), (29, 30000 / 1001), (30, 30)])
 def test_smpte_division_counts_frames_and_knows_no_tempo(frames, rate):
     (note,) = notes_of((0, tempo(1)), (0, on(60)), (400, off(60)), division=(256 - frames) << 8 | 40)

@@ -18,7 +18,7 @@ from miao.errors import ScoreError
 
 NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x80, 0xF0, 0x10)
 SYSEX, META = 0xF0, 0xFF
-_META_NAME, _META_INSTRUMENT, _META_PORT, _META_END, _META_TEMPO = 0x03, 0x04, 0x21, 0x2F, 0x51
+_META_NAME, _META_INSTRUMENT, _META_PORT, _META_END, _META_TEMPO, _META_METER = 0x03, 0x04, 0x21, 0x2F, 0x51, 0x58
 _LONGEST_PAUSE_SECONDS = 3600.0  # a damaged delta time can say days; no music pauses for an hour in all its tracks
 _LONGEST_DELTA = 0x0FFFFFFF  # four bytes of seven bits, the most that the format allows
 
@@ -33,6 +33,7 @@ class TrackEvents:
     rows: array = field(default_factory=lambda: array("q"))
     messages: list[bytes] = field(default_factory=list)  # system exclusive, without the F0 and F7 around it
     tempi: list[tuple[int, int]] = field(default_factory=list)  # (tick, microseconds per quarter note)
+    meters: list[tuple[int, int, int]] = field(default_factory=list)  # (tick, numerator, denominator)
     n_bad: int = 0  # events left out because a data byte was above 127
     damage: str = ""  # why reading stopped early, if it did
 
@@ -167,6 +168,8 @@ def _read_track(data: bytes, declared_size: int) -> TrackEvents:
                     break
                 if kind == _META_TEMPO and len(payload) == 3:
                     events.tempi.append((tick, int.from_bytes(payload)))
+                elif kind == _META_METER and len(payload) >= 2 and payload[0] and payload[1] < 8:
+                    events.meters.append((tick, payload[0], 2 ** payload[1]))
                 elif kind == _META_PORT and payload:
                     port = 16 * payload[0]
                 elif kind == _META_NAME or (kind == _META_INSTRUMENT and not events.name):

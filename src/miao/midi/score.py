@@ -22,7 +22,8 @@ from miao.midi.general_midi import program_name
 from miao.midi.module import CONTROLLERS, DEFAULTS, KEY_PRESSURE_EVENT, NOTE, Curve, Performance, notes_array, perform
 
 __all__ = [
-    "KEY_PRESSURE_EVENT", "NOTE", "Curve", "Score", "Track", "TrackSummary", "notes_array", "read_score", "write_score",
+    "KEY_PRESSURE_EVENT", "NOTE", "Curve", "Meter", "Score", "Track", "TrackSummary", "notes_array", "read_score",
+    "write_score",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,15 @@ class TrackSummary:
     polyphony: int  # most notes between start and damp at one time
 
 
+@dataclass(frozen=True)
+class Meter:
+    """A time signature, in force from a time on."""
+
+    time: float  # seconds
+    numerator: int
+    denominator: int
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """Tracks that hold notes, and what reading them had to leave out."""
@@ -74,6 +84,7 @@ class Score:
     ignored: tuple[str, ...] = ()  # what the file asks for and the renderer does not do
     end: float = 0.0  # seconds, the end of the last track of the file, which may rest before it; 0: not known
     room: str | None = None  # the reverb type asked for: small, medium or large room, medium or large hall, plate
+    meters: tuple[Meter, ...] = ()  # time signatures in time order; none: the file names none
 
     @property
     def n_notes(self) -> int:
@@ -96,7 +107,8 @@ class Score:
         if not np.isfinite(seconds) or first + seconds < 0:
             raise ScoreError(f"cannot shift by {seconds} s: the first note starts at {first:.3f} s")
         tempi = replace(self.tempi, times=self.tempi.times + seconds)
-        return replace(_with_tracks(self, [_shifted(track, seconds) for track in self.tracks]), tempi=tempi)
+        shifted = _with_tracks(self, [_shifted(track, seconds) for track in self.tracks])
+        return replace(shifted, tempi=tempi, meters=_meters_later(self.meters, seconds))
 
     def between(self, start: float, end: float) -> "Score":
         """The notes that start in [start, end), whole, with `start` as the new 0 and the controllers as they stand.
@@ -112,7 +124,8 @@ class Score:
                 part = replace(track, notes=track.notes[inside], controls=controls, key_pressure=pressure)
                 tracks.append(_shifted(part, -start))
         tempi = _from(self.tempi, start)
-        return replace(_with_tracks(self, tracks), tempi=replace(tempi, times=tempi.times - start))
+        meters = _meters_later(self.meters, -start)
+        return replace(_with_tracks(self, tracks), tempi=replace(tempi, times=tempi.times - start), meters=meters)
 
     def select(self, indices: list[int]) -> "Score":
         """Only the tracks with these indices, in this order. Raises: ScoreError for an index that is not there."""
@@ -138,6 +151,7 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         parts = [(list(file.tracks), [tempo for track in file.tracks for tempo in track.tempi])]
     tracks: list[Track] = []
     tempi: list[tuple[float, float]] = []
+    meters: list[Meter] = []
     ignored: Counter[str] = Counter()
     offset, n_unended = 0.0, 0
     for events, tempo_map in parts:
@@ -145,6 +159,9 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         tracks += [_shifted(track, offset) for track in _tracks(played, [e.name for e in events])]
         at = seconds_at(np.array([tick for tick, _ in tempo_map], dtype=np.int64), file.division, tempo_map)
         tempi += [(offset + time, 60e6 / tempo) for time, (_, tempo) in zip(at, tempo_map, strict=True) if tempo]
+        signatures = sorted({meter for track in events for meter in track.meters})
+        moments = seconds_at(np.array([m[0] for m in signatures], dtype=np.int64), file.division, tempo_map)
+        meters += [Meter(offset + time, *m[1:]) for time, m in zip(moments.tolist(), signatures, strict=True)]
         ignored += played.ignored
         n_unended += played.n_unended
         offset += played.seconds
@@ -160,6 +177,7 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         Curve(np.array([t for t, _ in tempi]), np.array([bpm for _, bpm in tempi]), 120.0),
         warnings,
         tuple(f"{what} ({n} event{'s' * (n > 1)})" for what, n in sorted(ignored.items())),
+        meters=tuple(meters),
     )
 
 
@@ -232,6 +250,11 @@ def _warnings(file: MidiFile, n_unended: int) -> tuple[str, ...]:
 
 
 # parts of a score
+
+
+def _meters_later(meters: tuple[Meter, ...], seconds: float) -> tuple[Meter, ...]:
+    """Those that begin before 0 stay before it: bars are counted from where their signature stands."""
+    return tuple(replace(meter, time=meter.time + seconds) for meter in meters)
 
 
 def _with_tracks(score: Score, tracks: list[Track]) -> Score:
