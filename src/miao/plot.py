@@ -2,11 +2,12 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.errors import MiaoError
+from miao.errors import MiaoError, needs
 from miao.files import check_target, written
 from miao.midi.score import Score, Track
 from miao.sound.audio import Audio, resample
@@ -76,19 +77,24 @@ def spectrogram(audio: Audio) -> tuple[NDArray[np.float32], float]:
     return np.concatenate(columns), per_column * HOP_SAMPLES / SAMPLE_RATE
 
 
+def new_figure(width: float, height: float) -> Any:
+    """An empty picture of so many inches. Raises: MissingExtra if matplotlib is not there."""
+    needs("plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def _figure(
     score: Score, audio: Audio | None, title: str, similarity: NDArray | None = None, segment_seconds: float = 1.0
 ):
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MiaoError("drawing needs matplotlib: pip install 'miao-synth[plot]'") from error
     heights = [ROLL_INCHES] if audio is None else [ROLL_INCHES, SPECTROGRAM_INCHES]
     if similarity is not None:
         heights.append(SIMILARITY_INCHES)
-    figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH_INCHES, sum(heights))
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     _draw_roll(axes[0], score)
     axes[0].set_title(title, parse_math=False)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from miao.cli.terminal import count, progress, say
-from miao.errors import DataError
+from miao.errors import DataError, needs
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, as `miao data list` names them.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="The data set's folder, or the one it is in.")]
@@ -131,6 +131,7 @@ def prepare(
     miao data prepare maestro --root data/maestro -o pairs
     miao data prepare folder --root my-recordings -o pairs --no-tokens
     """
+    needs("train", "joblib")
     from miao.datasets import folder
     from miao.datasets.catalogue import dataset
     from miao.datasets.prepare import finish

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from miao.cli.terminal import progress, say
+from miao.errors import needs
 
 EmbedderOption = Annotated[
     list[str] | None,
@@ -53,6 +54,9 @@ def benchmark(
     miao data benchmark recordings -o recordings --root data
     miao data benchmark maestro -o maestro --root data
     """
+    needs("evaluate")
+    if soundfont is not None:
+        needs("train", "fluidsynth")
     from miao.evaluation.benchmarks import build, load_benchmark
 
     with progress("building") as tell:
@@ -89,6 +93,7 @@ def evaluate(
     miao evaluate miao encoded silence noise sine --data gm-heldout -o report --embedder yamnet=yamnet.tflite
     miao evaluate miao fluidsynth:TimGM6mb.sf2 --data recordings --limit 2 -o report
     """
+    needs("evaluate")
     from miao.evaluation.benchmarks import load_benchmark
     from miao.evaluation.evaluate import Listeners, new_run, perform
     from miao.evaluation.systems import system
@@ -120,6 +125,7 @@ def score(
     miao score reference.wav rendered.wav
     miao score reference.wav rendered.wav --midi song.mid --json
     """
+    needs("evaluate")
     from dataclasses import asdict
 
     from miao.evaluation.evaluate import Listeners

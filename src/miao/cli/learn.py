@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from miao.cli.terminal import progress, say
-from miao.errors import BankError, MiaoError
+from miao.errors import BankError, MiaoError, needs
 
 if TYPE_CHECKING:
     from miao.bank.learnt_voice import LearntVoice
@@ -75,21 +75,19 @@ def learn(
     miao learn guitar.sfz --name my-guitar --licence CC0-1.0 --listen listen
     miao render song.mid --voice 1=my-piano
     """
+    needs("train")
     from dataclasses import replace
 
     from miao import __version__
     from miao.bank.bank import Bank
     from miao.bank.learnt_voice import SUFFIX, check_name, voices_folder
     from miao.datasets.voice_sources import recordings_from
+    from miao.training.learn import LearnConfig
+    from miao.training.new_voice import new_voice
 
-    try:
-        from miao.training.learn import LearnConfig
-        from miao.training.new_voice import new_voice
-    except ImportError as error:
-        raise MiaoError(f"learning needs {error.name}; pip install miao-synth[train]") from None
     target = output or (voices or voices_folder()) / f"{check_name(name)}{SUFFIX}"
     if target.exists() and not force:
-        raise BankError(f"{target} exists; overwrite it with --force")
+        raise BankError(f"{target} exists; --force overwrites it")
     recordings, remarks = recordings_from(source, only=only, program=None if program is None else program - 1)
     for remark in remarks:
         say(remark)

@@ -22,7 +22,8 @@ from miao.cli import match as cli_match
 from miao.cli import reproduce as cli_reproduce
 from miao.cli import train as cli_train
 from miao.cli.terminal import clock, count, numbers, progress, say
-from miao.errors import MiaoError
+from miao.errors import MiaoError, missing, needs
+from miao.files import reason
 
 if TYPE_CHECKING:
     from miao.midi.score import Score, TrackSummary
@@ -42,9 +43,18 @@ class _Commands(TyperGroup):
                 raise typer.Exit(141) from error
             say(f"miao: {error}")
             raise typer.Exit(2) from error
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name == "miao":
+                raise
+            say(f"miao: {missing(name)}")
+            raise typer.Exit(2) from error
         except BrokenPipeError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
             raise typer.Exit(141) from error
+        except OSError as error:  # of the machine, where no file of ours has words for it
+            say(f"miao: {error.filename}: {reason(error)}" if error.filename else f"miao: {reason(error)}")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
 
@@ -192,6 +202,7 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
     miao plot song.mid
     miao plot song.mid song.wav -o picture.png
     """
+    needs("plot")
     from miao.midi.score import read_score
     from miao.plot import save_plot
     from miao.sound.audio import read_audio

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from miao.cli.terminal import clock, progress, say
-from miao.errors import MiaoError, ScoreError
+from miao.errors import MiaoError, ScoreError, needs
 
 if TYPE_CHECKING:
     from miao.bank.matching import Match
@@ -34,6 +34,8 @@ def match(
     \b
     miao match song.mid song.wav -o match.png
     """
+    if output is not None:
+        needs("plot")
     from miao.bank.matching import Matcher
     from miao.midi.score import read_score
     from miao.sound.audio import read_audio

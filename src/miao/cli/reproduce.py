@@ -11,7 +11,7 @@ import typer
 
 from miao.cli.evaluate import EmbedderOption, JobsOption, LimitOption
 from miao.cli.terminal import progress, say
-from miao.errors import ConfigError
+from miao.errors import ConfigError, needs
 
 if TYPE_CHECKING:
     from miao.evaluation.evaluate import Run
@@ -78,6 +78,8 @@ def table1(
     miao reproduce table1 --data gm-heldout --data recordings --pairs pairs -o results/reproduce
     miao reproduce table1 --data recordings --peer midi-ddsp=runs/midi-ddsp -o results/reproduce
     """
+    needs("train")
+    needs("evaluate")
     from miao.evaluation.systems import system
     from miao.peers import PEERS
     from miao.reproduction.cells import system_entries
@@ -127,6 +129,8 @@ def table2(
     \b
     miao reproduce table2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
     """
+    needs("train")
+    needs("evaluate")
     from miao.reproduction.paper import TABLE2
     from miao.reproduction.runs import Recipe
 
@@ -157,6 +161,8 @@ def table3(
     miao reproduce table3 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
     miao reproduce table3 --pairs pairs --data gm-heldout -o results/reproduce --limit 3 --all --seeds 2
     """
+    needs("train")
+    needs("evaluate")
     from miao.reproduction.paper import FURTHER, TABLE3
     from miao.reproduction.runs import Recipe
 
@@ -187,13 +193,14 @@ def figure2(
     miao reproduce figure2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3
     miao reproduce figure2 --pairs pairs --data gm-heldout -o results/reproduce --limit 3 --only heads
     """
+    needs("train")
+    needs("evaluate")
     from miao.reproduction.cells import bank_entries, compare
-    from miao.reproduction.figure import drawn, held_out_panels, new_figure, played_panels, sweep_rows
+    from miao.reproduction.figure import drawn, held_out_panels, played_panels, sweep_rows
     from miao.reproduction.paper import FIGURE2
     from miao.reproduction.report import training_lines, write
     from miao.reproduction.runs import Recipe
 
-    new_figure(1, 1)  # fails here rather than after hours of training
     recipe = Recipe(pairs, output, steps, batch, seeds, preset)
     sweeps = sweep_rows(recipe, only or ())
     if not sweeps:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from miao.cli.terminal import clock, numbers, progress, say
-from miao.errors import DataError, MiaoError
+from miao.errors import DataError, MiaoError, needs
 
 if TYPE_CHECKING:
     from miao.bank.voices import VoiceTable
@@ -39,6 +39,7 @@ def soundfont(
     \b
     miao data soundfont MuseScore_General.sf2 -o notes
     """
+    needs("train", "joblib", "fluidsynth")
     from miao.bank.voices import N_VOICES
     from miao.datasets.notes import prepare
 
@@ -78,6 +79,7 @@ def pairs(
     miao data pairs MuseScore_General.sf2 --scores midi --notes notes -o pairs
     miao data pairs MuseScore_General.sf2 --scores midi --notes gm --mixes 0 --sound -o pairs
     """
+    needs("train", "joblib", "fluidsynth")
     from miao.bank.bank import bank_folder
     from miao.datasets.bank_pairs import PairSettings, make_pairs
 
@@ -156,6 +158,7 @@ def train(
     miao train midi2wave --data pairs -o runs/midi2wave
     torchrun --nproc_per_node 2 -m miao train pairs --data pairs -o runs/pairs
     """
+    needs("train")
     from miao.config import load_preset
     from miao.peers.trained import held_out_losses, peer_of, peer_trainer
     from miao.training.clips import render_clips
@@ -214,6 +217,7 @@ def export(
     miao export runs/gm --data notes -o my-bank
     miao render song.mid --bank my-bank
     """
+    needs("train")
     from dataclasses import replace
 
     from miao.training.export import export_bank, export_understanding, power_trim

@@ -26,7 +26,7 @@ from miao.datasets.annotations import read_parts
 from miao.datasets.download import Remote
 from miao.datasets.recordings import SPLITS, Fault, Part, Recording
 from miao.datasets.verification import Progress, check_recordings, find_home, missing, relative
-from miao.errors import DataError
+from miao.errors import DataError, needs
 
 CITATION = """\
 @inproceedings{manilow2019cutting,
@@ -117,6 +117,7 @@ def split_of(song: Path) -> str:
 
 def read_stems(song: Path) -> list[Stem]:
     """The stems that a song's metadata list, in order; raises DataError if these are missing or damaged."""
+    needs("train", "yaml")
     import yaml
 
     path = song / "metadata.yaml"

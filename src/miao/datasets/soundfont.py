@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.errors import DataError
+from miao.errors import DataError, missing
 
 SAMPLE_RATE = 44_100
 _BLOCK = 4410
@@ -35,6 +35,8 @@ class SoundFont:
             raise DataError(f"{path}: no such SoundFont; give the path of an .sf2 or .sf3 file")
         try:
             import fluidsynth
+        except ModuleNotFoundError as error:
+            raise missing(error.name or "fluidsynth") from None
         except ImportError as error:
             raise DataError(f"FluidSynth cannot be loaded ({error}); install it (apt-get install fluidsynth)") from None
         self.path = Path(path)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.errors import DataError
+from miao.errors import DataError, needs
 from miao.evaluation.musicnn import PATCH_FRAMES, PATCH_SAMPLES, log_mel, penultimate, read_checkpoint
 from miao.sound.audio import Audio, resample
 
@@ -209,10 +209,9 @@ def _interpreter(path: str | Path, keep_all: bool = False) -> Any:
     """A .tflite file, opened on one thread; with keep_all the numbers between its layers can be read."""
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such .tflite file; weights are not fetched, so give one that you have")
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError:
-        raise DataError("ai-edge-litert is not installed; pip install 'miao-synth[evaluate]'") from None
+    needs("evaluate", "ai_edge_litert")
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
     # without the delegate that speeds it up a little, which would warn and write to stderr
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:

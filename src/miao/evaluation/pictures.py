@@ -9,6 +9,7 @@ import numpy as np
 from miao.errors import DataError
 from miao.evaluation.evaluate import Run
 from miao.files import written
+from miao.plot import new_figure
 from miao.sound.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
 
 MAX_ROWS = 6  # of spectrograms
@@ -24,7 +25,7 @@ def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
     n_columns = min(3, len(metrics))
     n_rows = -(-len(metrics) // n_columns)
     names = [s["name"] for s in report["systems"] if s["n_pieces"]]
-    figure = _figure(4.4 * n_columns, (0.7 + 0.3 * len(names)) * n_rows)
+    figure = new_figure(4.4 * n_columns, (0.7 + 0.3 * len(names)) * n_rows)
     for place, metric in enumerate(metrics):
         axes = figure.add_subplot(n_rows, n_columns, place + 1)
         for row, name in enumerate(names):
@@ -57,7 +58,7 @@ def draw_facts(report: dict, folder: Path) -> list[tuple[str, str]]:
             continue
         n_columns = min(3, len(keys))
         n_rows = -(-len(keys) // n_columns)
-        figure = _figure(4.4 * n_columns, 2.6 * n_rows)
+        figure = new_figure(4.4 * n_columns, 2.6 * n_rows)
         for place, key in enumerate(keys):
             axes = figure.add_subplot(n_rows, n_columns, place + 1)
             for row in (f for f in report["facts"] if f["fact"] == fact and f["key"] == key):
@@ -90,7 +91,7 @@ def draw_spectrograms(run: Run) -> list[tuple[str, str]]:
     if not rows:
         return []
     names = [s.name for s in run.systems if any(s.name in found for found in rows.values())]
-    figure = _figure(0.6 + 2.0 * len(names), 0.4 + 1.7 * len(rows))
+    figure = new_figure(0.6 + 2.0 * len(names), 0.4 + 1.7 * len(rows))
     grid = figure.subplots(len(rows), len(names), squeeze=False, sharex="row", sharey=True)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(textwrap.fill(name, TITLE_LETTERS // 2), fontsize=8, parse_math=False)
@@ -111,12 +112,3 @@ def draw_spectrograms(run: Run) -> list[tuple[str, str]]:
 def _save(figure: Any, path: Path) -> None:
     with written(path, DataError) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
-
-
-def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.datasets.soundfont import SAMPLE_RATE
-from miao.errors import DataError
+from miao.errors import DataError, missing
 from miao.midi.score import Score, Track, write_score
 
 GAIN = 0.2  # FluidSynth's default
@@ -39,6 +39,8 @@ class Sampler:
     def _open(self):
         try:
             import fluidsynth
+        except ModuleNotFoundError as error:
+            raise missing(error.name or "fluidsynth") from None
         except ImportError as error:
             raise DataError(f"FluidSynth cannot be loaded ({error}); install it (apt-get install fluidsynth)") from None
         synth = fluidsynth.Synth(gain=GAIN, samplerate=SAMPLE_RATE, channels=16, **{

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from miao.errors import DataError, MiaoError
+from miao.errors import DataError
 from miao.files import make_folder, written
+from miao.plot import new_figure
 from miao.reproduction.cells import Compared
 from miao.reproduction.paper import FIGURE2, Row
 from miao.reproduction.report import HELD_OUT_TITLES, text
@@ -122,15 +122,3 @@ def draw(panels: Panels, defaults: dict[str, int], path: Path) -> None:
     make_folder(path.parent, DataError)
     with written(path, DataError) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty picture of so many inches. Raises: MiaoError if matplotlib is missing."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MiaoError("drawing needs matplotlib: pip install 'miao-synth[plot]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
