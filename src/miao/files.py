@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-
 from miao.errors import MiaoError
 
 E = TypeVar("E", bound=MiaoError)
@@ -124,6 +122,8 @@ def write_json(path: str | Path, content: Any, kind: type[MiaoError], *, is_dura
 
 def write_arrays(path: Path, arrays: dict[str, Any], kind: type[MiaoError]) -> None:
     """Writes a compressed .npz file. Raises: as `written`."""
+    import numpy as np  # not needed by what only prints help
+
     with written(path, kind) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
