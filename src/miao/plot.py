@@ -11,6 +11,8 @@ from miao.errors import MiaoError, needs
 from miao.files import check_target, written
 from miao.midi.score import Score, Track
 from miao.sound.audio import Audio, resample
+from miao.sound.decay import octave_band
+from miao.sound.room import BAND_HZ
 from miao.sound.spectrum import AUDIBLE_DB, FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel
 
 WIDTH_INCHES, ROLL_INCHES, SPECTROGRAM_INCHES, SIMILARITY_INCHES = 12.0, 4.5, 3.0, 1.5
@@ -38,14 +40,47 @@ def save_plot(
     Raises: MiaoError if matplotlib is missing, the suffix is another, the file exists and not `force`, or the disk
     refuses.
     """
+    path = _target(path, force)
+    _write(_figure(score, audio, title, similarity, segment_seconds), path)
+
+
+def _target(path: str | Path, force: bool) -> Path:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MiaoError(f"{path}: a picture ends in {', '.join(SUFFIXES)}")
     check_target(path, MiaoError, force=force)
-    figure = _figure(score, audio, title, similarity, segment_seconds)
-    with written(path, MiaoError, force=force) as temporary, warnings.catch_warnings():
+    return path
+
+
+def _write(figure, path: Path) -> None:
+    with written(path, MiaoError) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that its font lacks become boxes
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
+
+
+def save_decay_plot(
+    samples: NDArray, sample_rate: int, path: str | Path, *, title: str = "", force: bool = False
+) -> None:
+    """Writes a picture of how an impulse response dies away, [channels, S]: the energy still to come by octave, in dB.
+
+    Raises: MiaoError as `save_plot` does.
+    """
+    path = _target(path, force)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MiaoError("drawing needs matplotlib; pip install 'miao-synth[plot]'") from error
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for hz in BAND_HZ[BAND_HZ * 1.25 < sample_rate / 2]:
+        to_come = np.cumsum(np.square(octave_band(samples, sample_rate, float(hz))).sum(axis=0)[::-1])[::-1]
+        step = max(len(to_come) // MAX_COLUMNS, 1)
+        level = 10 * np.log10(to_come[::step] / max(float(to_come[0]), 1e-30) + 1e-12)
+        axes.plot(np.arange(len(level)) * step / sample_rate, level, label=f"{hz:g} Hz")
+    axes.set(ylim=(-70, 2), xlabel="seconds", ylabel="energy still to come, dB", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _write(figure, path)
 
 
 def note_boxes(track: Track) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from miao.cli import evaluate as cli_evaluate
 from miao.cli import learn as cli_learn
 from miao.cli import match as cli_match
 from miao.cli import reproduce as cli_reproduce
+from miao.cli import room as cli_room
 from miao.cli import train as cli_train
 from miao.cli.terminal import clock, count, numbers, progress, say
 from miao.errors import MiaoError, missing, needs
@@ -233,6 +234,7 @@ app.command()(cli_train.export)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_learn.learn)
 app.add_typer(cli_learn.voices_app, name="voices")
+app.add_typer(cli_room.room_app, name="room")
 app.command()(cli_evaluate.score)
 app.add_typer(cli_reproduce.app, name="reproduce")
 

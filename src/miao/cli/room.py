@@ -1,0 +1,143 @@
+"""The commands about rooms: `miao room list|show|learn`, and what `miao render` says of them."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from miao.cli.terminal import say
+from miao.errors import ConfigError, MiaoError
+
+RoomsFolder = Annotated[
+    Path | None,
+    typer.Option("--rooms", metavar="FOLDER", help="Where your own rooms are, if not in the usual place."),
+]
+RoomName = Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, its file, or an impulse response.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
+T60 = Annotated[
+    float | None, typer.Option("--t60", metavar="SECONDS", help="The room's reverberation time at 1 kHz, 0.05 to 20.")
+]
+
+room_app = typer.Typer(no_args_is_help=True, help="Rooms to play in: list, look at, learn.", rich_markup_mode=None)
+
+
+@room_app.command("list")
+def list_rooms(rooms: RoomsFolder = None, as_json: AsJson = False) -> None:
+    """List the rooms there are: the package's and your own.
+
+    \b
+    miao room list
+    """
+    from miao.sound.rooms import read_room, room_paths
+
+    rows = []
+    for name, path in room_paths(rooms).items():
+        room, about = read_room(path)
+        rows.append({"room": name, "T60": round(room.t60_seconds, 2), "gain_db": round(room.gain_db, 1),
+                     "origin": about.get("origin", "")})  # fmt: skip
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    width = max(len(str(row["room"])) for row in rows)
+    for row in rows:
+        print(f"{row['room']:{width}}  {row['T60']:5.2f} s  {row['origin']}")
+
+
+@room_app.command()
+def show(
+    room: RoomName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A picture of the decay: .png, .svg, .pdf.")
+    ] = None,
+    t60: T60 = None,
+    rooms: RoomsFolder = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how a room dies away, octave by octave, as measured on its impulse response.
+
+    \b
+    miao room show church
+    miao room show clap.wav -o decay.png
+    """
+    from miao.sound.decay import measure_octaves
+    from miao.sound.room import DrawnRoom
+    from miao.sound.rooms import changed, find_room, read_room, room_paths
+
+    found = changed(find_room(room, rooms), t60)
+    if found is None:
+        raise MiaoError("nothing is to be shown of no room")
+    rate = 44_100 if isinstance(found, DrawnRoom) else found.sample_rate
+    response = found.response(rate).reshape(4, -1)
+    octaves = measure_octaves(response, rate)
+    top = max(octave.energy_db for octave in octaves)
+    rows = [{"hz": octave.hz, "t60_seconds": round(octave.t60_seconds, 3), "level_db": round(octave.energy_db - top, 1)}
+            for octave in octaves if octave.energy_db > -300]  # fmt: skip
+    path = room_paths(rooms).get(room, Path(room))
+    about = read_room(path)[1] if path.suffix == ".toml" else {"name": str(path), "origin": "an impulse response"}
+    if isinstance(found, DrawnRoom):
+        about |= {"predelay": f"{1000 * found.predelay_seconds:.0f} ms", "gain": f"{found.gain_db:+.1f} dB",
+                  "build-up": f"{1000 * found.build_up_seconds:.0f} ms", "width": f"{found.width:.2f}"}  # fmt: skip
+    if as_json:
+        print(json.dumps({"about": about, "octaves": rows}, indent=2, ensure_ascii=False))
+    else:
+        for key in sorted(about.keys() - {"format"}):
+            print(f"{key:9} {about[key]}")
+        print("     Hz    T60, s   energy, dB")
+        for row in rows:
+            known = f"{row['t60_seconds']:9.2f}" if row["t60_seconds"] == row["t60_seconds"] else "        ?"
+            print(f"{row['hz']:7.0f} {known} {row['level_db']:12.1f}")
+    if output is not None:
+        from miao.plot import save_decay_plot
+
+        save_decay_plot(response, rate, output, title=about.get("name", room), force=force)
+        say(str(output))
+
+
+@room_app.command()
+def learn(
+    sound: Annotated[Path, typer.Argument(metavar="SOUND", help="A clap or a burst balloon, recorded in the room.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the room is called. Default: as the file.")
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="SOUND is a recording of this sweep (or any broad sound).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: among your own rooms.")
+    ] = None,
+    origin: Annotated[str, typer.Option(metavar="TEXT", help="Whose recording: kept with the room.")] = "",
+    rooms: RoomsFolder = None,
+    force: Force = False,
+) -> None:
+    """Learn a room from a clap, a burst balloon or a sweep that was recorded in it.
+
+    \b
+    miao room learn clap.wav --name my-room
+    miao room learn recorded.wav --sweep played.wav --name my-room
+    miao render song.mid --room my-room
+    """
+    from miao.measuring.rooms import response_of_sweep, room_from_clap
+    from miao.sound.audio import read_audio
+    from miao.sound.rooms import SUFFIX, check_room_name, rooms_folder, save_room
+
+    called = check_room_name(name or (output or sound).stem.replace(" ", "-"))
+    target = output or (rooms or rooms_folder()) / f"{called}{SUFFIX}"
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists; overwrite it with --force")
+    audio = read_audio(sound)
+    if sweep is not None:
+        audio = response_of_sweep(audio, read_audio(sweep))
+    learnt = room_from_clap(audio, str(sound))
+    about = {"name": called, "origin": origin or f"learnt from {sound.name}"}
+    save_room(target, learnt.room, about, force=force)
+    for remark in learnt.remarks:
+        say(remark)
+    print("     Hz    T60, s   over, dB")
+    for octave in learnt.octaves:
+        if octave.range_db:
+            print(f"{octave.hz:7.0f} {octave.t60_seconds:9.2f} {octave.range_db:10.0f}")
+    print(f"the room is {learnt.level_db:+.1f} dB beside the sound")
+    say(str(target))

@@ -1,0 +1,400 @@
+import json
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from miao.cli.main import app
+from miao.errors import ConfigError, MiaoError
+from miao.measuring.rooms import USUAL_DB, response_of_sweep, room_from_clap
+from miao.sound.audio import Audio
+from miao.sound.decay import measure_octaves
+from miao.sound.room import BAND_HZ, CHANGE_SECONDS, ChangingRoom, DrawnRoom, Room, room_response
+from miao.sound.rooms import changed, find_room, read_room, response_room, room_paths, save_room
+
+RATE = 16_000
+SMALL = DrawnRoom(0.4)
+NAMES = ("booth", "studio", "chamber", "club", "hall", "church", "plate", "outdoors")
+
+
+@pytest.fixture
+def run():
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words], prog_name="miao")
+
+
+def noise(seconds, seed=0, rate=RATE):
+    return np.random.default_rng(seed).standard_normal((2, int(seconds * rate))).astype(np.float32)
+
+
+def dying_noise(t60, seconds, rate, seed=0, floor=0.0):
+    rng, n = np.random.default_rng(seed), int(seconds * rate)
+    fall = 10 ** (-3 * np.arange(n) / rate / t60)
+    return (rng.standard_normal((1, n)) * fall + floor * rng.standard_normal((1, n))).astype(np.float32)
+
+
+def box_response(rate, size, source, ears, reflection, seconds, speed=343.0):
+    """Images of a source in a box [ears, S] (Allen and Berkley), in plain loops over the images of all three axes."""
+    reach = [int(np.ceil(seconds * speed / (2 * side))) for side in size]
+    per_axis = []
+    for side, place, n in zip(size, source, reach, strict=True):
+        k = np.arange(-n, n + 1)
+        per_axis.append((np.concatenate([2 * k * side + place, 2 * k * side - place]),
+                         np.concatenate([2 * np.abs(k), np.abs(2 * k - 1)])))  # fmt: skip
+    response = np.zeros((len(ears), int(seconds * rate)))
+    (xs, nx), (ys, ny), (zs, nz) = per_axis
+    for number, (ex, ey, ez) in enumerate(ears):
+        flat = np.sqrt((xs[:, None] - ex) ** 2 + (ys[None] - ey) ** 2).ravel()
+        bounced = (nx[:, None] + ny[None]).ravel()
+        for z, n in zip(zs, nz, strict=True):
+            far = np.sqrt(flat**2 + (z - ez) ** 2)
+            at = (far / speed * rate).astype(int)
+            inside = at < response.shape[1]
+            strength = reflection ** (bounced[inside] + n) / np.maximum(far[inside], 0.1)
+            np.add.at(response[number], at[inside], strength)
+    return response
+
+
+# reverberation time
+
+
+@pytest.mark.parametrize("t60", [0.4, 1.2, 3.0])
+@pytest.mark.parametrize("floor", [0.0, 1e-3])
+def test_the_reverberation_time_of_noise_that_dies_away_is_found(t60, floor):
+    found = [o.t60_seconds for o in measure_octaves(dying_noise(t60, 1.6 * t60, 44_100, floor=floor), 44_100)]
+    # what one drawing of noise has spreads: 1 / sqrt(bandwidth x time), 10 % at 250 Hz and 0.4 s, 2 % at 4 kHz
+    np.testing.assert_allclose(found[2:], t60, rtol=0.13)
+    np.testing.assert_allclose(found[5:8], t60, rtol=0.05)
+
+
+def test_octaves_of_which_nothing_is_known_have_no_time():
+    octaves = measure_octaves(dying_noise(0.5, 1, 8000), 8000)
+    assert [bool(np.isfinite(o.t60_seconds)) for o in octaves[5:]] == [True, False, False, False]
+    flat = measure_octaves(noise(1, rate=44_100), 44_100)
+    assert not any(np.isfinite(o.t60_seconds) for o in flat[2:])
+
+
+def test_a_recording_that_ends_before_the_noise_is_followed_to_its_end():
+    found = [o.t60_seconds for o in measure_octaves(dying_noise(4.0, 2.5, 44_100), 44_100)]
+    np.testing.assert_allclose(found[4:8], 4.0, rtol=0.06)
+
+
+# rooms of the package, files
+
+
+def test_there_are_eight_rooms_and_each_says_where_its_numbers_come_from():
+    assert set(room_paths()) >= set(NAMES)
+    for name in NAMES:
+        path = room_paths()[name]
+        room, about = read_room(path)
+        assert about["name"] == name and len(about["origin"]) > 20 and path.stat().st_size < 2048
+        assert room == find_room(name)
+
+
+def test_the_hall_is_the_room_that_plays_unasked():
+    assert find_room("hall") == DrawnRoom()
+    np.testing.assert_array_equal(find_room("hall").response(RATE), room_response(RATE))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("outdoors", "booth")])
+def test_a_room_decays_as_its_numbers_say(name):
+    room = find_room(name)
+    octaves = measure_octaves(room.response(44_100).reshape(4, -1), 44_100)
+    found = np.array([o.t60_seconds for o in octaves]) / room.t60_seconds
+    np.testing.assert_allclose(found[3:6], room.decays[3:6], rtol=0.06)
+
+
+def test_all_rooms_are_as_loud_as_what_is_sent_but_for_their_gain():
+    for name in NAMES:
+        response = find_room(name).response(44_100)
+        hz = np.fft.rfftfreq(response.shape[-1], 1 / 44_100)
+        power = np.abs(np.fft.rfft(response)[..., (hz >= 200) & (hz <= 2000)]) ** 2
+        np.testing.assert_allclose(power.mean(axis=2).sum(axis=1), 1, rtol=1e-3)
+
+
+def test_a_narrow_room_says_the_same_to_both_ears():
+    wide, narrow = (replace(SMALL, width=w, reflections=0.0).response(RATE) for w in (1.0, 0.0))
+    np.testing.assert_allclose(narrow[0], narrow[1], rtol=1e-4, atol=1e-6)
+    assert abs(np.corrcoef(wide[0, 0], wide[1, 0])[0, 1]) < 0.1
+
+
+def test_a_room_is_written_and_read_back(tmp_path):
+    room = replace(SMALL, predelay_seconds=0.02, width=0.5, gain_db=3.0)
+    save_room(tmp_path / "mine.toml", room, {"name": "mine", "origin": 'a "quoted" cellar'})
+    read, about = read_room(tmp_path / "mine.toml")
+    assert read == room and about["origin"] == 'a "quoted" cellar'
+    assert find_room("mine", tmp_path) == room == find_room(tmp_path / "mine.toml")
+    with pytest.raises(ConfigError, match="exists"):
+        save_room(tmp_path / "mine.toml", room, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("t60_seconds = 100.0", "t60_seconds is 100; it goes from 0.05 to 20"),
+        ("decays = [1.0]", "decays are 9 numbers"),
+        ("colour = 3", '"colour" is not a setting|colour'),
+        ("width = 2.0", "width is 2"),
+    ],
+)
+def test_a_room_that_makes_no_sense_is_refused(tmp_path, change, says):
+    path = tmp_path / "odd.toml"
+    path.write_text(f'[about]\nformat = "miao room 1"\n[room]\n{change}\n')
+    with pytest.raises(ConfigError, match=says):
+        find_room(path)
+
+
+def test_what_is_no_room_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no room \"cave\"; there are .*hall.*none"):
+        find_room("cave")
+    (tmp_path / "a.toml").write_text("[room]\n")
+    with pytest.raises(ConfigError, match="not a room"):
+        find_room(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("[room\n")
+    with pytest.raises(ConfigError, match="not a readable room"):
+        find_room(tmp_path / "b.toml")
+
+
+# knobs
+
+
+def test_no_room_is_no_room():
+    assert find_room("none") is None and changed(None, 2.0, 3.0) is None and changed(SMALL, wet=0) is None
+    assert changed(SMALL) is SMALL
+
+
+def test_wet_is_a_factor_and_t60_the_time_at_1_khz():
+    sent = noise(0.3)
+    plain = Room(RATE, acoustics=SMALL).process(sent)
+    np.testing.assert_allclose(Room(RATE, acoustics=changed(SMALL, wet=0.5)).process(sent), 0.5 * plain, atol=1e-5)
+    longer = changed(SMALL, 1.5).response(44_100).reshape(4, -1)
+    assert measure_octaves(longer, 44_100)[4].t60_seconds == pytest.approx(1.5, rel=0.06)
+    with pytest.raises(ConfigError, match="t60 is 30"):
+        changed(SMALL, 30.0)
+    with pytest.raises(ConfigError, match="wet is -1"):
+        changed(SMALL, wet=-1.0)
+
+
+# impulse responses
+
+
+def test_a_recorded_response_is_heard_without_its_direct_sound():
+    tail = dying_noise(0.5, 0.8, RATE)
+    tail[:, : int(0.005 * RATE)] = 0
+    recorded = np.concatenate([np.zeros((1, 700), np.float32), 0.02 * tail], axis=1)
+    recorded[0, 700] = 0.9
+    room = response_room(Audio(recorded, RATE))
+    assert room.t60_seconds == pytest.approx(0.5, rel=0.08)
+    response = room.response(RATE)
+    assert not response[0, 1].any() and not response[1, 0].any()
+    onset = RATE // 1000  # a millisecond is left before the direct sound
+    assert not response[0, 0, : onset + 20].any()
+    likeness = np.corrcoef(response[0, 0, onset + 80 : onset + 8000], tail[0, 80:8000])[0, 1]
+    assert likeness > 0.99
+
+
+def test_channels_of_a_response_are_ears_and_speakers():
+    tails = np.concatenate([dying_noise(0.4, 0.6, RATE, seed) for seed in range(4)]) * 0.05
+    tails[:, 0] = 1.0
+    two = response_room(Audio(tails[:2], RATE)).response(RATE)
+    np.testing.assert_allclose(two[:, 0], two[:, 1], atol=1e-6)  # either speaker
+    assert abs(np.corrcoef(two[0, 0], two[1, 0])[0, 1]) < 0.1
+    four = response_room(Audio(tails, RATE)).responses
+    np.testing.assert_allclose(four[1, 0, 200:], tails[1, 200:])  # left speaker, right ear
+    with pytest.raises(MiaoError, match="3 channels"):
+        response_room(Audio(tails[:3], RATE))
+
+
+def test_a_recorded_room_has_a_reverberation_time_to_turn():
+    tail = dying_noise(1.0, 1.5, RATE) * 0.05
+    tail[:, 0] = 1
+    room = response_room(Audio(tail, RATE))
+    dry = measure_octaves(changed(room, 0.5).response(RATE).reshape(4, -1), RATE)
+    assert dry[4].t60_seconds == pytest.approx(0.5, rel=0.06)
+
+
+def test_silence_and_a_click_are_no_responses():
+    with pytest.raises(MiaoError, match="silent"):
+        response_room(Audio(np.zeros((1, RATE)), RATE))
+    click = np.zeros((1, RATE), np.float32)
+    click[0, 100] = 1
+    with pytest.raises(MiaoError, match="no decay"):
+        response_room(Audio(click, RATE))
+
+
+# rooms that change
+
+
+def test_a_room_that_never_changes_is_the_room():
+    sent = noise(0.5)
+    np.testing.assert_array_equal(ChangingRoom(RATE, SMALL).process(sent), Room(RATE, acoustics=SMALL).process(sent))
+    assert not ChangingRoom(RATE, None).process(sent).any()
+
+
+def test_a_change_alters_nothing_before_it_and_what_sounded_sounds_on():
+    sent = noise(1.0)
+    sent[:, RATE // 2 :] = 0
+    room = ChangingRoom(RATE, SMALL)
+    first = room.process(sent[:, : RATE // 2])
+    room.change(DrawnRoom(0.3, seed=5))
+    heard = np.concatenate([first, room.process(sent[:, RATE // 2 :])], axis=1)
+    np.testing.assert_allclose(heard, Room(RATE, acoustics=SMALL).process(sent), atol=1e-5)
+
+
+def test_after_a_change_only_the_new_room_answers():
+    other = DrawnRoom(0.3, seed=5)
+    sent = noise(1.0)
+    sent[:, : RATE // 2] = 0
+    begun = RATE // 2 - int(CHANGE_SECONDS * RATE)
+    room = ChangingRoom(RATE, SMALL)
+    room.process(sent[:, :begun])
+    room.change(other)
+    heard = room.process(sent[:, begun:])
+    np.testing.assert_allclose(heard, Room(RATE, acoustics=other).process(sent)[:, begun:], atol=1e-5)
+
+
+def test_a_change_does_not_click():
+    time = np.arange(2 * RATE) / RATE
+    sent = np.stack([np.sin(2 * np.pi * 200 * time)] * 2).astype(np.float32)
+    room = ChangingRoom(RATE, SMALL)
+    pieces = [room.process(sent[:, :RATE])]
+    room.change(DrawnRoom(0.4, seed=3))
+    pieces.append(room.process(sent[:, RATE:]))
+    heard = np.concatenate(pieces, axis=1)
+    bend = np.abs(np.diff(heard, n=2, axis=1))
+    assert bend[:, RATE - 200 : RATE + 2000].max() < 1.5 * bend[:, RATE // 2 : RATE - 200].max()
+
+
+def test_changes_may_follow_each_other_and_do_not_depend_on_blocks():
+    sent, rooms = noise(1.0), [DrawnRoom(0.2, seed=1), None, DrawnRoom(0.3, seed=2)]
+    takes = []
+    for cut in (320, 7):
+        room, pieces = ChangingRoom(RATE, SMALL, 1024), []
+        for number, acoustics in enumerate([SMALL, *rooms]):
+            if number:
+                room.change(acoustics)
+            begin = 480 * number
+            end = 480 * (number + 1) if number < 3 else RATE
+            pieces += [room.process(sent[:, at : min(at + cut, end)]) for at in range(begin, min(end, 4000), cut)]
+            if end > 4000:
+                pieces.append(room.process(sent[:, 4000:]))
+        takes.append(np.concatenate(pieces, axis=1))
+    np.testing.assert_allclose(takes[0], takes[1], atol=1e-5)
+    assert np.isfinite(takes[0]).all()
+
+
+# learning a room
+
+
+def clapped(room, rate, seed=0, floor=1e-5, level_db=-6.0, seconds=None):
+    """A clap in a drawn room, with noise under it: [2, S]."""
+    rng = np.random.default_rng(seed)
+    response = room.response(rate).sum(axis=1)
+    n = response.shape[1] + int(rate * (seconds or 1.5))
+    sent = np.zeros(n)
+    sent[rate // 10 : rate // 10 + 30] = rng.standard_normal(30) * np.exp(-np.arange(30) / 8)
+    size = 2 * n
+    wet = np.fft.irfft(np.fft.rfft(response, size) * np.fft.rfft(sent, size), size)[:, :n]
+    heard = sent + 10 ** (level_db / 20) * wet
+    heard = heard / np.abs(heard).max() * 0.9
+    return Audio(heard + floor * rng.standard_normal(heard.shape), rate)
+
+
+@pytest.mark.parametrize("name", ["studio", "club", "chamber", "hall", "plate"])
+def test_a_room_of_ours_is_learnt_back_from_a_clap(name):
+    room = find_room(name)
+    learnt = room_from_clap(clapped(room, 44_100)).room
+    true, found = (measure_octaves(r.response(44_100).reshape(4, -1), 44_100) for r in (room, learnt))
+    times = np.array([f.t60_seconds / t.t60_seconds for f, t in zip(found, true, strict=True)])
+    assert np.median(np.abs(times[1:7] - 1)) < 0.05 and np.abs(times[3:7] - 1).max() < 0.1
+    levels = np.array([f.energy_db - t.energy_db for f, t in zip(found, true, strict=True)])[1:7]
+    levels += learnt.gain_db - (-6.0 - USUAL_DB)
+    assert np.median(np.abs(levels)) < 1.0 and np.abs(levels).max() < 2.5
+
+
+def test_a_room_of_boards_is_learnt_from_its_images():
+    rate = 16_000
+    ears = [(3.1, 2.2, 1.4), (3.3, 2.2, 1.4)]
+    response = box_response(rate, (7.1, 5.3, 3.2), (1.6, 3.1, 1.7), ears, 0.88, 0.9)
+    response = np.pad(response, ((0, 0), (0, rate)))
+    response += 3e-6 * response.max() * np.random.default_rng(0).standard_normal(response.shape)
+    learnt = room_from_clap(Audio(0.5 * response / response.max(), rate))
+    clean = measure_octaves(response, rate)
+    found = measure_octaves(replace(learnt.room, gain_db=0).response(44_100).reshape(4, -1), 44_100)
+    ratios = [f.t60_seconds / c.t60_seconds for f, c in zip(found[2:6], clean[2:6], strict=True)]
+    np.testing.assert_allclose(ratios, 1, atol=0.12)
+    assert abs(np.median(ratios) - 1) < 0.05
+
+
+def test_a_room_learnt_tells_what_it_could_not_hear():
+    rumble = clapped(find_room("club"), 44_100)
+    hum = 0.02 * np.sin(2 * np.pi * 70 * np.arange(rumble.samples.shape[1]) / 44_100)
+    learnt = room_from_clap(Audio(rumble.samples + hum, 44_100))
+    assert any("63" in remark and "usual room" in remark for remark in learnt.remarks)
+    far = room_from_clap(clapped(find_room("club"), 44_100, level_db=6.0))
+    assert any("--wet" in remark for remark in far.remarks)
+    assert far.level_db == pytest.approx(6.0, abs=1.5)
+
+
+def test_only_one_clap_of_several_counts():
+    one = clapped(find_room("studio"), 44_100, seconds=0.8).samples
+    both = Audio(np.concatenate([0.5 * one, one], axis=1), 44_100)
+    first = Audio(np.concatenate([one, 0.5 * one], axis=1), 44_100)
+    times = [room_from_clap(a).room.t60_seconds for a in (Audio(one, 44_100), both, first)]
+    np.testing.assert_allclose(times, times[0], rtol=0.05)
+
+
+def test_a_sweep_is_taken_back_to_a_clap():
+    rate, room = 16_000, find_room("studio")
+    time = np.arange(3 * rate) / rate
+    sweep = 0.5 * np.sin(2 * np.pi * 40 * 3 / np.log(190) * (np.exp(time * np.log(190) / 3) - 1)).astype(np.float32)
+    response = room.response(rate).sum(axis=1)
+    response[:, 0] += 1.5
+    n = len(sweep) + rate
+    heard = np.fft.irfft(np.fft.rfft(response, 2 * n) * np.fft.rfft(sweep, 2 * n), 2 * n)[:, :n]
+    found = response_of_sweep(Audio(heard.astype(np.float32), rate), Audio(sweep[None], rate))
+    learnt = room_from_clap(found)
+    assert learnt.room.t60_seconds == pytest.approx(room.t60_seconds, rel=0.08)
+    with pytest.raises(MiaoError, match="at 8000 Hz, its recording at 16000"):
+        response_of_sweep(found, Audio(sweep[None], 8000))
+
+
+@pytest.mark.parametrize(
+    ("sound", "says"),
+    [
+        (np.zeros((1, 44_100)), "silent"),
+        (0.1 * noise(2, rate=44_100), "no decay can be followed"),
+        (np.eye(1, 44_100, 400), "dry|no decay"),
+        (0.5 * dying_noise(1, 0.05, 44_100), "ends"),
+    ],
+)
+def test_what_holds_no_room_is_said_to(sound, says):
+    with pytest.raises(MiaoError, match=says):
+        room_from_clap(Audio(sound, 44_100))
+
+
+# the command
+
+
+def test_a_room_is_learnt_shown_and_listed_by_command(run, tmp_path):
+    clapped(find_room("club"), 44_100).save(tmp_path / "clap.wav")
+    learnt = run("room", "learn", tmp_path / "clap.wav", "--name", "cellar", "--rooms", tmp_path / "rooms")
+    assert learnt.exit_code == 0, learnt.stderr
+    path = tmp_path / "rooms" / "cellar.toml"
+    assert path.stat().st_size < 2048 and tomllib.loads(path.read_text())["about"]["origin"] == "learnt from clap.wav"
+    shown = run("room", "show", "cellar", "--rooms", tmp_path / "rooms", "--json")
+    octaves = {row["hz"]: row for row in json.loads(shown.stdout)["octaves"]}
+    assert octaves[1000]["t60_seconds"] == pytest.approx(0.7, rel=0.1) and len(octaves) == len(BAND_HZ)
+    assert "cellar" in run("room", "list", "--rooms", tmp_path / "rooms").stdout
+    again = run("room", "learn", tmp_path / "clap.wav", "--name", "cellar", "--rooms", tmp_path / "rooms")
+    assert again.exit_code == 2 and "overwrite it with --force" in again.stderr
+    assert run("room", "learn", tmp_path / "clap.wav", "--name", "none").exit_code == 2
+
+
+def test_the_decay_of_a_room_is_drawn(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = run("room", "show", "studio", "-o", tmp_path / "studio.png")
+    assert drawn.exit_code == 0 and (tmp_path / "studio.png").read_bytes()[:4] == b"\x89PNG"
+    assert "1000" in drawn.stdout and "0.4" in drawn.stdout
