@@ -72,7 +72,7 @@ def save_decay_plot(
         raise MiaoError("drawing needs matplotlib; pip install 'miao-synth[plot]'") from error
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for hz in BAND_HZ[BAND_HZ * 1.25 < sample_rate / 2]:
+    for hz in BAND_HZ[sample_rate > 2.5 * BAND_HZ]:
         to_come = np.cumsum(np.square(octave_band(samples, sample_rate, float(hz))).sum(axis=0)[::-1])[::-1]
         step = max(len(to_come) // MAX_COLUMNS, 1)
         level = 10 * np.log10(to_come[::step] / max(float(to_come[0]), 1e-30) + 1e-12)

@@ -117,7 +117,6 @@ def learn(
     \b
     miao room learn clap.wav --name my-room
     miao room learn recorded.wav --sweep played.wav --name my-room
-    miao render song.mid --room my-room
     """
     from miao.measuring.rooms import response_of_sweep, room_from_clap
     from miao.sound.audio import read_audio

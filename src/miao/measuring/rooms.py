@@ -1,9 +1,9 @@
 """A room learnt from a sound that was made in it: a clap, a burst balloon, or a sweep that is taken back to a clap.
 
-What is measured (reverberation time and energy by octave, the gap before the first reflection, how fast the reflections
-build up, how unlike the ears are) is turned into the numbers of a `DrawnRoom` by asking what rooms with such numbers would
-measure: what the measurement itself does to a number then cancels. The direct sound (2.5 ms) stands for what was
-sent; so a clap's own colour does not count as the room's, as far as it is over by then.
+What is measured (reverberation time and energy by octave, when the room's energy begins and how it gathers, how unlike
+the ears are) is turned into the numbers of a `DrawnRoom` by asking what rooms with such numbers would measure: what the
+measurement itself does to a number then cancels. The direct sound (2.5 ms) stands for what was sent; so a clap's own
+colour does not count as the room's, as far as it is over by then.
 """
 
 from dataclasses import dataclass, replace

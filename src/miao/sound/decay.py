@@ -1,10 +1,10 @@
 """How a sound dies away in a room: reverberation time and energy by octave, of an impulse response or a clap.
 
 Reverberation time T60 is the time to fall by 60 dB, by Schroeder's backward integral: the energy still to come, in dB,
-is followed by a straight line from 5 dB below its top over 30 dB, or over 20 or 15 where noise leaves no more; with less
-it is not known. Noise is taken off as Lundeby and others do (1995): its level is that of what follows the decay, the integral
-ends where decay and noise cross, and what lies beyond is added as a line has it. Bands are Gaussian over the logarithm
-of frequency, half an octave wide (-3 dB), without phase.
+is followed by a straight line from 5 dB below its top over 30 dB, or over 20 or 15 where noise leaves no more; with
+less it is not known. Noise is taken off as Lundeby and others do (1995): its level is that of what follows the decay,
+the integral ends where decay and noise cross, and what lies beyond is added as a line has it. Bands are Gaussian over
+the logarithm of frequency, half an octave wide (-3 dB), without phase.
 """
 
 from dataclasses import dataclass

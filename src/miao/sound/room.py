@@ -32,6 +32,8 @@ class Acoustics(Protocol):
         """Impulse responses [2 ears, 2 speakers, S]: from 200 to 2000 Hz as loud as what is sent."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class DrawnRoom:
@@ -78,7 +80,7 @@ class RecordedRoom:
         return _as_loud_as_sent(samples.reshape(2, 2, -1), sample_rate)
 
     def with_t60(self, seconds: float) -> "RecordedRoom":
-        """The same room, its decay drawn out or damped to another time at 1 kHz; it cannot last longer than the file."""
+        """The same room, its decay drawn out or damped to another time at 1 kHz, but no longer than the file is."""
         time = np.arange(self.responses.shape[-1]) / self.sample_rate
         slope = 3 * (1 / self.t60_seconds - 1 / seconds)
         return replace(self, responses=self.responses * (10 ** (slope * time)).astype(np.float32), t60_seconds=seconds)
@@ -279,21 +281,20 @@ class _Entered:
         assert self.room is not None
         n, span = samples.shape[1], CHANGE_SECONDS * sample_rate
         if self.left is not None:
-            samples = samples * self._fade(np.clip(self._level_when_left - (self.left + np.arange(n)) / span, 0, 1))
+            gains = np.clip(self._level_when_left - (self.left + np.arange(n)) / span, 0, 1)
+            samples = samples * gains.astype(np.float32)
             self.left += n
         elif self.since is not None:
-            samples = samples * self._fade(np.minimum((self.since + np.arange(n)) / span, 1))
+            samples = samples * np.minimum((self.since + np.arange(n)) / span, 1).astype(np.float32)
             self.since = None if self.since + n >= span else self.since + n
         return self.room.process(samples)
-
-    @staticmethod
-    def _fade(gains: np.ndarray) -> np.ndarray:
-        return gains.astype(np.float32)
 
     @property
     def is_over(self) -> bool:
         """Whether it was left so long ago that it is silent."""
-        return self.left is not None and (self.room is None or self.left > self.room.n_tail + round(CHANGE_SECONDS * self.room.sample_rate))
+        if self.left is None or self.room is None:
+            return self.left is not None
+        return self.left > self.room.n_tail + CHANGE_SECONDS * self.room.sample_rate
 
 
 @lru_cache(maxsize=4)
