@@ -8,6 +8,11 @@ higher in soxr.)
 
 import numpy as np
 
+try:
+    import miao.sound._loops as _loops
+except ImportError:  # no compiler when the package was installed
+    _loops = None
+
 OVERSAMPLING = 4
 HALF_TAPS = 48  # of the interpolation
 CUTOFF = 0.955  # of half the sample rate
@@ -36,9 +41,14 @@ class Limiter:
 
     `process` holds back `latency` samples and `finish` gives them: together as long as what went in, not delayed.
     `reduction_db` is the most that was taken so far (dB, positive).
+
+    ``variant`` names the loop, for tests: "numpy", which is the oracle and the fallback, or one of the compiled ones;
+    None is the best that there is.
     """
 
-    def __init__(self, sample_rate: int, ceiling_db: float = -1.0, channels: int = 2) -> None:
+    def __init__(
+        self, sample_rate: int, ceiling_db: float = -1.0, channels: int = 2, variant: str | None = None
+    ) -> None:
         # four points a sample miss the very top of what is between them
         self._ceiling = 10 ** ((ceiling_db - 0.25) / 20)
         self._half = max(round(LOOK_AHEAD_SECONDS * sample_rate / 2), 1)  # length of each of two boxes: a triangle
@@ -54,18 +64,29 @@ class Limiter:
         self._boxes = [np.zeros(self._half - 1), np.zeros(self._half - 1)]
         self._n_to_drop = self.latency
         self._most = 0.0
+        self._compiled = None
+        if _loops is not None and variant != "numpy":
+            self._compiled = _loops.Limiter(
+                channels, self._half, self._ceiling, self._safe_peak, self._decay, SMALLEST_REDUCTION,
+                np.ascontiguousarray(_interpolation()[:, ::-1], np.float32), variant or "",
+            )  # fmt: skip
 
     @property
     def reduction_db(self) -> float:
-        return -20 * np.log10(1 - self._most)
+        return -20 * np.log10(1 - (self._most if self._compiled is None else self._compiled.most))
 
     def process(self, samples: np.ndarray) -> np.ndarray:
         """The next of f4[channels, n]; gives what is finished, f4[channels, up to n]."""
-        pieces = [
-            self._piece(samples[:, start : start + PIECE_SAMPLES])
-            for start in range(0, samples.shape[1], PIECE_SAMPLES)
-        ]
-        out = np.concatenate([samples[:, :0], *pieces], axis=1, dtype=np.float32)
+        if self._compiled is not None:
+            samples = np.ascontiguousarray(samples, np.float32)
+            out = np.empty_like(samples)
+            self._compiled.process(samples, out)
+        else:
+            pieces = [
+                self._piece(samples[:, start : start + PIECE_SAMPLES])
+                for start in range(0, samples.shape[1], PIECE_SAMPLES)
+            ]
+            out = np.concatenate([samples[:, :0], *pieces], axis=1, dtype=np.float32)
         n_dropped = min(self._n_to_drop, out.shape[1])
         self._n_to_drop -= n_dropped
         return out[:, n_dropped:]

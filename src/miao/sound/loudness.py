@@ -4,9 +4,14 @@ pyloudnorm differs by -0.04 LU: its high-pass has unit gain.
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import miao.sound._loops as _loops
+except ImportError:  # no compiler when the package was installed
+    _loops = None
 
 GATE_HOP_SECONDS = 0.1  # gating blocks of 0.4 s overlap by 75 %
-CHUNK_HOPS = 8  # filtered at a time
 HIGH_PASS_GAIN = 1.004995  # the recommendation's, whose numerator is 1, -2, 1
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
@@ -21,57 +26,97 @@ class Loudness:
 
     def __init__(self, sample_rate: int, channels: int = 2) -> None:
         self._hop = round(GATE_HOP_SECONDS * sample_rate)
-        self._spectrum = np.fft.rfft(k_weighting(sample_rate), (CHUNK_HOPS + 1) * self._hop).astype(np.complex64)
-        self._past = np.zeros((channels, self._hop), np.float32)
-        self._pending = np.zeros((channels, 0), np.float32)
+        self._weighting = (Weighting if _loops is None else CompiledWeighting)(sample_rate, channels)
+        self._pending = np.zeros(0)  # squares of a hop that is not complete
         self._powers = [np.zeros(0)]  # mean square of each hop, summed over channels
 
     def add(self, samples: np.ndarray) -> None:
         """The next f4[channels, n] of the sound."""
-        self._pending = np.concatenate([self._pending, samples], axis=1, dtype=np.float32)
-        n = CHUNK_HOPS * self._hop
-        while self._pending.shape[1] >= n:
-            squares = self._weighted_squares(self._pending[:, :n])
-            self._powers.append(squares.reshape(CHUNK_HOPS, self._hop).mean(axis=1))
-            self._past, self._pending = self._pending[:, n - self._hop : n], self._pending[:, n:]
+        squares = np.concatenate([self._pending, self._weighting.squares(samples)])
+        whole = len(squares) // self._hop * self._hop
+        self._powers.append(squares[:whole].reshape(-1, self._hop).mean(axis=1))
+        self._pending = squares[whole:]
 
     def integrated(self) -> float:
         """LUFS of all that was added so far."""
-        rest = self._weighted_squares(self._pending)
-        n_rest = len(rest) // self._hop
-        hops = np.concatenate([*self._powers, rest[: n_rest * self._hop].reshape(n_rest, self._hop).mean(axis=1)])
-        blocks = (
-            np.convolve(hops, np.full(4, 0.25), "valid")
-            if len(hops) >= 4
-            else np.array([rest.sum()]) / max(len(rest), 1)
-        )
+        hops = np.concatenate(self._powers)
+        if len(hops) >= 4:
+            blocks = np.convolve(hops, np.full(4, 0.25), "valid")
+        else:
+            n = len(hops) * self._hop + len(self._pending)
+            blocks = np.array([hops.sum() * self._hop + self._pending.sum()]) / max(n, 1)
         loud = blocks[blocks > 10 ** ((ABSOLUTE_GATE_LUFS + 0.691) / 10)]
         if not len(loud):
             return -np.inf
         gated = loud[loud > np.mean(loud) * 10 ** (RELATIVE_GATE_LU / 10)]
         return float(-0.691 + 10 * np.log10(np.mean(gated)))
 
-    def _weighted_squares(self, samples: np.ndarray) -> np.ndarray:
-        """K-weighted, squared and summed over channels, by overlap-save: f8[n] of f4[channels, n], n up to a chunk."""
-        n = (CHUNK_HOPS + 1) * self._hop
+
+class Weighting:
+    """K-weighting in NumPy, by overlap-save with the filters' response: the oracle, and the fallback."""
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self._response = k_weighting(sample_rate)
+        self._past = np.zeros((channels, len(self._response)))
+
+    def squares(self, samples: np.ndarray) -> NDArray[np.float64]:
+        """The next f4[channels, n], weighted, squared and summed over channels."""
+        n_past, step = len(self._response), 8 * len(self._response)
         lines = np.concatenate([self._past, samples], axis=1)
-        weighted = [np.fft.irfft(np.fft.rfft(line, n) * self._spectrum, n)[self._hop : len(line)] for line in lines]
-        return np.sum(np.square(weighted, dtype=np.float64), axis=0)
+        self._past = lines[:, lines.shape[1] - n_past :]
+        spectrum = np.fft.rfft(self._response, n_past + step)
+        found = [np.zeros(0)]
+        for start in range(0, samples.shape[1], step):
+            pieces = lines[:, start : start + n_past + step]
+            weighted = np.fft.irfft(np.fft.rfft(pieces, n_past + step) * spectrum, n_past + step)
+            found.append(np.square(weighted[:, n_past : pieces.shape[1]]).sum(axis=0))
+        return np.concatenate(found)
 
 
-def k_weighting(sample_rate: int) -> np.ndarray:
-    """BS.1770's two filters as one impulse response of 0.1 s: the head's shelf, then the 38 Hz high-pass.
+class CompiledWeighting:
+    """The same by the two filters themselves, compiled."""
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self._filters = k_filters(sample_rate)
+        self._state = np.zeros((channels, 2, 2))
+
+    def squares(self, samples: np.ndarray) -> NDArray[np.float64]:
+        """The next f4[channels, n], weighted, squared and summed over channels."""
+        samples = np.asarray(samples, np.float32)
+        if samples.strides[1] != samples.itemsize:
+            samples = np.ascontiguousarray(samples)
+        out = np.empty(samples.shape[1])
+        _loops.weighted_squares(samples, self._filters, self._state, out)
+        return out
+
+
+def k_filters(sample_rate: int) -> NDArray[np.float64]:
+    """BS.1770's two filters, each as b0, b1, b2, a1, a2: the head's shelf, then the 38 Hz high-pass.
 
     They are given for 48 kHz only; the analogue prototypes behind those numbers (as libebur128 has them) make them for
-    any rate, with the same gain. The response has fallen by more than 200 dB at its end.
+    any rate, with the same gain.
     """
-    n = round(GATE_HOP_SECONDS * sample_rate)
-    z = np.exp(-1j * np.pi * np.arange(2 * n + 1) / (2 * n))  # one sample of delay, at each bin of a 4 n transform
     k, q, gain = np.tan(np.pi * 1681.974450955533 / sample_rate), 0.7071752369554196, 10 ** (3.999843853973347 / 20)
     band = gain**0.4996667741545416
-    shelf = ((gain + band * k / q + k * k) + 2 * (k * k - gain) * z + (gain - band * k / q + k * k) * z**2) / (
-        (1 + k / q + k * k) + 2 * (k * k - 1) * z + (1 - k / q + k * k) * z**2
-    )
+    head = 1 + k / q + k * k
+    shelf = [
+        (gain + band * k / q + k * k) / head, 2 * (k * k - gain) / head, (gain - band * k / q + k * k) / head,
+        2 * (k * k - 1) / head, (1 - k / q + k * k) / head,
+    ]  # fmt: skip
     k, q = np.tan(np.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
-    high_pass = HIGH_PASS_GAIN * (1 - z) ** 2 / ((1 + k / q + k * k) + 2 * (k * k - 1) * z + (1 - k / q + k * k) * z**2)
-    return np.fft.irfft(shelf * high_pass)[:n]
+    head = 1 + k / q + k * k
+    high_pass = [
+        HIGH_PASS_GAIN / head, -2 * HIGH_PASS_GAIN / head, HIGH_PASS_GAIN / head,
+        2 * (k * k - 1) / head, (1 - k / q + k * k) / head,
+    ]  # fmt: skip
+    return np.array([shelf, high_pass])
+
+
+def k_weighting(sample_rate: int) -> NDArray[np.float64]:
+    """Both filters as one impulse response of 0.1 s, at whose end it has fallen by more than 200 dB."""
+    n = round(GATE_HOP_SECONDS * sample_rate)
+    z = np.exp(-1j * np.pi * np.arange(2 * n + 1) / (2 * n))  # one sample of delay, at each bin of a 4 n transform
+    response = np.ones(len(z), complex)
+    for b0, b1, b2, a1, a2 in k_filters(sample_rate):
+        response *= (b0 + b1 * z + b2 * z**2) / (1 + a1 * z + a2 * z**2)
+    return np.fft.irfft(response)[:n]

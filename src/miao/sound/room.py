@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.sound.audio import Audio, resample
+from miao.sound.convolution import convolver
 
 BAND_HZ = np.array([63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000])
 N_REFLECTIONS = 24  # of each speaker to each ear
@@ -151,72 +152,29 @@ class Room:
 
     It is an impulse response, drawn unless it was recorded, rather than a network of delay lines: noise that decays has
     no modes, so it cannot ring (spectral flatness of the tail 0.55, ideal noise 0.56), and its echoes are as dense as
-    noise from 80 ms on. Convolution in partitions of 16384 samples costs about 0.8 % of a core at 44.1 kHz; for live
-    blocks of 256 to 512 samples take partitions of 2048 (4 to 9 %).
+    noise from 80 ms on. Convolution in partitions of 16384 samples costs about 0.1 % of a core at 44.1 kHz; for live
+    blocks of 256 to 512 samples take partitions of 2048.
 
-    As many samples come out as go in, without delay and however they are cut: the partition that is being filled is
-    transformed again at each call. The state is what was sent so far; `tail` gives the rest. Silence stays silence.
+    As many samples come out as go in, without delay and however they are cut. The state is what was sent so far; `tail`
+    gives the rest. Silence stays silence.
     """
 
     def __init__(
         self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0, partition_samples: int = 16384,
         acoustics: Acoustics | None = None,
     ) -> None:  # fmt: skip
-        self.sample_rate, self._size = sample_rate, partition_samples
-        size = partition_samples
-        self._parts, self.n_tail = _partitions(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed), size)
-        n_parts = len(self._parts)
-        self._past = np.zeros((n_parts, 2, size + 1), np.complex64)  # ring of spectra: what was sent, by partition
-        self._at = 0  # where in the ring the partition goes that is being filled
-        self._filling = np.zeros((2, size), np.float32)
-        self._n_filled = 0
-        # what all but the partition that is being filled add to it and to the next
-        self._coming: np.ndarray = np.zeros((2, 2 * size), np.float32)
-        self._n_sounding = 0  # partitions until the past is silent
+        self.sample_rate = sample_rate
+        response = _response(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed))
+        self._convolver = convolver(response, partition_samples)
+        self.n_tail = response.shape[-1] - 1
 
     def process(self, samples: np.ndarray) -> np.ndarray:
         """The room's answer to f4[2, n], f4[2, n]; n may be anything."""
-        size = self._size
-        out = np.empty_like(samples, dtype=np.float32)
-        done = 0
-        while done < samples.shape[1]:
-            n = min(size - self._n_filled, samples.shape[1] - done)
-            span = slice(self._n_filled, self._n_filled + n)
-            self._filling[:, span] = samples[:, done : done + n]
-            now = self._coming
-            spectrum = None
-            if self._filling[:, : span.stop].any():
-                # row by row: two rows that lie a power of two apart get in each other's way in the cache
-                spectrum = np.stack([np.fft.rfft(row, 2 * size) for row in self._filling])
-                now = now + np.fft.irfft((spectrum * self._parts[0]).sum(axis=1), 2 * size)
-            out[:, done : done + n] = now[:, span]
-            self._n_filled += n
-            done += n
-            if self._n_filled == size:
-                self._turn(spectrum, now)
-        return out
+        return self._convolver.process(samples)
 
     def tail(self) -> np.ndarray:
         """What still sounds when nothing more is sent: f4[2, n_tail]."""
         return self.process(np.zeros((2, self.n_tail), np.float32))
-
-    def _turn(self, spectrum: np.ndarray | None, now: np.ndarray) -> None:
-        """The filled partition joins the past; what the past adds to the next one is computed, once."""
-        size, n_parts = self._size, len(self._parts)
-        self._past[self._at] = 0 if spectrum is None else spectrum
-        self._n_sounding = n_parts if spectrum is not None else self._n_sounding - 1
-        self._coming = np.zeros((2, 2 * size), np.float32)
-        if self._n_sounding > 0:
-            total = np.zeros((2, size + 1), np.complex64)
-            for part in range(1, n_parts):
-                past = self._past[(self._at + 1 - part) % n_parts]
-                total += self._parts[part, :, 0] * past[0]
-                total += self._parts[part, :, 1] * past[1]
-            self._coming = np.fft.irfft(total, 2 * size)
-        self._coming[:, :size] += now[:, size:]
-        self._at = (self._at + 1) % n_parts
-        self._filling[:] = 0
-        self._n_filled = 0
 
 
 class ChangingRoom:
@@ -298,13 +256,6 @@ class _Entered:
 
 
 @lru_cache(maxsize=4)
-def _partitions(sample_rate: int, acoustics: Acoustics, size: int) -> tuple[np.ndarray, int]:
-    """Spectra of a room's response in partitions, [parts, ears, speakers, size + 1], and how long it sounds on."""
+def _response(sample_rate: int, acoustics: Acoustics) -> NDArray[np.float32]:
     response = acoustics.response(sample_rate)
-    if acoustics.gain_db:
-        response = response * np.float32(10 ** (acoustics.gain_db / 20))
-    n_parts = -(-response.shape[-1] // size)
-    padded = np.zeros((2, 2, n_parts * size), np.float32)
-    padded[..., : response.shape[-1]] = response
-    parts = padded.reshape(2, 2, n_parts, size).transpose(2, 0, 1, 3)
-    return np.fft.rfft(parts, 2 * size).astype(np.complex64), response.shape[-1] - 1
+    return response * np.float32(10 ** (acoustics.gain_db / 20)) if acoustics.gain_db else response
