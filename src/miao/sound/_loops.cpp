@@ -1,5 +1,5 @@
 // miao.sound._loops: the room's convolution, the limiter, the loudness filters and the quantiser, compiled. What each
-// of them is to do says its NumPy twin in convolution.py, limiter.py, loudness.py and writer.py.
+// of them is to do says its NumPy twin in convolution.py, limiter.py, loudness.py and quantiser.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 

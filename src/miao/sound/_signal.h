@@ -29,7 +29,7 @@ struct Variant {
     // highest[s] = max(highest[s], |kernel * line| at s) for ROW samples s; line has ROW + TAPS - 1 samples
     void (*look_between)(const float *line, const float *kernels, float *highest);
     float (*peak)(const float *samples, int64_t n);
-    // see writer.quantise_numpy; the dither is that of position, position + step ...; counts what is beyond full scale
+    // see quantiser.quantise_numpy; the dither is that of position, position + step ...; counts what is beyond full scale
     // and what is not finite
     void (*quantise)(const float *samples, int64_t n, uint32_t position, uint32_t step, float scale, bool is_dithered,
                      int32_t *out, int64_t counts[2]);

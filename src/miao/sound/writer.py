@@ -19,13 +19,13 @@ import soundfile
 
 from miao.errors import AudioError
 from miao.files import Draft, check_target, is_device, refusal
+from miao.sound.quantiser import Quantised, quantise
 
 FORMATS = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3"}
 SUBTYPES = {"wav": ("16", "24", "float"), "flac": ("16", "24"), "ogg": (), "mp3": ()}
 BLOCK_SAMPLES = 1 << 16  # that are turned into bytes at a time
 MAX_CHUNK_BYTES = 0xFFFFFFFF - 1024  # of a plain WAV file; beyond it the file becomes RF64
 CODEC_SAMPLES = 1 << 14  # per libsndfile write: Vorbis dies of minutes at once, and its bits depend on where it is cut
-DITHER_SEED = 16
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -103,17 +103,24 @@ class AudioWriter:
             raise ValueError(f"samples are [{self.channels}, n], not of shape {samples.shape}")
         try:
             for start in range(0, samples.shape[1], BLOCK_SAMPLES):
-                block = np.ascontiguousarray(samples[:, start : start + BLOCK_SAMPLES].T)  # [n, channels]
-                if not np.isfinite(block).all():
+                block, n_beyond, n_not_finite = self._converted(samples[:, start : start + BLOCK_SAMPLES])
+                if n_not_finite:
                     raise ValueError(
                         f"{self._label}: a sample after {self.n_written / self.sample_rate:.2f} s is not finite"
                     )
-                if self.subtype != "float":
-                    self.n_clipped += int(np.count_nonzero(np.abs(block) > 1))
+                self.n_clipped += n_beyond
                 self._encoder.write(block)
                 self.n_written += len(block)
         except OSError as error:
             raise self._refusal(error) from error
+
+    def _converted(self, samples: np.ndarray) -> Quantised:
+        """The samples as the encoder takes them, [n, channels]: whole numbers, or f4 where it takes those."""
+        if self.subtype is not None and self.subtype != "float":
+            return quantise(samples, self.n_written, int(self.subtype), self.subtype == "16")
+        n_beyond = 0 if self.subtype == "float" else int(np.count_nonzero(np.abs(samples) > 1))
+        n_not_finite = int(np.count_nonzero(~np.isfinite(samples)))
+        return Quantised(np.ascontiguousarray(samples.T), n_beyond, n_not_finite)
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None:
@@ -163,40 +170,21 @@ class AudioWriter:
         return refusal(self._label, error, AudioError)
 
 
-class _Quantiser:
-    """Floats to integers of `bits` bits, as i4; 16 bits with dither, whose state is the position in its noise."""
-
-    def __init__(self, bits: int) -> None:
-        self.scale = 2.0 ** (bits - 1)
-        self.noise = np.random.default_rng(DITHER_SEED) if bits == 16 else None
-
-    def __call__(self, block: np.ndarray) -> np.ndarray:
-        steps = block * np.float64(self.scale)
-        if self.noise is not None:
-            pairs = self.noise.random((*block.shape, 2), dtype=np.float32)
-            steps += np.where(block == 0, 0, pairs[..., 0] - pairs[..., 1])
-        return np.clip(np.rint(steps), -self.scale, self.scale - 1).astype("<i4")
-
-
 class _WavEncoder:
     """RIFF WAVE; room is kept for the 64-bit sizes (a JUNK chunk, EBU Tech 3306), so a long file can become RF64."""
 
     def __init__(self, file: BinaryIO, sample_rate: int, channels: int, subtype: str | None, is_stream: bool) -> None:
         self.file, self.sample_rate, self.channels, self.is_stream = file, sample_rate, channels, is_stream
         self.bits = 32 if subtype == "float" else int(subtype or 16)
-        self.quantise = None if subtype == "float" else _Quantiser(self.bits)
         self.n_bytes = 0
         file.write(self._header())
 
     def write(self, block: np.ndarray) -> None:
-        if self.quantise is None:
-            data = block.astype("<f4", copy=False).tobytes()
-        elif self.bits == 16:
-            data = self.quantise(block).astype("<i2").tobytes()
-        else:
-            data = self.quantise(block).view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-        self.file.write(data)
-        self.n_bytes += len(data)
+        if self.bits == 24:
+            block = np.ascontiguousarray(block.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)[:, :3])
+        data = block.astype(block.dtype.newbyteorder("<"), copy=False)
+        self.file.write(memoryview(data).cast("B") if data.size else b"")
+        self.n_bytes += data.nbytes
 
     def finish(self) -> None:
         if self.n_bytes % 2:
@@ -209,7 +197,7 @@ class _WavEncoder:
         step = self.channels * self.bits // 8  # bytes of one sample of all channels
         n_samples = self.n_bytes // step
         is_long = self.n_bytes > MAX_CHUNK_BYTES
-        kind = 3 if self.quantise is None else 1
+        kind = 3 if self.bits == 32 else 1
         form = struct.pack(
             "<4sIHHIIHH", b"fmt ", 16, kind, self.channels, self.sample_rate, self.sample_rate * step, step, self.bits
         )
@@ -240,14 +228,12 @@ class _CompressedEncoder:
         self.sink = _Sink(file)
         self.pending: list[np.ndarray] = []
         self.format = format
-        self.quantise = _Quantiser(int(subtype)) if subtype else None
         kind = {"flac": f"PCM_{subtype}", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}[format]
         self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, kind, format=format.upper())
 
     def write(self, block: np.ndarray) -> None:
-        if self.quantise is not None:
-            steps = self.quantise(block)
-            block = steps.astype(np.int16) if self.quantise.scale == 2**15 else steps << 8
+        if block.dtype == np.int32:
+            block = block << 8
         self.pending.append(block)
         if sum(map(len, self.pending)) >= CODEC_SAMPLES:
             samples = np.concatenate(self.pending)
