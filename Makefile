@@ -6,7 +6,7 @@ SONG ?= examples/greensleeves.mid
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NAME = $(basename $(notdir $(SONG)))
-BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/synth/*.cpp src/miao/synth/*.h)
+BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/s*/*.cpp src/miao/s*/*.h)
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
 .PHONY: help demo test test-slow check bench examples clean

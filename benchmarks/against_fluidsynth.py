@@ -1,10 +1,9 @@
-"""Processor time of the whole `miao render` beside FluidSynth's on ten songs: `python benchmarks/against_fluidsynth.py`.
+"""Processor time of the whole `miao render` beside FluidSynth's: `python benchmarks/against_fluidsynth.py`.
 
-Each song is rendered by both commands, from the MIDI file to a 16-bit WAV file, with all effects on, one straight after
-the other and several times in turn; what counts is the processor time of the whole process (user and system, threads and
-start included), and of the ratios of each pair the median. So the answer stands on a machine that others use, too: what
-slows one of a pair slows the other. FluidSynth maps only those samples that a song needs (its default), and plays each song
-through its tail, as miao does. The wall-clock speed is shown beside it.
+Each of ten songs is rendered by both commands, from the MIDI file to a 16-bit WAV file, with all effects on, one
+straight after the other and several times in turn; what counts is the processor time of the whole process (user and
+system, threads and start included), and of the ratios of each pair the median. So the answer stands on a machine that
+others use, too: what slows one of a pair slows the other. The speed by the clock is shown beside it.
 
 With `-o FOLDER` the report is kept there as against_fluidsynth.json and .md.
 """
@@ -115,7 +114,7 @@ def markdown(report: dict) -> str:
         f"{report['cores']} cores of {report['machine']}, {report['runs']} pairs a song; FluidSynth with "
         f"{report['soundfont']}.",
         "",
-        "| song | s | tracks | notes | miao, processor s | FluidSynth, processor s | ratio | miao, x real time by the clock |",
+        "| song | s | tracks | notes | miao, processor s | FluidSynth, processor s | ratio | miao by the clock, x |",
         "|---|---|---|---|---|---|---|---|",
         *map(row, report["songs"]),
         "",

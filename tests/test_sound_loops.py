@@ -146,7 +146,7 @@ def test_dither_is_triangular_white_and_free_of_the_signal(variant):
     for level in (0.0, 0.3, 0.5):
         samples[:] = (level + 3) / 32768
         error = quantiser.quantise(samples, 0, 16, True, variant).steps - (level + 3)
-        assert error.var() == pytest.approx(0.25, abs=0.01)  # of two uniform noises and the rounding, whatever the level
+        assert error.var() == pytest.approx(0.25, abs=0.01)  # two uniform noises and the rounding
     rows = error.T - error.mean()
     assert abs(np.mean(rows[0] * rows[1])) < 0.005 and abs(np.mean(rows[0, 1:] * rows[0, :-1])) < 0.005
 

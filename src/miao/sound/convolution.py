@@ -19,7 +19,9 @@ except ImportError:  # no compiler when the package was installed
 
 def convolver(responses: NDArray[np.float32], partition_samples: int) -> "Convolver":
     """A convolver for responses [2 ears, 2 speakers, S]; a partition has a power of two of samples, 512 or more."""
-    return Convolver(responses, partition_samples) if _loops is None else CompiledConvolver(responses, partition_samples)
+    return (
+        Convolver(responses, partition_samples) if _loops is None else CompiledConvolver(responses, partition_samples)
+    )
 
 
 class Convolver:

@@ -1,8 +1,8 @@
 """Samples to whole numbers of 16 or 24 bits, with dither that depends on nothing but a sample's place.
 
-Dither is the difference of two uniform noises of one step (triangular, +-1 step): what lies below a step is then kept in
-the mean, and the error has one variance whatever the signal. The noise is a hash of the sample's number, so that the same
-samples make the same file however they are cut into blocks. Exact zeros stay zero.
+Dither is the difference of two uniform noises of one step (triangular, +-1 step): what lies below a step is then kept
+in the mean, and the error has one variance whatever the signal. The noise is a hash of the sample's number, so that the
+same samples make the same file however they are cut into blocks. Exact zeros stay zero.
 """
 
 from typing import NamedTuple

@@ -183,7 +183,7 @@ class _WavEncoder:
         if self.bits == 24:
             block = np.ascontiguousarray(block.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)[:, :3])
         data = block.astype(block.dtype.newbyteorder("<"), copy=False)
-        self.file.write(memoryview(data).cast("B") if data.size else b"")
+        self.file.write(data.tobytes())
         self.n_bytes += data.nbytes
 
     def finish(self) -> None:
