@@ -128,7 +128,7 @@ def test_the_audio_encoder_has_as_many_cls_as_the_midi_encoder(frames, a):
 
 
 @pytest.mark.parametrize("change, what", [
-    ("segment_tokens=24", "divide 256"), ("segment_tokens=1", "2 or more"), ("n_segments=0", "1 or more"),
+    ("segment_tokens=24", "divide 256"), ("segment_tokens=1", "2 to 256"), ("n_segments=0", "1 or more"),
     ("n_heads=5", '"model.n_heads", 5'),
 ])  # fmt: skip
 def test_sizes_that_do_not_go_together_are_refused(change, what):

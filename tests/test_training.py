@@ -161,7 +161,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones():
         load_preset(RunConfig, "tiny", ("model.widht=3",))
     with pytest.raises(ConfigError, match=r'no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, tiny'):
         load_preset(RunConfig, "huge")
-    with pytest.raises(ConfigError, match=r'"train\.steps" must be int'):
+    with pytest.raises(ConfigError, match=r'"train\.steps" is "many": it must be a whole number, 1 or more'):
         load_preset(RunConfig, "tiny", ("train.steps=many",))
 
 

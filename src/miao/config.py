@@ -1,18 +1,86 @@
-"""Settings as TOML: presets state only what differs from the dataclass that they configure."""
+"""Settings as TOML: presets state only what differs from the dataclass that they configure.
 
+Words and numbers are limited where they are declared, `Literal["conv", "ffn"]` and `Annotated[float, Range(0, 1)]`, and
+checked when settings are read and when they are made by hand.
+"""
+
+import math
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from miao.errors import ConfigError
+from miao.errors import ConfigError, MiaoError
+from miao.files import reason
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, the bounds included."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.low:g} or more" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
+
+
+TINY = 1e-9  # the least of what has to be more than 0
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Rate = Annotated[float, Range(TINY, 10)]
+Weight = Annotated[float, Range(0, 1e6)]  # what it means is up to the loss that it is the weight of
+
+
+def check(settings: Any, group: str = "") -> None:
+    """Raises: ConfigError if a field of a dataclass is not what it is declared to be: its type, word or range."""
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        if not is_dataclass(hint):
+            value = getattr(settings, name)
+            if not _fits(hint, value):
+                shown = f'"{value}"' if isinstance(value, str) else value
+                raise ConfigError(f'"{group}{"." * bool(group)}{name}" is {shown}: it must be {_wanted(hint)}')
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    arguments = get_args(hint)
+    if get_origin(hint) is Annotated:
+        limits = [limit for limit in arguments[1:] if isinstance(limit, Range)]
+        return _fits(arguments[0], value) and all(limit.low <= value <= limit.high for limit in limits)
+    if get_origin(hint) is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if get_origin(hint) is tuple:
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... and isinstance(value, tuple) else arguments
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, kinds, value))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _wanted(hint: Any) -> str:
+    """What a field may be, in words."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Annotated:
+        limits = " and ".join(str(limit) for limit in arguments[1:] if isinstance(limit, Range))
+        return f"{_wanted(arguments[0])}, {limits}" if limits else _wanted(arguments[0])
+    if get_origin(hint) is Literal:
+        *first, last = (f'"{choice}"' for choice in arguments)
+        return f"{', '.join(first)} or {last}" if first else last
+    if get_origin(hint) is tuple:
+        n = "" if arguments[-1] is ... else f"{len(arguments)} values, "
+        return f"a list, {n}each {_wanted(arguments[0])}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "nothing"}[hint]
+
+
 def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
-    """A dataclass from a table that may leave fields out. Raises: ConfigError for a key or a type that does not fit."""
+    """A dataclass from a table that may leave fields out. Raises: ConfigError for what does not fit."""
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     values = {}
@@ -28,10 +96,10 @@ def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
             value = tuple(value)
         elif hints[key] is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        elif hints[key] in (int, float, str, bool) and type(value) is not hints[key]:
-            raise ConfigError(f'"{name}" must be {hints[key].__name__}, got {value!r}')
         values[key] = value
-    return kind(**values)
+    made = kind(**values)
+    check(made, where.removesuffix("."))
+    return made
 
 
 def preset_table(name: str) -> dict[str, Any]:
@@ -41,10 +109,17 @@ def preset_table(name: str) -> dict[str, Any]:
     if not path.is_file():
         names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
         raise ConfigError(f'no preset "{name}"; there are {", ".join(names)}, or give a path to a .toml file')
+    return read_toml(Path(str(path)), ConfigError)
+
+
+def read_toml(path: Path, kind: type[MiaoError]) -> dict[str, Any]:
+    """The table in a TOML file. Raises: a ``kind`` of error if it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not TOML ({error})") from None
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise kind(f"{path}: cannot be read: {reason(error)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise kind(f"{path}: not TOML ({error})") from None
 
 
 def load_preset(kind: type[T], name: str, changes: tuple[str, ...] = ()) -> T:
@@ -61,6 +136,8 @@ def load_preset(kind: type[T], name: str, changes: tuple[str, ...] = ()) -> T:
         place = table
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f'"{change}": "{group}" is not a group of settings')
         try:
             place[last] = tomllib.loads(f"x = {value}")["x"]
         except tomllib.TOMLDecodeError:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -160,21 +160,22 @@ def train(
     """
     needs("train")
     from miao.config import load_preset
-    from miao.peers.trained import held_out_losses, peer_of, peer_trainer
+    from miao.peers.trained import KINDS, held_out_losses, peer_of, peer_trainer
     from miao.training.clips import render_clips
     from miao.training.held_out import held_out_pairs, measure
     from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
     from miao.training.trainer import launched
 
-    material = Material.of(folders)
     peer = peer_of(preset)
+    settings: Any = RunConfig if peer is None else KINDS[peer].run_config()
+    config = load_preset(settings, preset, tuple(changes or ()))
     fabric = launched(devices, nodes, accelerator)
+    material = Material.of(folders)
     if peer is not None:
         if material.pairs is None:
             raise DataError(f"{preset} is trained on pairs with their sound; make them with `miao data pairs --sound`")
         trainer = peer_trainer(preset, tuple(changes or ()), output, material.pairs, fabric)
     else:
-        config = load_preset(RunConfig, preset, tuple(changes or ()))
         trainer = miao_trainer(config, output, notes=material.notes, pairs=material.pairs, fabric=fabric)
     if trainer.resume() and fabric.is_global_zero:
         say(f"{output}: goes on from step {trainer.step_number}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from miao.bank import tokens as tk
 from miao.bank.frames import WINDOW_SECONDS
 from miao.bank.voices import N_VOICES, VoiceTable, drum_voice, is_drum_voice, pitch_hz
+from miao.config import Count, Share, Whole, check
 from miao.datasets.notes import load_table, render
 from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel, write_shard
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
@@ -36,11 +37,14 @@ _SILENT = 1e-4
 class PairSettings:
     """What pairs to make."""
 
-    n_pairs: int = 4096  # for training; a tenth as many for validation, at least 256
-    measured: int = 6  # notes of each window of one track whose tokens are measured
-    mixes: float = 0.25  # of the windows, with all tracks
+    n_pairs: Count = 4096  # for training; a tenth as many for validation, at least 256
+    measured: Whole = 6  # notes of each window of one track whose tokens are measured
+    mixes: Share = 0.25  # of the windows, with all tracks
     keeps_sound: bool = False  # beside its mel image
-    seed: int = 0
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def make_pairs(font: Path, scores: list[Path], notes: Path, folder: Path, settings: PairSettings,

@@ -5,6 +5,7 @@ a = 32 steps of a chunk, or encoder tokens of a segment   G = 256 / a segments  
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from miao.bank import tokens as tk
 from miao.bank.frames import CHANNELS, N_SEGMENTS, SEGMENT_TOKENS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS
 from miao.bank.voices import N_PITCHES, N_VOICES, PITCH_NODES, SEMITONES_A_NODE
+from miao.config import Count, Range, check
 from miao.errors import ConfigError
 from miao.nets.layers import (
     CausalSelfAttention,
@@ -32,29 +34,30 @@ _PATCH = 4  # the decoder's image is that much coarser than a chunk, in steps an
 class ModelConfig:
     """Sizes of the nets."""
 
-    encoder_channels: int = 10  # of the image after Eq. 1; a multiple of the channels of x_m
-    width: int = 96  # D, of an encoder token
-    n_heads: int = 3  # h (the paper's best)
-    segment_tokens: int = SEGMENT_TOKENS  # a, encoder tokens that share one CLS
-    n_segments: int = N_SEGMENTS  # f, how many segments back a token looks, its own included
-    voice_width: int = 128  # of a voice's embedding at one pitch
-    hidden: int = 512  # of the decoder's conditioning
-    decoder_channels: int = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
-    decoder: str = "conv"  # "conv" (Eq. 5-6) or "ffn" (the paper's Table 2)
-    n_voices: int = N_VOICES
-    audio_channels: int = 24  # of the audio encoder's image
-    share: str = "none"  # what the audio encoder shares outside attention: "none", "midi" or "decoder" (BLIP)
+    encoder_channels: Count = 10  # of the image after Eq. 1; a multiple of the channels of x_m
+    width: Count = 96  # D, of an encoder token
+    n_heads: Count = 3  # h (the paper's best)
+    segment_tokens: Annotated[int, Range(2, WINDOW_TOKENS)] = SEGMENT_TOKENS  # a, encoder tokens that share one CLS
+    n_segments: Count = N_SEGMENTS  # f, how many segments back a token looks, its own included
+    voice_width: Count = 128  # of a voice's embedding at one pitch
+    hidden: Count = 512  # of the decoder's conditioning
+    decoder_channels: Count = 24  # of the decoder's image; a multiple of 8 (for vector units) and of h
+    decoder: Literal["conv", "ffn"] = "conv"  # Eq. 5-6, or the paper's Table 2
+    n_voices: Count = N_VOICES
+    audio_channels: Count = 24  # of the audio encoder's image
+    share: Literal["none", "midi", "decoder"] = "none"  # that the audio encoder shares (BLIP: decoder)
 
     def __post_init__(self) -> None:
-        """Raises: ConfigError for sizes that do not go together."""
-        a = self.segment_tokens
-        if a < 2 or WINDOW_TOKENS % a:
-            raise ConfigError(f'"model.segment_tokens" is {a}: it must be 2 or more and divide {WINDOW_TOKENS}')
-        if self.n_segments < 1:
-            raise ConfigError(f'"model.n_segments" is {self.n_segments}: it must be 1 or more')
+        """Raises: ConfigError for settings out of range, and for sizes that do not go together."""
+        check(self, "model")
+        if WINDOW_TOKENS % self.segment_tokens:
+            raise ConfigError(f'"model.segment_tokens" is {self.segment_tokens}: it must divide {WINDOW_TOKENS}')
+        if self.encoder_channels % len(CHANNELS):
+            raise ConfigError(f'"model.encoder_channels" is {self.encoder_channels}: it must be a multiple of the '
+                              f"{len(CHANNELS)} channels of x_m")  # fmt: skip
         for name in ("width", "decoder_channels"):
             size = getattr(self, name)
-            if self.n_heads < 1 or size % self.n_heads:
+            if size % self.n_heads:
                 raise ConfigError(f'"model.{name}" is {size}: it must be a multiple of "model.n_heads", {self.n_heads}')
 
 

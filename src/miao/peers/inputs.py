@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from miao.bank.voices import is_drum_voice
+from miao.config import Count, Whole, check
 from miao.datasets.pairs import Pair
 from miao.errors import DataError
 from miao.sound.spectrum import FRAME_SAMPLES, mel_filters
@@ -74,9 +75,12 @@ def instruments(notes: NDArray) -> NDArray[np.int64]:
 class PeerBatchConfig:
     """What a batch is made of."""
 
-    pairs: int = 16  # windows with their sound, of all processes together; a multiple of ``lanes``
-    lanes: int = 4  # shares that batches are drawn in, see training/batches.py
-    seed: int = 0
+    pairs: Count = 16  # windows with their sound, of all processes together; a multiple of ``lanes``
+    lanes: Count = 4  # shares that batches are drawn in, see training/batches.py
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        check(self, "batch")
 
 
 class PeerBatches:

@@ -12,6 +12,7 @@ frequency is no multiple of 100 Hz; and its pitch would take far more steps to l
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from miao.config import Count, Range, Weight, Whole, check
 from miao.datasets.pairs import Pair
 from miao.peers.inputs import FLOOR_DB, HOP_SAMPLES, MARGIN_SAMPLES, N_BANDS, scaled, sound_mel, torch_mel
 from miao.sound.spectrum import FRAME_SAMPLES, mel_filters
@@ -39,15 +41,18 @@ _BLOCK_ROWS, _BLEND_ROWS = 2000, 8  # at once in rendering; blocks overlap by as
 class InverterConfig:
     """Sizes of the generator, and what it is trained on."""
 
-    channels: int = 128  # before it is made finer, then half as many
-    kernels: tuple[int, ...] = (3, 7)  # of the fused blocks
-    dilations: tuple[int, ...] = (1, 3, 5)
-    iterations: int = 12  # of Griffin-Lim
-    judge_channels: int = 16  # of the discriminators
-    crop_rows: int = 48  # 10 ms each, of a window in training
-    adversarial_from: int = 1200  # step
-    adversarial: float = 0.02  # against log-magnitude errors in nepers
-    matching: float = 0.05  # of the discriminators' features
+    channels: Annotated[int, Range(2)] = 128  # before it is made finer, then half as many
+    kernels: tuple[Count, ...] = (3, 7)  # of the fused blocks
+    dilations: tuple[Count, ...] = (1, 3, 5)
+    iterations: Whole = 12  # of Griffin-Lim
+    judge_channels: Count = 16  # of the discriminators
+    crop_rows: Count = 48  # 10 ms each, of a window in training
+    adversarial_from: Whole = 1200  # step
+    adversarial: Weight = 0.02  # against log-magnitude errors in nepers
+    matching: Weight = 0.05  # of the discriminators' features
+
+    def __post_init__(self) -> None:
+        check(self, "model")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.config import Count, Share, Whole, check
 from miao.datasets.pairs import Pair
-from miao.errors import DataError
+from miao.errors import ConfigError, DataError
 from miao.peers.inputs import FLOOR_DB, N_BANDS, N_INSTRUMENTS, sound_mel
 from miao.peers.note_events import (
     FRAME,
@@ -48,15 +49,22 @@ _MASKED = -1e4
 class MiDdpmConfig:
     """Sizes of the net, and how it is trained."""
 
-    width: int = 192
-    n_heads: int = 3
-    hidden: int = 384  # of a feed-forward block, which has two such halves, one of them a gate
-    note_layers: int = 2
-    context_layers: int = 1
-    decoder_layers: int = 4
-    max_events: int = 256  # of a segment; what comes later is left out (dense drums have about 100)
-    drop_conditions: float = 0.1  # share of segments learnt without notes and context
-    drop_context: float = 0.25  # share of pairs whose first half is learnt, with nothing before it: a piece's beginning
+    width: Count = 192
+    n_heads: Count = 3
+    hidden: Count = 384  # of a feed-forward block, which has two such halves, one of them a gate
+    note_layers: Whole = 2
+    context_layers: Whole = 1
+    decoder_layers: Count = 4
+    max_events: Count = 256  # of a segment; what comes later is left out (dense drums have about 100)
+    drop_conditions: Share = 0.1  # share of segments learnt without notes and context
+    drop_context: Share = 0.25  # share of pairs whose first half is learnt, with nothing before it: a piece's beginning
+
+    def __post_init__(self) -> None:
+        check(self, "model")
+        if self.width % self.n_heads:
+            raise ConfigError(
+                f'"model.width" is {self.width}: it must be a multiple of "model.n_heads", {self.n_heads}'
+            )
 
 
 @dataclass(frozen=True)

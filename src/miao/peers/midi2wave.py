@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from miao.bank.frames import N_PITCHES
+from miao.config import Count, check
 from miao.datasets.pairs import Pair
-from miao.errors import DataError
+from miao.errors import ConfigError, DataError
 from miao.peers.inputs import (
     DRUM_KIT,
     FLOOR_DB,
@@ -47,10 +48,17 @@ _LEVEL_GRADIENT = 0.5  # share of the loss on differences from row to row: attac
 class Midi2WaveConfig:
     """Sizes of the acoustic model."""
 
-    width: int = 192
-    n_heads: int = 4
-    n_layers: int = 4
-    hidden: int = 768  # of the feed-forward parts
+    width: Count = 192
+    n_heads: Count = 4
+    n_layers: Count = 4
+    hidden: Count = 768  # of the feed-forward parts
+
+    def __post_init__(self) -> None:
+        check(self, "model")
+        if self.width % self.n_heads:
+            raise ConfigError(
+                f'"model.width" is {self.width}: it must be a multiple of "model.n_heads", {self.n_heads}'
+            )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ Strings and bells that are not harmonic are played as if they were.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from miao.bank.voices import N_PROGRAMS, N_VOICES
+from miao.config import Count, Range, Weight, check
 from miao.datasets.pairs import Pair
 from miao.peers.ddsp import HOP, HOP_SECONDS, INAUDIBLE, filtered_noise, oscillate, phases, spectral_loss
 from miao.peers.expression import CONTROLS, expression_controls, measured_cents
@@ -42,18 +44,21 @@ _NOTE_BLOCK, _NOTE_CONTEXT = 512, 64  # notes whose controls are predicted at on
 class MidiDdspConfig:
     """Sizes, and what a crop to learn from looks like."""
 
-    width: int = 256  # of the synthesis generator
-    n_blocks: int = 3  # of it, with dilations 1, 2, 4...
-    voice_width: int = 64  # of the embedding of an instrument
-    expression_width: int = 96  # of the GRU, each direction
-    n_harmonics: int = 96  # 60 at 16 kHz in the original
-    n_bands: int = 65  # of noise, equally wide on the mel scale
-    crop_hops: int = 38  # of a window that are learnt from in a step: 0.38 s
-    most_notes: int = 10  # in a crop; of more the first to end are left out
-    tail_seconds: float = 2.0  # a note sounds after its damp, at the most
-    fft_sizes: tuple[int, ...] = (4096, 2048, 1024, 512, 256, 128)
-    expression_weight: float = 1.0
-    pitch_weight: float = 1.0
+    width: Count = 256  # of the synthesis generator
+    n_blocks: Annotated[int, Range(1, 8)] = 3  # of it, with dilations 1, 2, 4...
+    voice_width: Count = 64  # of the embedding of an instrument
+    expression_width: Count = 96  # of the GRU, each direction
+    n_harmonics: Count = 96  # 60 at 16 kHz in the original
+    n_bands: Annotated[int, Range(2)] = 65  # of noise, equally wide on the mel scale
+    crop_hops: Count = 38  # of a window that are learnt from in a step: 0.38 s
+    most_notes: Count = 10  # in a crop; of more the first to end are left out
+    tail_seconds: Annotated[float, Range(0, 60)] = 2.0  # a note sounds after its damp, at the most
+    fft_sizes: tuple[Annotated[int, Range(16, 65536)], ...] = (4096, 2048, 1024, 512, 256, 128)
+    expression_weight: Weight = 1.0
+    pitch_weight: Weight = 1.0
+
+    def __post_init__(self) -> None:
+        check(self, "model")
 
     @property
     def reach(self) -> int:

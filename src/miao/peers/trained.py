@@ -68,7 +68,8 @@ KINDS = {
 
 def peer_of(preset: str) -> str | None:
     """Which peer's settings a preset holds; None if it is the paper's own scheme. Raises: ConfigError."""
-    name = preset_table(preset).get("peer", {}).get("name")
+    group = preset_table(preset).get("peer", {})
+    name = group.get("name") if isinstance(group, dict) else group
     if name is not None and name not in KINDS:
         raise ConfigError(f'{preset}: there is no peer "{name}"; there are {", ".join(KINDS)}')
     return name

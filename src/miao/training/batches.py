@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from random import Random
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from miao.bank import tokens as tk
 from miao.bank.frames import MEL_FLOOR_DB, WINDOW_TOKENS, encode_frames, last_token
+from miao.config import Count, Range, Share, Whole, check
 from miao.datasets.notes import NoteData
 from miao.datasets.pairs import SOUND_SUFFIX, SUFFIX, Pair, from_bytes, notes_of, shards_of
 from miao.errors import DataError
@@ -29,14 +31,18 @@ _SHUFFLED = 256  # pairs that a lane holds back to draw from
 class BatchConfig:
     """What a batch is made of; numbers are of all processes together, and a multiple of ``lanes``."""
 
-    chunks: tuple[int, int, int] = (128, 160, 128)  # of single notes: attack, sustain, release
-    pairs: int = 32  # windows with their sound
-    pair_chunks: int = 128  # of each kind, from the measured notes of those windows
-    lanes: int = 4  # shares that batches are drawn in; as many processes at the most, and as many shards at least
-    previous_noise_levels: float = 1.5  # disturbance of the tokens that a chunk sets out from
-    colour_db: float = 0.0  # gain and tilt of x_a, drawn for each window up to this: other rooms, other microphones
-    own_share: float = 0.5  # of chunks set out from the net's own last token, once it has played
-    seed: int = 0
+    chunks: tuple[Whole, Whole, Whole] = (128, 160, 128)  # of single notes: attack, sustain, release
+    pairs: Whole = 32  # windows with their sound
+    pair_chunks: Whole = 128  # of each kind, from the measured notes of those windows
+    lanes: Count = 4  # shares that batches are drawn in; as many processes at the most, and as many shards at least
+    previous_noise_levels: Annotated[float, Range(0, 64)] = 1.5  # disturbance of the tokens that a chunk sets out from
+    # gain and tilt of x_a, drawn for each window up to this: other rooms, other microphones
+    colour_db: Annotated[float, Range(0, 60)] = 0.0
+    own_share: Share = 0.5  # of chunks set out from the net's own last token, once it has played
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        check(self, "batch")
 
 
 class Batches:

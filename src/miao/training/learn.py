@@ -7,6 +7,7 @@ will be heard. The voice starts as one of the bank's own voices, and what it dif
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, Correction, knot_weights
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
+from miao.config import Count, Range, Rate, Weight, Whole, check
 from miao.datasets.notes import NoteData
 from miao.datasets.voice_notes import VoiceNotes
 from miao.training.bank_nets import bank_nets
@@ -29,15 +31,18 @@ _FAINT = 0.05
 class LearnConfig:
     """How a voice is learnt."""
 
-    steps: int = 100
-    batch_notes: int = 16
-    embedding_rate: float = 0.01
-    profile_rate: float = 0.02  # in units of 8 levels
-    correction_rate: float = 0.1  # in levels
-    smooth_semitones: float = 4.0  # what is learnt at one pitch spreads that far
-    size: float = 0.002  # cost of a correction of one level
-    longest_seconds: float = 4.0  # of a held note
-    seed: int = 0
+    steps: Count = 100
+    batch_notes: Count = 16
+    embedding_rate: Rate = 0.01
+    profile_rate: Rate = 0.02  # in units of 8 levels
+    correction_rate: Rate = 0.1  # in levels
+    smooth_semitones: Annotated[float, Range(0.01, 128)] = 4.0  # what is learnt at one pitch spreads that far
+    size: Weight = 0.002  # cost of a correction of one level
+    longest_seconds: Annotated[float, Range(0.1, 600)] = 4.0  # of a held note
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class VoiceParameters(nn.Module):

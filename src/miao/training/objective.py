@@ -7,6 +7,7 @@ matched.
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from miao.bank import tokens as tk
 from miao.bank.frames import WINDOW_TOKENS
-from miao.errors import ConfigError
+from miao.config import Count, Range, Share, Weight, Whole, check
 from miao.nets.layers import gathered_from_processes, n_processes, summed_over_processes
 from miao.nets.model import (
     AudioDecoder,
@@ -38,19 +39,22 @@ _TOKENS_IN_GROUPS = 32  # of a window, where tokens are contrasted
 class ObjectiveConfig:
     """The losses; a weight of 0 leaves one out (the paper's Table 3 and more)."""
 
-    am: float = 1.0
-    mac: float = 0.3
-    mam: float = 0.3
+    am: Weight = 1.0
+    mac: Weight = 0.3
+    mam: Weight = 0.3
     audio_encoder: bool = True  # without it, MAC and MAM have nothing to look at
-    label_smoothing: float = 0.13  # α
-    smoothing_form: str = "neighbours"
-    temperature: float = 0.07  # τ, a divisor; the paper prints 99
-    contrast_on: str = "tokens"  # as printed, and better where measured (docs/results.md); or "cls", as in BLIP
-    contrast_width: int = 32  # of a vector that is compared
-    momentum: float = 0.99  # of the momentum encoders, a step (ALBEF has 0.995 over a hundred times as many steps)
-    soft_share: float = 0.4  # of MAC's targets from the momentum encoders, at the most
-    soft_ramp_steps: int = 200  # until then less: a young momentum encoder knows nothing
-    queue: int = 512  # earlier windows that serve as negatives
+    label_smoothing: Share = 0.13  # α
+    smoothing_form: Literal["neighbours", "uniform"] = "neighbours"  # see `losses.am_loss`
+    temperature: Annotated[float, Range(1e-3, 1e6)] = 0.07  # τ, a divisor; the paper prints 99
+    contrast_on: Literal["tokens", "cls"] = "tokens"  # as printed, and better (docs/results.md); or as in BLIP
+    contrast_width: Count = 32  # of a vector that is compared
+    momentum: Share = 0.99  # of the momentum encoders, a step (ALBEF has 0.995 over a hundred times as many steps)
+    soft_share: Share = 0.4  # of MAC's targets from the momentum encoders, at the most
+    soft_ramp_steps: Whole = 200  # until then less: a young momentum encoder knows nothing
+    queue: Whole = 512  # earlier windows that serve as negatives
+
+    def __post_init__(self) -> None:
+        check(self, "objective")
 
 
 class Miao(nn.Module):
@@ -67,8 +71,6 @@ class Understanding(nn.Module):
 
     def __init__(self, config: ModelConfig, contrast_on: str, contrast_width: int) -> None:
         super().__init__()
-        if contrast_on not in ("cls", "tokens"):
-            raise ConfigError(f'"objective.contrast_on" is "cls" or "tokens", got "{contrast_on}"')
         self.is_on_cls = contrast_on == "cls"
         self.audio = AudioEncoder(config)
         self.midi_head, self.audio_head = (

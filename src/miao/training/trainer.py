@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from miao.config import from_table, to_toml
+from miao.config import TINY, Count, Range, Rate, Share, Whole, check, from_table, to_toml
 from miao.errors import CheckpointError, ConfigError
 from miao.files import write_bytes, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
+ACCELERATORS = ("cpu", "cuda")
 _TABLES = ("model.decoder.voices", "model.decoder.keep", "model.decoder.profiles")  # looked up, so not drawn to zero
 _LOG_EVERY = 50
 
@@ -39,17 +40,20 @@ _LOG_EVERY = 50
 class TrainConfig:
     """How the nets are trained."""
 
-    steps: int = 20_000
-    accumulate: int = 1  # batches whose gradients make a step; the paper's 1024 pairs are 32 times 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    ramp_up_steps: int = 500
-    rollout_every: int = 0  # steps between plays of all notes by the net itself; 0 never, else divides checkpoint_every
-    precision: str = "fp32"  # or "bf16" for the large matrix products
-    average_decay: float = 0.999  # of the moving average of the weights
-    max_grad_norm: float = 1.0
-    checkpoint_every: int = 1000
-    seed: int = 0
+    steps: Count = 20_000
+    accumulate: Count = 1  # batches whose gradients make a step; the paper's 1024 pairs are 32 times 32
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Range(0, 10)] = 0.05
+    ramp_up_steps: Whole = 500
+    rollout_every: Whole = 0  # steps between plays of all notes by the net itself; divides checkpoint_every
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the large matrix products
+    average_decay: Share = 0.999  # of the moving average of the weights
+    max_grad_norm: Annotated[float, Range(TINY, 1e9)] = 1.0
+    checkpoint_every: Count = 1000
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        check(self, "train")
 
 
 def launched(devices: int = 1, nodes: int = 1, accelerator: str = "cpu") -> Fabric:
@@ -64,7 +68,12 @@ def launched(devices: int = 1, nodes: int = 1, accelerator: str = "cpu") -> Fabr
     if devices * nodes > 1:
         # buffers are alike without being sent around; a loss that is switched off leaves parameters without gradient
         strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True)
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    if accelerator not in ACCELERATORS:
+        raise ConfigError(f'no accelerator "{accelerator}"; there are {", ".join(ACCELERATORS)}')
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    except (RuntimeError, ValueError) as error:  # Lightning's own kinds are among these
+        raise ConfigError(f"{accelerator}: cannot be used here: {str(error).splitlines()[0]}") from None
     fabric.launch()
     if accelerator == "cpu":
         torch.set_num_threads(1)
