@@ -229,7 +229,7 @@ def test_shared_parameters_are_one_and_stay_one(pairs_folder, tmp_path):
 
 
 def test_what_contrast_is_on_must_be_known(pairs_folder, tmp_path):
-    with pytest.raises(ConfigError, match='"cls" or "tokens", got "words"'):
+    with pytest.raises(ConfigError, match='"words": it must be "tokens" or "cls"'):
         tiny(pairs_folder, tmp_path, "objective.contrast_on=words")
 
 
