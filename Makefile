@@ -3,17 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
 SONG ?= examples/greensleeves.mid
+JOBS ?= 2
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NAME = $(basename $(notdir $(SONG)))
 BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/s*/*.cpp src/miao/s*/*.h)
+ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-slow check bench examples clean
+.PHONY: help demo test test-slow test-processors planted check bench examples clean
 
 help:
 	@echo "make demo       install the renderer and turn $(SONG) into demo/$(NAME).wav and .png"
 	@echo "make test       run the fast tests        make test-slow  run the slow ones"
+	@echo "make test-processors  the fast ones as other processors would run them"
+	@echo "make planted    plant faults one by one and see that the tests notice each"
 	@echo "make check      lint and type-check       make bench      measure the speed"
 	@echo "make examples   write examples/*.mid anew make clean      remove what make has made"
 
@@ -25,11 +29,26 @@ demo: $(VENV)/.installed
 
 test: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(DEV_VENV)/bin/python -m pytest -m "not slow" -rs
+	$(ONE_THREAD) $(DEV_VENV)/bin/python -m pytest -m "not slow" -rs -n $(JOBS) --dist worksteal
 
 test-slow: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(DEV_VENV)/bin/python -m pytest -m slow -rs
+	$(ONE_THREAD) $(DEV_VENV)/bin/python -m pytest -m slow -rs -n $(JOBS)
+
+# Each line: loops of the oscillators (skipped where this processor cannot run them), and what torch and NumPy may use.
+test-processors: $(DEV_VENV)/.installed
+	@sh tests/setup_system.sh
+	for settings in "plain default SSE41 Nehalem" "avx2 avx2 AVX2 Haswell" "avx512 avx512 AVX512_CORE SkylakeX"; do \
+	    set -- $$settings; \
+	    $(DEV_VENV)/bin/python -c "import sys; from miao.synth.oscillators import variants as v; sys.exit('$$1' not in v())" \
+	        || { echo "this processor has no $$1"; continue; }; \
+	    echo "=== loops $$1, torch $$2, oneDNN $$3, BLAS $$4"; \
+	    ATEN_CPU_CAPABILITY=$$2 ONEDNN_MAX_CPU_ISA=$$3 OPENBLAS_CORETYPE=$$4 $(ONE_THREAD) \
+	        $(DEV_VENV)/bin/python -m pytest -m "not slow" -q -n $(JOBS) --dist worksteal --kernels $$1 || exit 1; \
+	done
+
+planted: $(DEV_VENV)/.installed
+	$(DEV_VENV)/bin/python tests/mutants/planted.py --only "$(ONLY)"
 
 check: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/ruff check

@@ -65,7 +65,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     variants = {"numpy": (oscillators.add_partials_numpy, oscillators.add_noise_numpy)}
     if oscillators.KERNELS == "compiled":
-        variants |= reversed(oscillators._kernels.variants.items())
+        variants |= reversed(oscillators._compiled.variants.items())
     print(f"G oscillator samples/s on one core, best of {repeats}; in use: {list(variants)[-1]}")
     print(f"{'':44}" + "".join(f"{name:>9}" for name in variants))
 

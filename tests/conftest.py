@@ -47,6 +47,20 @@ def make_toy_bank() -> Bank:
     return Bank("toy", Path("toy"), table, decode, lambda frames: np.zeros((len(frames), 256, 4), np.float32), 4)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kernels", help="run with these loops instead of the fastest: " + ", ".join(oscillators.variants())
+    )
+
+
+def pytest_configure(config):
+    name = config.getoption("--kernels")
+    if name and name not in oscillators.variants():
+        pytest.exit(f"this processor cannot run the loops {name}; there are {', '.join(oscillators.variants())}", 4)
+    if name:
+        oscillators.set_variant(name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def noise_tables_made_once():
     """They take longer than what the tests render."""
@@ -60,6 +74,25 @@ def noise_tables_made_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oscillators, "noise_table", made)
         yield
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """NumPy and torch reckon in double precision, also where the code says single: what must be equal but for rounding
+    is then equal to some 1e-12 of its size on every processor, and a real difference is not taken for rounding."""
+    torch = pytest.importorskip("torch")
+    from_numpy, before = torch.from_numpy, torch.get_default_dtype()
+
+    def as_double(array):
+        tensor = from_numpy(array)
+        return tensor.to(torch.float64) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch, "from_numpy", as_double)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(np, "float32", np.float64)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

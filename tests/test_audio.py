@@ -90,6 +90,24 @@ def test_other_numbers_of_channels_and_odd_byte_counts_work(tmp_path, channels):
     assert (tmp_path / "a.wav").stat().st_size % 2 == 0
 
 
+@pytest.mark.parametrize(("subtype", "kind", "step"), [("16", 1, 4), ("24", 1, 6), ("float", 3, 8)])
+def test_every_field_of_a_wav_header_is_that_of_the_sound(tmp_path, subtype, kind, step):
+    tones(rate=48000).save(tmp_path / "a.wav", subtype)
+    data = (tmp_path / "a.wav").read_bytes()
+    assert struct.unpack("<4sI4s", data[:12]) == (b"RIFF", len(data) - 8, b"WAVE")
+    chunks, at = {}, 12
+    while at < len(data):
+        name, size = struct.unpack("<4sI", data[at : at + 8])
+        chunks[name], at = data[at + 8 : at + 8 + size], at + 8 + size + size % 2
+    assert list(chunks) == [b"JUNK", b"fmt ", *([b"fact"] if kind == 3 else []), b"data"]
+    assert len(chunks[b"JUNK"]) == 28  # room for ds64
+    # format, channels, samples a second, bytes a second, bytes a frame, bits a sample
+    assert struct.unpack("<HHIIHH", chunks[b"fmt "]) == (kind, 2, 48000, 48000 * step, step, 4 * step)
+    assert len(chunks[b"data"]) == 24000 * step
+    if kind == 3:
+        assert struct.unpack("<I", chunks[b"fact"]) == (24000,)
+
+
 def test_a_16_bit_file_is_readable_by_the_standard_library(tmp_path):
     tones().save(tmp_path / "a.wav")
     with wave.open(str(tmp_path / "a.wav")) as file:

@@ -227,6 +227,7 @@ def test_the_nets_of_a_bank_are_the_same_in_torch():
             np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_learning_brings_held_out_notes_closer_and_ends_in_a_file(tmp_path):
     pytest.importorskip("torch")
     from miao.bank.bank import Bank

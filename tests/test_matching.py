@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from test_project import ROOT
 from typer.testing import CliRunner
 
 from miao.bank.bank import bank_folder
@@ -17,7 +18,6 @@ from miao.errors import BankError, MiaoError
 from miao.midi.score import read_score, write_score
 from miao.sound.audio import Audio
 from miao.synth.synthesizer import Synthesizer
-from tests.test_project import ROOT
 
 GYMNOPEDIE = ROOT / "examples" / "gymnopedie.mid"
 
@@ -36,11 +36,12 @@ def excerpt():
 
 def test_the_graphs_give_what_the_nets_give(tmp_path):
     pytest.importorskip("onnx")
+    from test_training import tiny
+
     from miao.config import load_preset
     from miao.training.export import export_understanding
     from miao.training.objective import Objective, cosines
     from miao.training.scheme import RunConfig, load_model, load_understanding
-    from tests.test_training import tiny
 
     trainer = tiny(tmp_path / "run")
     assert isinstance(trainer.objective, Objective) and load_preset(RunConfig, "tiny")

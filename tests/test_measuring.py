@@ -154,8 +154,9 @@ def test_a_hard_panned_note_is_measured_on_its_side():
 
 
 def test_round_trip_through_tokens_and_oscillators_stays_within_two_decibels():
+    from conftest import make_toy_bank
+
     from miao.evaluation.notes import encoded_bank, one_note_score, play
-    from tests.conftest import make_toy_bank
 
     rng = np.random.default_rng(1)
     sound = tone(261.63, 0.3 / np.arange(1, 15), 1.2, decay=2.0)

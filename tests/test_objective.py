@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_toy_bank
 
 from miao.bank import tokens as tk
 from miao.bank.frames import AUDIO_FRAME_SECONDS, WINDOW_AUDIO_FRAMES, WINDOW_TOKENS, last_token
@@ -20,7 +21,6 @@ from miao.training.batches import BatchConfig, Batches, coloured, pair_chunks, p
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.losses import mac_loss, mam_loss, mined
 from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
-from tests.conftest import make_toy_bank
 
 torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time
 
@@ -179,6 +179,7 @@ def test_a_chunk_gets_the_context_of_the_moment_before_it():
 # learning
 
 
+@pytest.mark.slow
 def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(pairs_folder, tmp_path):
     trainer = tiny(pairs_folder, tmp_path, "train.steps=60", "train.average_decay=0.8", "objective.mac=1.0",
                    "train.learning_rate=5e-3")  # fmt: skip
@@ -201,10 +202,9 @@ def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(p
 
 
 @pytest.mark.parametrize("changes", [
-    ("objective.mac=0.0",), ("objective.mam=0.0",), ("objective.am=0.0",), ("objective.audio_encoder=false",),
-    ("objective.temperature=99.0",), ("objective.contrast_on=cls",), ("objective.smoothing_form=uniform",),
-    ("model.decoder=ffn",), ("model.share=midi",), ("model.share=decoder",), ("model.n_heads=1",),
-    ("train.accumulate=2",), ("batch.pair_chunks=0",), ("batch.colour_db=6.0",),
+    ("objective.am=0.0",), ("objective.audio_encoder=false",), ("objective.contrast_on=cls",), ("model.decoder=ffn",),
+    ("model.share=midi",), ("model.share=decoder",), ("train.accumulate=2",), ("batch.pair_chunks=0",),
+    ("batch.colour_db=6.0",),
 ], ids=lambda changes: changes[0])  # fmt: skip
 def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
     trainer = tiny(pairs_folder, tmp_path, *changes)
@@ -213,8 +213,9 @@ def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
     assert ("loss/mac" in results) == ("audio_encoder" not in changes[0])
     trainer.save()
     again = tiny(pairs_folder, tmp_path, *changes)
-    assert again.resume()
-    assert again.step() == trainer.step()
+    assert again.resume() and again.step_number == 1
+    for name, value in trainer.objective.state_dict().items():
+        assert torch.equal(value, again.objective.state_dict()[name]), name
 
 
 def test_shared_parameters_are_one_and_stay_one(pairs_folder, tmp_path):
@@ -245,9 +246,10 @@ def test_a_run_on_pairs_that_was_stopped_goes_the_same_way(pairs_folder, tmp_pat
     assert [resumed.step() for _ in range(3)] == curve[4:]
 
 
+@pytest.mark.slow
 def test_two_processes_go_the_way_of_one(pairs_folder, tmp_path):
     command = ["-m", "miao", "train", "tiny", "--data", str(pairs_folder), "--set", "train.steps=4", "-o"]  # fmt: skip
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     for name, before in (("one", []), ("two", launcher)):
         ran = subprocess.run([sys.executable, *before, *command, str(tmp_path / name)], capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr[-3000:]

@@ -13,7 +13,7 @@ from miao.synth.oscillators import NotePart, add_noise_numpy, add_notes_numpy, a
 RATE = 44100
 LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy, add_notes_numpy)}
 if oscillators.KERNELS == "compiled":
-    LOOPS |= dict(oscillators._kernels.variants)  # all that this processor can run
+    LOOPS |= dict(oscillators._compiled.variants)  # all that this processor can run
 
 
 @pytest.fixture(params=LOOPS)
@@ -306,6 +306,21 @@ def test_the_slow_loops_warn_once_and_only_when_used(monkeypatch, caplog):
         for _ in range(2):
             oscillators.add_partials(block_of(10), *steady([0.1]), 1e-5)
     assert [record.message.split(",")[0] for record in caplog.records] == ["the compiled kernels are missing"]
+
+
+def test_each_kind_of_loop_can_be_chosen(monkeypatch):
+    monkeypatch.setattr(oscillators, "_kernels", oscillators._kernels)  # put back afterwards
+    made = {}
+    for name in oscillators.variants():
+        oscillators.set_variant(name)
+        made[name] = block_of(8000)
+        oscillators.add_partials(made[name], *lively_note(), 1e-5)
+        alone = block_of(8000)
+        LOOPS[name][0](alone, *lively_note(), 1e-5)
+        np.testing.assert_array_equal(made[name], alone)
+    assert oscillators.variants()[-1] == "numpy" and set(made) == set(LOOPS)
+    with pytest.raises(ValueError, match='no loops "abacus"; on this processor there are .*numpy'):
+        oscillators.set_variant("abacus")
 
 
 def test_loading_the_kernels_leaves_subnormal_numbers_alone():

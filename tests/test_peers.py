@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import make_toy_bank
+from test_mi_ddpm import played, sines_pair
 from typer.testing import CliRunner
 
 from miao.bank.voices import drum_voice
@@ -30,8 +32,6 @@ from miao.peers.inverter import Inverter, InverterConfig, InverterObjective, bin
 from miao.peers.midi2wave import ROWS, Midi2WaveConfig, Midi2WaveObjective, piano_roll, predict_mel
 from miao.peers.trained import KINDS, again, held_out_losses, load_inverter, load_peer, peer_of, peer_trainer
 from miao.sound.spectrum import SAMPLE_RATE, mel_filters
-from tests.conftest import make_toy_bank
-from tests.test_mi_ddpm import played, sines_pair
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # streams left half read
@@ -176,6 +176,7 @@ def test_an_untrained_inverter_gives_its_source():
     torch.testing.assert_close(made, source, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_inverter_learns_one_window_and_its_judges_learn_beside_it():
     torch.manual_seed(0)
     objective = InverterObjective(replace(SMALL, adversarial_from=1), "fp32")
@@ -249,11 +250,13 @@ def learnt_midi2wave():
     return pair, objective.model.eval(), errors
 
 
+@pytest.mark.slow
 def test_midi2wave_learns_one_window(learnt_midi2wave):
     _, _, errors = learnt_midi2wave
     assert errors[-1] < 0.1 * errors[0]
 
 
+@pytest.mark.slow
 def test_midi2wave_plays_the_pitches_of_what_it_has_learnt(learnt_midi2wave):
     pair, model, _ = learnt_midi2wave
     mel = predict_mel(model, pair.notes, ROWS)
@@ -272,6 +275,7 @@ def test_midi2wave_refuses_windows_of_several_instruments():
         objective.collate([mixed], np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_midi2wave_is_silent_without_notes_and_plays_on_past_a_window(learnt_midi2wave):
     pair, model, _ = learnt_midi2wave
     assert (predict_mel(model, pair.notes[:0], 700) == FLOOR_DB).all()

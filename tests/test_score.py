@@ -127,6 +127,16 @@ def test_a_time_signature_of_no_beats_is_none():
     assert read_score(smf(head, track((0, on(60)), (480, off(60))))).meters == ()
 
 
+def test_each_of_three_tempi_counts_from_its_tick_on_and_to_the_end():
+    tempi = track((0, tempo(1_000_000)), (480, tempo(250_000)), (960, tempo(2_000_000)), (480, tempo(750_000)))
+    pitches = track(*((0 if n == 0 else 240, on(60 + n)) for n in range(12)), (240, off(60)))
+    score = read_score(smf(tempi, pitches))
+    # a tick is 1/480, then 1/1920, 1/240 and 1/640 of a second; the tempi change at ticks 480, 1440 and 1920
+    expected = [0, 0.5, 1, 1.125, 1.25, 1.375, 1.5, 2.5, 3.5, 3.875, 4.25, 4.625]
+    assert score.tracks[0].notes["start"].tolist() == expected
+    assert score.tempi.at([0.5, 1.2, 2.0, 3.6, 9.0]).tolist() == [60, 240, 30, 80, 80]
+
+
 @pytest.mark.parametrize(("frames", "rate"), [(24, 24), (25, 25), (29, 30000 / 1001), (30, 30)])
 def test_smpte_division_counts_frames_and_knows_no_tempo(frames, rate):
     (note,) = notes_of((0, tempo(1)), (0, on(60)), (400, off(60)), division=(256 - frames) << 8 | 40)
@@ -278,6 +288,21 @@ def test_reset_controllers_lifts_the_pedal_and_keeps_the_volume():
     after = {name: float(curve.at(2.0)) for name, curve in only.controls.items()}
     assert after["volume"] == 100 / 127
     assert (after["expression"], after["modulation"], after["sustain"], after["bend"]) == (1, 0, 0, 0)
+
+
+def test_reset_controllers_takes_back_all_that_is_played_and_nothing_that_is_set():
+    played = {1: "modulation", 11: "expression", 64: "sustain", 66: "sostenuto", 67: "soft"}
+    kept = {7: "volume", 10: "pan", 91: "reverb", 93: "chorus"}
+    events = [(0, control(number, 90)) for number in (*played, *kept)] + [(0, b"\xd0\x5a"), (0, wheel(4096))]
+    events += [(0, control(101, 0)), (0, control(100, 1)), (0, control(6, 96)), (0, program(5))]  # 0.5 semitones up
+    (only,) = read_score(smf(track(*events, (480, control(121, 0)), *NOTE_OF_A_SECOND))).tracks
+    before, after = ({name: float(curve.at(t)) for name, curve in only.controls.items()} for t in (0.25, 0.75))
+    assert [before[name] for name in played.values()] == [90 / 127] * 5 and before["pressure"] == 90 / 127
+    assert {name: after[name] for name in (*played.values(), "pressure")} == {
+        "modulation": 0, "expression": 1, "sustain": 0, "sostenuto": 0, "soft": 0, "pressure": 0,
+    }  # fmt: skip
+    assert all(after[name] == before[name] for name in kept.values())
+    assert (before["bend"], after["bend"]) == (1.5, 0.5) and only.notes["program"].tolist() == [5]
 
 
 # controllers

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import make_toy_bank
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
@@ -15,7 +16,6 @@ from miao.errors import CheckpointError, ConfigError
 from miao.training.chunks import chunk_tables, gather, heard_in_either
 from miao.training.scheme import RunConfig, decode_with, load_model, miao_trainer, rollout
 from miao.training.trainer import learning_rate
-from tests.conftest import make_toy_bank
 
 torch.set_num_threads(1)  # as `miao train` does: sums of several threads are not the same each time
 
@@ -85,6 +85,7 @@ def test_a_release_sets_out_from_the_last_token_before_the_key_was_up():
     np.testing.assert_array_equal(release.previous[row], notes[0].tokens.held[1, 31])
 
 
+@pytest.mark.slow
 def test_the_error_falls_while_it_trains(tmp_path):
     trainer = tiny(tmp_path, "train.steps=80")
     first = trainer.step()

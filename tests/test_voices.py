@@ -87,7 +87,7 @@ def test_a_copy_of_a_program_sounds_as_the_program(gm):
 
 
 def read_score_of(program, seconds=1.0):
-    from tests.conftest import make_midi
+    from conftest import make_midi
 
     return read_score(make_midi({"notes": [(0, seconds, 64, 90), (0.5, seconds, 71, 60)], "program": program}))
 

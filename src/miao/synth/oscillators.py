@@ -11,17 +11,21 @@ in `_kernels` is some fifty times faster and is used whenever it could be built.
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from miao.bank import tokens as tk
 
+_kernels: Any
 try:
-    import miao.synth._kernels as _kernels
+    import miao.synth._kernels as _compiled
+
+    _kernels = _compiled  # what is in use
 except ImportError:  # no compiler when the package was installed
-    _kernels = None
+    _kernels = _compiled = None
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,23 @@ _OCTAVES = tk.LEVEL_STEP_DB / (20 * np.log10(2))
 _SILENT = float(tk.level_to_db(np.zeros(()))) / (20 * np.log10(2))
 
 _warned = False
+
+
+def variants() -> list[str]:
+    """The loops there are here, the fastest first: compiled ones that this processor can run, and "numpy"."""
+    return [*(_compiled.variants if _compiled else ()), "numpy"]
+
+
+def set_variant(name: str) -> None:
+    """Use other loops from here on, for tests and comparisons: one of `variants`. Raises: ValueError for another name."""
+    global _kernels
+    if name not in variants():
+        raise ValueError(f'no loops "{name}"; on this processor there are {", ".join(variants())}')
+    if name == "numpy":
+        _kernels = None
+    else:
+        loops = zip(("add_partials", "add_noise", "add_notes"), _compiled.variants[name], strict=True)
+        _kernels = SimpleNamespace(**(vars(_compiled) | dict(loops)))
 
 
 class NotePart(NamedTuple):

@@ -1,0 +1,133 @@
+"""Faults planted one by one in a copy of the code: each must be noticed by the tests named beside it.
+
+    make planted            all of them (`ONLY=word` those whose name holds the word)
+
+A fault is a text that stands exactly once in a file, and what it becomes. `notices` are tests that pass with the code
+as it is and must fail with the fault. It exits with 1 if a fault is missed, if a text is no longer there, or if a test
+fails anyhow.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    file: str  # below src/miao
+    text: str
+    becomes: str
+    notices: str  # file::test, or file -k words
+
+
+TRAINING = "test_training_handovers.py"
+SYNTH = "test_synth_handovers.py"
+OBJECTIVE, BATCHES, TRAINER = "training/objective.py", "training/batches.py", "training/trainer.py"
+
+FAULTS = (
+    # training: contexts
+    Fault("training ignores the encoder's context", OBJECTIVE, "context=contexts[batch.place]",
+          "context=0 * contexts[batch.place]", f"{TRAINING} -k encoders_word"),
+    Fault("training takes the context one token late", OBJECTIVE, "context=contexts[batch.place]",
+          "context=contexts[(batch.place - 1).clamp(min=0)]", f"{TRAINING} -k encoders_word"),
+    Fault("a chunk's place is one token late", BATCHES, "np.array([last_token(m) for m in moments])",
+          "np.array([last_token(m) - 1 for m in moments])", f"{TRAINING} -k place_of_a_chunk"),
+    # training: losses
+    Fault("label smoothing 0", OBJECTIVE, "self.config.label_smoothing, self.config", "0.0, self.config",
+          f"{TRAINING} -k smoothed_as_set"),
+    Fault("soft targets off", OBJECTIVE, "soft_share=soft_share) for", "soft_share=0.0) for",
+          f"{TRAINING} -k targets_soften"),
+    Fault("soft targets by the nets themselves", OBJECTIVE, "soft_similarity=earlier @ others.T",
+          "soft_similarity=mine.detach() @ others.T", f"{TRAINING} -k targets_soften"),
+    Fault("hard negatives drawn by chance", OBJECTIVE, "wrong = [mined(s, partner, MINING_TEMPERATURE, lot[own])",
+          "wrong = [mined(0 * s, partner, MINING_TEMPERATURE, lot[own])", f"{TRAINING} -k hard_negatives"),
+    Fault("hard negatives swapped", OBJECTIVE, "zip(similarity, batch.lots, strict=True)",
+          "zip(similarity[::-1], batch.lots, strict=True)", f"{TRAINING} -k hard_negatives"),
+    Fault("lots unused", OBJECTIVE, "MINING_TEMPERATURE, lot[own])", "MINING_TEMPERATURE, 0 * lot[own])",
+          f"{TRAINING} -k lots_decide"),
+    Fault("queue never filled", OBJECTIVE, "(x[: config.queue].contiguous() for x in candidates)",
+          "(x[:0].contiguous() for x in candidates)", f"{TRAINING} -k queue_holds"),
+    Fault("queue of the nets themselves", OBJECTIVE, "news = [gathered_from_processes(x) for x in old]",
+          "news = [gathered_from_processes(x.detach()) for x in both]", f"{TRAINING} -k queue_holds"),
+    Fault("momentum encoders stand still", OBJECTIVE, "slow.lerp_(fast, 1 - self.config.momentum)",
+          "slow.lerp_(fast, 0.0)", f"{TRAINING} -k momentum_encoders"),
+    Fault("heard_in_either unused", OBJECTIVE, "weight = heard_in_either(batch, out.mean.detach())",
+          "weight = batch.weight", f"{TRAINING} -k heard_in_either"),
+    # training: steps
+    Fault("no clipping", TRAINER, "max_norm=config.max_grad_norm", "max_norm=1e9", f"{TRAINING} -k clipped"),
+    Fault("no weight average", TRAINER, "self.average[name].lerp_(value.cpu(), 1 - decay)",
+          "self.average[name].copy_(value.cpu())", f"{TRAINING} -k moving_average"),
+    Fault("the weights are saved, not their average", TRAINER, 'under(f"{part}.", self.average)',
+          'under(f"{part}.", self._released())', f"{TRAINING} -k moving_average"),
+    Fault("tables are drawn to zero", TRAINER, "if p.ndim > 1 and not n.startswith(_TABLES)]", "if p.ndim > 1]",
+          f"{TRAINING} -k drawn_to_zero"),
+    # data
+    Fault("pairs split by path", "datasets/bank_pairs.py", "path.name.encode()", "str(path).encode()",
+          "test_splits.py -k songs_of_pairs"),
+    Fault("your own pieces split by path", "datasets/folder.py", "split_of(name), partial", "split_of(str(score)), partial",
+          "test_splits.py -k your_own_pieces"),
+    Fault("an URMP test piece is trained on", "datasets/urmp.py", "TEST = (1, 2, 12, 13, 24,", "TEST = (1, 2, 12, 24,",
+          "test_splits.py -k urmp"),
+    # MIDI
+    Fault("the tempo after the second change", "midi/file.py", "np.cumsum(np.diff(at) * per_tick[:-1])",
+          "np.diff(at) * per_tick[:-1]", "test_score.py -k three_tempi"),
+    # sound
+    Fault("WAV byte rate halved", "sound/writer.py", "self.sample_rate * step, step, self.bits",
+          "self.sample_rate * step // 2, step, self.bits", "test_audio.py -k wav_header"),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Plant each fault in turn."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="faults whose name holds this")
+    chosen = [fault for fault in FAULTS if parser.parse_args().only in fault.name]
+    n_missed = 0
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / "src"
+        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for notices in sorted({fault.notices for fault in chosen}):
+            if not passes(copy, notices):
+                print(f"FAILS ANYHOW  {notices}", flush=True)
+                n_missed += 1
+        for fault in chosen:
+            said = verdict(copy, fault)
+            n_missed += said != "noticed"
+            print(f"{said:9}  {fault.name} ({fault.notices.split()[0]})", flush=True)
+    print(f"{len(chosen)} faults planted, {n_missed} not noticed")
+    return 1 if n_missed else 0
+
+
+def verdict(copy: Path, fault: Fault) -> str:
+    path = copy / "miao" / fault.file
+    whole = path.read_text()
+    if whole.count(fault.text) != 1:
+        return "GONE"
+    try:
+        path.write_text(whole.replace(fault.text, fault.becomes))
+        return "MISSED" if passes(copy, fault.notices) else "noticed"
+    finally:
+        path.write_text(whole)
+
+
+def passes(source: Path, notices: str) -> bool:
+    """Whether the tests pass with the code of a folder."""
+    name, *rest = notices.split(" ", 2)
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(ROOT / "tests" / name), *rest]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    if run.returncode not in (0, 1):
+        sys.exit(f"{notices}: pytest says\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return run.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
