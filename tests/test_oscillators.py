@@ -319,7 +319,7 @@ def test_each_kind_of_loop_can_be_chosen(monkeypatch):
         LOOPS[name][0](alone, *lively_note(), 1e-5)
         np.testing.assert_array_equal(made[name], alone)
     assert oscillators.variants()[-1] == "numpy" and set(made) == set(LOOPS)
-    with pytest.raises(ValueError, match='no loops "abacus"; on this processor there are .*numpy'):
+    with pytest.raises(ValueError, match=r'no loops "abacus"; on this processor there are .*numpy'):
         oscillators.set_variant("abacus")
 
 

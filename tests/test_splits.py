@@ -38,8 +38,9 @@ def test_musicnet_keeps_its_test_and_the_fifteen_of_mt3_for_validation(tmp_path)
     assert (splits[1727], splits[1728], len(splits)) == ("train", "train", 27)
 
 
-@pytest.mark.parametrize(("number", "split"), [(1, "train"), (1500, "train"), (1501, "validation"), (1875, "validation"),
-                                               (1876, "test"), (2100, "test")])  # fmt: skip
+@pytest.mark.parametrize(("number", "split"), [
+    (1, "train"), (1500, "train"), (1501, "validation"), (1875, "validation"), (1876, "test"), (2100, "test"),
+])  # fmt: skip
 def test_a_slakh_song_without_a_folder_is_placed_by_its_number(tmp_path, number, split):
     assert slakh.split_of(tmp_path / f"Track{number:05d}") == split
     assert slakh.split_of(tmp_path / "validation" / f"Track{number:05d}") == "validation"

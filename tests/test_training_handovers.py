@@ -113,8 +113,12 @@ def test_the_loss_of_the_decoder_is_smoothed_as_set_over_cells_that_are_heard_in
 def test_a_chunk_is_decoded_with_the_encoders_word_on_the_moment_before_it(batches, monkeypatch):
     objective, handed = new_objective(), []
     start = objective.model.decoder.start
-    monkeypatch.setattr(objective.model.decoder, "start",
-                        lambda kind, inputs, *rest, **more: handed.append(inputs) or start(kind, inputs, *rest, **more))  # fmt: skip
+
+    def watched(kind, inputs, *rest, **more):
+        handed.append(inputs)
+        return start(kind, inputs, *rest, **more)
+
+    monkeypatch.setattr(objective.model.decoder, "start", watched)
     objective(batches[0], 0)
     contexts = objective.model.encoder(batches[0].frames).context().detach()  # [P, L, D]
     assert len(handed) == len(batches[0].chunks) == 2

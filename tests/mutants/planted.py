@@ -72,7 +72,8 @@ FAULTS = (
     # data
     Fault("pairs split by path", "datasets/bank_pairs.py", "path.name.encode()", "str(path).encode()",
           "test_splits.py -k songs_of_pairs"),
-    Fault("your own pieces split by path", "datasets/folder.py", "split_of(name), partial", "split_of(str(score)), partial",
+    Fault("your own pieces split by path", "datasets/folder.py", "split_of(name), partial",
+          "split_of(str(score)), partial",
           "test_splits.py -k your_own_pieces"),
     Fault("an URMP test piece is trained on", "datasets/urmp.py", "TEST = (1, 2, 12, 13, 24,", "TEST = (1, 2, 12, 24,",
           "test_splits.py -k urmp"),

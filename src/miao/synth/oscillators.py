@@ -48,7 +48,7 @@ def variants() -> list[str]:
 
 
 def set_variant(name: str) -> None:
-    """Use other loops from here on, for tests and comparisons: one of `variants`. Raises: ValueError for another name."""
+    """Use other loops from here on, for tests and comparisons: one of `variants`. Raises: ValueError for others."""
     global _kernels
     if name not in variants():
         raise ValueError(f'no loops "{name}"; on this processor there are {", ".join(variants())}')
