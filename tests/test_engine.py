@@ -182,14 +182,6 @@ def test_a_bank_of_another_format_is_refused(tmp_path):
         Bank.load(tmp_path)
 
 
-def test_a_damaged_graph_is_named(tmp_path):
-    (tmp_path / "config.toml").write_text("format = 2\nuses_context = false\ncontext_width = 4\n")
-    for kind in ("attack", "sustain", "release"):
-        (tmp_path / f"{kind}.onnx").write_bytes(b"not a graph")
-    with pytest.raises(BankError, match=r"attack\.onnx: not a readable ONNX graph"):
-        Bank.load(tmp_path)
-
-
 def test_a_note_does_not_begin_with_a_jump(toy_bank, midi):
     block = next(stream_stems(toy_bank, score_of(midi, {"notes": [(0.5, 1.5, 69, 100)]})))
     sound = np.abs(block.stems[0]).max(axis=0)

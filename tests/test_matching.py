@@ -10,7 +10,7 @@ import torch
 from test_project import ROOT
 from typer.testing import CliRunner
 
-from miao.bank.bank import bank_folder
+from miao.bank.folder import bank_folder
 from miao.bank.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_mel
 from miao.bank.matching import Matcher, Seen, best_place, piece_similarity, segment_cosines
 from miao.cli.main import app

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from miao.bank.bank import bank_folder
+from miao.bank.folder import bank_folder
 from miao.bank.frames import window_mel
 from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.datasets import notes as notes_module

@@ -221,7 +221,7 @@ def test_a_voice_of_other_shapes_is_refused(gm, tmp_path):
     voice = copy_of(gm, 3)
     small = replace(voice, embeddings=VoiceEmbeddings(voice.embeddings.embeddings[:, :5], voice.embeddings.profiles))
     small.save(tmp_path / "small.safetensors")
-    with pytest.raises(BankError, match="incomplete voice"):
+    with pytest.raises(BankError, match=r"embeddings is of shape \[1, 5, 128\], not \[1, 43, "):
         LearntVoice.load(tmp_path / "small.safetensors")
     replace(voice, table=one_voice_table(HARMONIC, 0, 0, np.zeros(tk.N_PARTIALS))).save(tmp_path / "whole.safetensors")
     LearntVoice.load(tmp_path / "whole.safetensors")
@@ -267,9 +267,12 @@ def test_voices_are_listed_shown_exported_and_imported(own_voices, tmp_path):
     ("arguments", "says"),
     [
         (["voices", "show", "nothing"], 'no voice "nothing"; there are'),
-        (["voices", "export", "copy", "-o", "{own}/copy.safetensors", "--voices", "{own}"], "overwrite it with"),
+        (
+            ["voices", "export", "copy", "-o", "{own}/copy.safetensors", "--voices", "{own}"],
+            "exists; --force overwrites it",
+        ),
         (["voices", "import", "{own}/copy.safetensors", "--name", "a/b"], 'cannot be called "a/b"'),
-        (["voices", "import", "{own}/gone.safetensors"], "not a readable voice"),
+        (["voices", "import", "{own}/gone.safetensors"], "not a readable safetensors file"),
         (["render", "{song}", "--voice", "1"], 'say a track and a voice, such as "1=alto-sax"'),
         (["render", "{song}", "--voice", "3=copy", "--voices", "{own}"], "no track 3; the tracks played are 1"),
         (["render", "{song}", "--voice", "1=none", "--voices", "{own}"], 'no voice "none"'),

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
+from miao.bank.folder import bank_folder, open_graph, read_config
+from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
 from miao.bank.learnt_voice import Correction, LearntVoice
-from miao.bank.voices import VoiceEmbeddings, VoiceTable
+from miao.bank.voices import N_PITCHES, VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
 
-FORMAT = 2
 _WORTH_A_THREAD = 8  # chunks
+_FRAMES = {"frames": (len(CHANNELS), WINDOW_FRAMES, N_PITCHES)}
+_TAKES = {"profile": (tk.N_CELLS,), "pitch": (), "velocity": (), "index": (), "age": (), "previous": (tk.N_CELLS,)}
+_GIVES = {"levels": (tk.CHUNK_STEPS, tk.N_CELLS), "spread": (tk.CHUNK_STEPS, tk.N_CELLS)}
 _KIND_NAMES = ("attack", "sustain", "release")
 
 Decoder = Callable[..., tuple[NDArray, NDArray]]
@@ -47,16 +50,13 @@ class Bank:
     def load(name: str | Path = "gm", n_threads: int | None = None) -> "Bank":
         """A bank by name, or from a folder. Raises: BankError."""
         folder = bank_folder(name)
-        config = tomllib.loads((folder / "config.toml").read_text())
-        if config.get("format") != FORMAT:
-            raise BankError(
-                f"{folder}: bank format {config.get('format')}, this miao reads format {FORMAT}; "
-                "update miao, or export the bank again"
-            )
-        graphs = (*_KIND_NAMES, "encoder") if config["uses_context"] else _KIND_NAMES
-        sessions = {stem: open_graph(folder / f"{stem}.onnx") for stem in graphs}
-
+        config = read_config(folder)
         embeddings = VoiceEmbeddings.load(folder / "embeddings.safetensors")
+        takes = {**_TAKES, "embedding": embeddings.embeddings.shape[2:], "context": (config.context_width,)}
+        sessions = {stem: open_graph(folder / f"{stem}.onnx", takes, _GIVES) for stem in _KIND_NAMES}
+        if config.uses_context:
+            gives = {"context": (WINDOW_TOKENS, config.context_width)}
+            sessions["encoder"] = open_graph(folder / "encoder.onnx", _FRAMES, gives)
         pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
 
         def nets(kind: int, inputs: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
@@ -71,9 +71,12 @@ class Bank:
             return sessions["encoder"].run(None, {"frames": frames})[0]
 
         table = VoiceTable.load(folder / "voices.safetensors")
-        context = encode if config["uses_context"] else None
+        if len(table.kind) != len(embeddings.embeddings):
+            raise BankError(f"{folder}: voices.safetensors has {len(table.kind)} voices, embeddings.safetensors "
+                            f"{len(embeddings.embeddings)}")  # fmt: skip
+        context = encode if config.uses_context else None
         decode = _decoder(nets, embeddings, ())
-        return Bank(str(name), folder, table, decode, context, int(config["context_width"]), embeddings, nets)
+        return Bank(str(name), folder, table, decode, context, config.context_width, embeddings, nets)
 
     def with_voices(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind its own: the first has the number that the bank had voices.
@@ -86,6 +89,8 @@ class Bank:
             raise BankError(f'bank "{self.name}" cannot be given voices')
         for voice in voices:
             voice.check(self.name, self.nets_checksum)
+            if voice.embeddings.embeddings.shape[2] != self.embeddings.embeddings.shape[2]:
+                raise BankError(f'voice "{voice.name}" has embeddings of another width than the bank {self.name}')
         embeddings = VoiceEmbeddings.joined([self.embeddings, *(voice.embeddings for voice in voices)])
         corrections = [voice.correction for voice in voices]
         return replace(
@@ -132,26 +137,3 @@ def _decoder(nets: Nets, embeddings: VoiceEmbeddings, corrections: Sequence[Corr
         return levels, spread
 
     return decode
-
-
-def bank_folder(name: str | Path) -> Path:
-    """The folder of a bank by name, or the folder itself. Raises: BankError if there is none."""
-    banks = Path(__file__).parents[1] / "banks"
-    folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
-    if not (folder / "config.toml").is_file():
-        names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
-        raise BankError(f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml')
-    return folder
-
-
-def open_graph(path: Path):
-    """An ONNX graph ready to run, on one thread. Raises: BankError if it is none."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # halves of a batch on two threads are faster than two threads on a batch
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise BankError(f"{path}: not a readable ONNX graph ({str(error).splitlines()[0]})") from None

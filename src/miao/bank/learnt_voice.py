@@ -11,11 +11,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from miao.bank import tokens as tk
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, VoiceTable
+from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
+from miao.bank.voices import (
+    EMBEDDINGS,
+    N_PITCHES,
+    PITCH_NODES,
+    SEMITONES_A_NODE,
+    TABLE,
+    VoiceEmbeddings,
+    VoiceTable,
+    check_table,
+)
 from miao.errors import BankError
 from miao.files import make_folder, write_bytes
 
@@ -23,6 +32,12 @@ FORMAT = "miao voice 1"
 SUFFIX = ".safetensors"
 STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
 N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
+_NUMBERS = {"middle_velocity": (0, 1), "release_seconds": (0, np.inf)}
+_WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS
+ARRAYS = _WITHOUT_CORRECTION | {  # of a voice's file
+    f"correction.{kind}": Array(np.float16, (n, len(knots), 2, PITCH_NODES, tk.N_CELLS))
+    for kind, (n, knots) in enumerate(zip(N_INDICES, STEP_KNOTS, strict=True))
+}
 _FALL_LEVELS = 1.0  # a step (10 ms), past the longest release heard: 175 dB a second
 _SHIPPED = Path(__file__).parents[1] / "banks" / "voices"
 
@@ -98,6 +113,7 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
+        about["checksum"] = checksum_of(arrays, about)
         data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about)
         make_folder(path.parent, BankError)
         write_bytes(path, data, BankError, force=force)
@@ -105,40 +121,37 @@ class LearntVoice:
     @staticmethod
     def load(path: Path) -> "LearntVoice":
         """Read a file. Raises: BankError if it is missing, damaged or no learnt voice."""
-        try:
-            with safe_open(path, "numpy") as file:
-                about = dict(file.metadata() or {})
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no __iter__)
-        except (OSError, SafetensorError) as error:
-            raise BankError(f"{path}: not a readable voice ({str(error).lower()})") from None
+        arrays, about = read_arrays(path)
         if about.get("format") != FORMAT:
             raise BankError(f'{path}: not a learnt voice; it says "{about.get("format", "")}" and not "{FORMAT}"')
-        try:
-            table = VoiceTable(**{name: arrays[f"table.{name}"] for name in VoiceTable.__dataclass_fields__})
-            embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
-            correction = None
-            if "correction.0" in arrays:
-                levels = tuple(arrays[f"correction.{kind}"] for kind in range(3))
-                middle, release = float(about["middle_velocity"]), float(about["release_seconds"])
-                correction = Correction(levels, middle, release)
-            voice = LearntVoice(table, embeddings, correction, about)
-            voice._check_shapes()
-        except (KeyError, ValueError) as error:
-            raise BankError(f"{path}: an incomplete voice ({error})") from None
-        return voice
+        written = about.pop("checksum", None)  # of voices from before there were any, none
+        if written is not None and written != checksum_of(arrays, about):
+            raise BankError(f"{path}: has been changed or damaged since it was saved; get it anew")
+        has_correction = "correction.0" in arrays
+        check_arrays(path, arrays, ARRAYS if has_correction else _WITHOUT_CORRECTION, {"V": 1})
+        rows = {name: arrays[f"table.{name}"] for name in VoiceTable.__dataclass_fields__}
+        check_table(path, rows)
+        for key in ("name", "bank", "nets"):
+            if not about.get(key):
+                raise BankError(f"{path}: does not say its {key}")
+        correction = None
+        if has_correction:
+            levels = tuple(arrays[f"correction.{kind}"] for kind in range(3))
+            middle, release = (_number(path, about, key) for key in ("middle_velocity", "release_seconds"))
+            correction = Correction(levels, middle, release)
+        embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about)
 
-    def _check_shapes(self) -> None:
-        ends = {"embeddings": self.embeddings.embeddings.shape[:2] == (1, PITCH_NODES),
-                "profiles": self.embeddings.profiles.shape == (3, 1, PITCH_NODES, tk.N_CELLS),
-                "table": self.table.balance.shape == (1, N_PITCHES, tk.N_CELLS - 1),
-                "nets": bool(self.about["nets"] and self.about["bank"] and self.name)}  # fmt: skip
-        if self.correction is not None:
-            for kind, levels in enumerate(self.correction.levels):
-                shape = (N_INDICES[kind], len(STEP_KNOTS[kind]), 2, PITCH_NODES, tk.N_CELLS)
-                ends[f"correction.{kind}"] = levels.shape == shape
-        wrong = [name for name, is_right in ends.items() if not is_right]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is of another shape")
+
+def _number(path: Path, about: dict[str, str], key: str) -> float:
+    low, high = _NUMBERS[key]
+    try:
+        value = float(about[key])
+    except (KeyError, ValueError):
+        raise BankError(f'{path}: {key} is "{about.get(key, "")}"; it must be a number') from None
+    if not low <= value <= high:
+        raise BankError(f"{path}: {key} is {value:g}; it must be {low:g} to {high:g}")
+    return value
 
 
 # --- where they are ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.bank.bank import bank_folder, open_graph
+from miao.bank.folder import bank_folder, open_graph
 from miao.bank.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_mel
 from miao.errors import BankError, MiaoError
 from miao.midi.score import Score

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
+from miao.bank import tokens as tk
+from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.partials import Partials, harmonic_partials, mode_partials
 from miao.errors import BankError
 from miao.files import write_bytes
@@ -25,6 +26,22 @@ HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
 N_PITCHES = 128
 PITCH_NODES = 43  # a voice has one embedding every three semitones
 SEMITONES_A_NODE = 3
+
+_BY_KEY = ("V", N_PITCHES)
+TABLE = {  # what the arrays of a voice table are
+    "kind": Array(np.int8, ("V",), HARMONIC, MODES),
+    "tune_cents": Array(np.float32, _BY_KEY, -1200, 1200),
+    "stretch": Array(np.float32, _BY_KEY, 0, 1),
+    "mode_row": Array(np.int16, ("V",), -1),
+    "modes": Array(np.float32, ("R", N_PITCHES, tk.N_PARTIALS), 0, 1e6),
+    "balance": Array(np.int8, (*_BY_KEY, tk.N_CELLS - 1), -127, 127),
+    "is_wide": Array(np.uint8, _BY_KEY, 0, 1),
+    "trim_db": Array(np.float32, ("V",), -60, 60, or_shape=_BY_KEY),
+}
+EMBEDDINGS = {  # and of what nets are told of voices
+    "embeddings": Array(np.float16, ("V", PITCH_NODES, "W")),
+    "profiles": Array(np.float16, (3, "V", PITCH_NODES, tk.N_CELLS)),
+}
 
 
 def program_voice(program: int) -> int:
@@ -110,11 +127,14 @@ class VoiceTable:
 
     @staticmethod
     def load(path: Path) -> "VoiceTable":
-        """Read a table. Raises: BankError if the file is missing or not a voice table."""
+        """Read a table. Raises: BankError if the file is missing, damaged or not a voice table."""
+        folded, _ = read_arrays(path)
         try:
-            return VoiceTable(**_unfolded(load_file(path)))
-        except (OSError, TypeError, SafetensorError) as error:
+            arrays = _unfolded(folded)
+        except (KeyError, IndexError, ValueError) as error:
             raise BankError(f"{path}: not a voice table ({error})") from None
+        check_table(path, arrays)
+        return VoiceTable(**arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,17 +168,24 @@ class VoiceEmbeddings:
 
     @staticmethod
     def load(path: Path) -> "VoiceEmbeddings":
-        """Read them. Raises: BankError if the file is missing or holds something else."""
-        try:
-            return VoiceEmbeddings(**load_file(path))
-        except (OSError, TypeError, SafetensorError) as error:
-            raise BankError(f"{path}: holds no voice embeddings ({error})") from None
+        """Read them. Raises: BankError if the file is missing, damaged or holds something else."""
+        arrays, _ = read_arrays(path)
+        check_arrays(path, arrays, EMBEDDINGS)
+        return VoiceEmbeddings(**arrays)
+
+
+def check_table(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Raises: BankError that names the first array of a voice table that is not what it is to be."""
+    n_rows = check_arrays(path, arrays, TABLE)["R"]
+    row, needs_one = arrays["mode_row"], arrays["kind"] == MODES
+    if (row >= n_rows).any() or (row[needs_one] < 0).any():
+        raise BankError(f"{path}: mode_row names rows of modes that are not there; there are {n_rows}")
 
 
 def _unfolded(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
     """What `VoiceTable.save` wrote, with all rows at every pitch again."""
     whole = {name: values for name, values in arrays.items() if "." not in name}
-    for name in [key.removesuffix(".is_same") for key in arrays if key.endswith(".is_same")]:
+    for name in {key.rpartition(".")[0] for key in arrays if "." in key}:
         is_same, same = arrays[f"{name}.is_same"].astype(bool), arrays[f"{name}.same"]
         values = np.zeros((len(is_same), N_PITCHES, *same.shape[1:]), same.dtype)
         values[~is_same], values[is_same] = whole[name], same[:, None]

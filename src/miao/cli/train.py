@@ -80,7 +80,7 @@ def pairs(
     miao data pairs MuseScore_General.sf2 --scores midi --notes gm --mixes 0 --sound -o pairs
     """
     needs("train", "joblib", "fluidsynth")
-    from miao.bank.bank import bank_folder
+    from miao.bank.folder import bank_folder
     from miao.datasets.bank_pairs import PairSettings, make_pairs
 
     notes = notes if notes.is_dir() else bank_folder(str(notes))

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from miao.bank import tokens as tk
-from miao.bank.bank import FORMAT
+from miao.bank.folder import FORMAT, BankConfig, seal
 from miao.bank.frames import CHANNELS, N_PITCHES, WINDOW_AUDIO_FRAMES, WINDOW_FRAMES
 from miao.bank.matching import FOLDER
 from miao.bank.voices import VoiceEmbeddings, VoiceTable
@@ -121,8 +121,7 @@ def export_bank(
             arrays = tuple(torch.from_numpy(example[n]) for n in names)
             _export(_DecoderOfKind(model.decoder, kind), arrays, names, ["levels", "spread"], new / f"{name}.onnx")
         table.save(new / "voices.safetensors")
-        settings = {"format": FORMAT, "context_width": config.width, "uses_context": str(uses_context).lower()}
-        (new / "config.toml").write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
+        seal(new, BankConfig(FORMAT, config.width, uses_context))
         if page:
             (new / "README.md").write_text(page)
 
