@@ -19,6 +19,7 @@ from miao.cli import data as cli_data
 from miao.cli import evaluate as cli_evaluate
 from miao.cli import learn as cli_learn
 from miao.cli import match as cli_match
+from miao.cli import render_many as cli_many
 from miao.cli import reproduce as cli_reproduce
 from miao.cli import room as cli_room
 from miao.cli import train as cli_train
@@ -85,6 +86,7 @@ def _seconds(text: str) -> float:
 
 
 Song = Annotated[str, typer.Argument(metavar="SONG", help="A MIDI file; - is stdin.")]
+Songs = Annotated[list[str], typer.Argument(metavar="SONG...", help="MIDI files, or folders of them; - is stdin.")]
 Sound = Annotated[Path | None, typer.Argument(metavar="[SOUND]", help="A sound file, to be drawn below the notes.")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is stdout. Default: beside SONG.")
@@ -118,7 +120,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 
 @app.command()
 def render(
-    song: Song,
+    songs: Songs,
     output: Output = None,
     stems: Stems = None,
     tracks: Tracks = None,
@@ -134,21 +136,37 @@ def render(
     bank: BankOption = "gm",
     voice: cli_learn.Parts = None,
     voices: cli_learn.VoicesFolder = None,
+    jobs: cli_many.Jobs = None,
+    engine: cli_many.Engine = "processes",
+    scheduler: cli_many.Scheduler = None,
     force: Force = False,
 ) -> None:
-    """Play a MIDI file into a sound file.
+    """Play a MIDI file into a sound file; several, or folders of them, into a folder.
 
     \b
     miao render song.mid
     miao render song.mid -o song.flac --stems stems --tracks 1,3 --from 0:30 --to 1:00
     miao render song.mid --voice 1=alto-sax
     miao render - -o - < song.mid | play -
+    miao render songs/ more/*.mid -o rendered/ --jobs 2
+
+    Of several songs, those that are rendered already are not rendered again.
     """
     from miao.midi.score import read_score
     from miao.synth.synthesizer import Synthesizer
 
     if gain is not None and loudness is not None:
         raise typer.BadParameter("--gain and --loudness exclude each other")
+    if cli_many.is_many(songs, output):
+        if stems is not None or voice:
+            raise MiaoError("--stems and --voice are for one song at a time")
+        settings = {
+            "sample_rate": sample_rate, "seed": seed, "variation": variation, "gain_db": gain,
+            "loudness": -16.0 if loudness is None else loudness, "start": start, "end": end, "subtype": bits,
+        }  # fmt: skip
+        wishes = {"bank": bank, "settings": settings, "tracks": tuple(tracks or ()), "force": force}
+        return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
+    song = songs[0]
     score = _chosen(read_score(_source(song)), tracks)
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")

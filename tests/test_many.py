@@ -1,0 +1,229 @@
+"""Many songs at once: what each file is called, that nothing stops the rest, and that a second call goes on."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mido
+import pytest
+import soundfile
+
+from miao.errors import ConfigError
+from miao.synth import many
+from miao.synth.many import JOURNAL, Job, Wishes, plan, render_job, render_many, shown
+
+
+def song(path, pitch=60, seconds=0.2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    on, off = mido.Message("note_on", note=pitch, velocity=90), mido.Message("note_off", note=pitch)
+    mido.MidiFile(tracks=[mido.MidiTrack([on, off.copy(time=round(960 * seconds))])]).save(path)
+    return path
+
+
+def states(outcomes):
+    return {outcome.job.target.name: outcome.state for outcome in outcomes}
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
+
+
+def half_written(folder):
+    return list(folder.rglob(".miao-*.part"))
+
+
+def test_folders_keep_their_shape_and_files_go_to_the_top(tmp_path):
+    for name in ("in/b/two.MID", "in/one.mid", "in/b/notes.txt", "three.midi"):
+        song(tmp_path / name)
+    jobs = plan([tmp_path / "in", tmp_path / "three.midi", tmp_path / "in/one.mid"], tmp_path / "out", "flac")
+    names = [str(job.target.relative_to(tmp_path / "out")) for job in jobs]
+    assert names == [os.path.join("b", "two.flac"), "one.flac", "three.flac"]  # and none twice
+
+
+def test_songs_of_one_name_become_files_of_their_own_the_same_ones_each_time(tmp_path):
+    sources = [song(tmp_path / place) for place in ("a/x.mid", "b/x.mid", "b/X.midi", "y.mid")]
+    targets = [job.target for job in plan(sources, tmp_path / "out")]
+    assert len({str(target).casefold() for target in targets}) == 4
+    assert targets[3].name == "y.wav" and all(target.name.casefold().startswith("x ") for target in targets[:3])
+    assert [job.target for job in plan(sources[::-1], tmp_path / "out")] == targets[::-1]
+
+
+def test_what_is_not_there_is_said_before_anything_is_rendered(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"nothing\.mid: there is no such file"):
+        plan([tmp_path / "nothing.mid"], tmp_path)
+    with pytest.raises(ConfigError, match="no MIDI file in this folder"):
+        plan([tmp_path / "empty"], tmp_path)
+
+
+def test_names_are_shown_on_one_line_whatever_they_are_made_of(tmp_path):
+    assert shown("a\nb/日本 c.mid") == "a\\nb/日本 c.mid"
+    assert shown(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Five songs with hard names, and one that is damaged."""
+    folder = tmp_path / "in"
+    for n, name in enumerate(("plain.mid", "with space.mid", "new\nline.mid", "日本.mid", "deep/er/song.mid")):
+        song(folder / name, 60 + n)
+    (folder / "bad.mid").write_bytes(b"MThd\0\0\0\6 no music")
+    return folder
+
+
+def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(collection, tmp_path):
+    jobs = plan([collection], tmp_path / "out")
+    first = list(render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2))
+    assert sorted(outcome.state for outcome in first) == ["failed", *["rendered"] * 5]
+    (failed,) = (outcome for outcome in first if outcome.state == "failed")
+    assert failed.job.source.name == "bad.mid" and "bad.mid" in failed.message
+    for outcome in first:
+        if outcome.state == "rendered":
+            assert soundfile.info(outcome.job.target).duration == pytest.approx(outcome.seconds)
+    was, song_again = times(tmp_path / "out"), song(collection / "plain.mid", 72)
+    missing = tmp_path / "out" / "日本.wav"
+    missing.unlink()
+    second = list(render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2))
+    assert states(second) == {
+        "日本.wav": "rendered", "bad.wav": "failed", "plain.wav": "failed",  # another song now: it is not written over
+        "with space.wav": "there", "new\nline.wav": "there", "song.wav": "there",
+    }  # fmt: skip
+    assert song_again.exists() and all(times(tmp_path / "out")[p] == t for p, t in was.items() if p != missing)
+    third = list(render_many(jobs, tmp_path / "out", Wishes(force=True), n_jobs=2))
+    assert states(third)["plain.wav"] == "rendered" and states(third)["with space.wav"] == "there"
+    assert not half_written(tmp_path)
+
+
+def test_other_settings_do_not_pass_for_done_and_nothing_foreign_is_written_over(tmp_path):
+    jobs = plan([song(tmp_path / "a.mid"), song(tmp_path / "b.mid")], tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.wav").write_bytes(b"mine")
+    quiet = Wishes(settings={"loudness": -30.0})
+    assert states(render_many(jobs, tmp_path / "out", quiet)) == {"a.wav": "rendered", "b.wav": "failed"}
+    assert states(render_many(jobs, tmp_path / "out", Wishes())) == {"a.wav": "failed", "b.wav": "failed"}
+    assert (tmp_path / "out" / "b.wav").read_bytes() == b"mine"
+
+
+def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(tmp_path):
+    jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
+    wishes = Wishes(force=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.wav").write_bytes(b"old")
+    with many._Journal(tmp_path / "out") as journal:
+        journal.begin(jobs[0], wishes)  # and then the power fails
+    with (tmp_path / "out" / JOURNAL).open("a") as journal:
+        journal.write('{"target": "a.w')  # in the middle of a line
+    assert states(render_many(jobs, tmp_path / "out", wishes)) == {"a.wav": "rendered"}
+    assert states(render_many(jobs, tmp_path / "out", wishes)) == {"a.wav": "there"}
+
+
+def test_two_at_once_do_not_write_into_one_folder(tmp_path):
+    jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    with many._Journal(tmp_path / "out"), pytest.raises(ConfigError, match="another `miao render` is writing"):
+        next(render_many(jobs, tmp_path / "out", Wishes()))
+
+
+def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path):
+    sources = [song(tmp_path / f"{n}.mid", 50 + n, 0.1 if n else 600) for n in range(6)]
+    jobs = plan(sources, tmp_path / "out")
+    outcomes = []
+    for outcome in render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2):
+        if not outcomes:  # the short songs run past the long one, which was begun first
+            oldest = min(multiprocessing.active_children(), key=lambda process: process.pid)
+            os.kill(oldest.pid, signal.SIGKILL)
+        outcomes.append(outcome)
+    found = states(outcomes)
+    assert found.pop("0.wav") == "failed" and set(found.values()) == {"rendered"} and len(found) == 5
+    (failed,) = (outcome for outcome in outcomes if outcome.state == "failed")
+    assert "SIGKILL" in failed.message and not (tmp_path / "out" / "0.wav").exists()
+    song(sources[0])
+    assert list(states(render_many(jobs, tmp_path / "out", Wishes())).values()).count("there") == 5
+
+
+def test_a_fault_of_ours_is_told_and_a_full_disk_is_known_for_what_it_is(tmp_path, monkeypatch):
+    job = Job(song(tmp_path / "a.mid"), tmp_path / "a.wav")
+
+    class Broken:
+        def render_file(self, *_, **__):
+            raise TypeError("what is this?")
+
+    monkeypatch.setattr(many, "_synthesizer", lambda bank: Broken())
+    outcome = render_job(job, Wishes())
+    assert outcome.state == "failed" and "TypeError: what is this?" in outcome.message and not outcome.is_disk_full
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_a_full_device_counts_as_a_full_disk(tmp_path):
+    outcome = render_job(Job(song(tmp_path / "a.mid"), many.Path("/dev/full")), Wishes(settings={"format": "wav"}))
+    assert outcome.state == "failed" and outcome.is_disk_full
+
+
+def command(*words):
+    return [sys.executable, "-m", "miao", "render", *map(str, words)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal")
+def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
+    for n in range(4):
+        song(tmp_path / "in" / f"{n}.mid", 50 + n, 0.1)
+    song(tmp_path / "in" / "9 long.mid", 40, 3600)
+    words = command(tmp_path / "in", "-o", tmp_path / "out", "--jobs", 2)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        said = [process.stderr.readline() for _ in range(4)]  # all but the long one
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "goes on where it was" in rest and "4 rendered, 1 not begun" in rest and "Traceback" not in rest, rest
+    assert all(line.startswith("[") for line in said)
+    deadline = time.monotonic() + 10
+    while half_written(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not half_written(tmp_path) and len(times(tmp_path / "out")) == 4
+    song(tmp_path / "in" / "9 long.mid", 40, 0.1)
+    again = subprocess.run(words, capture_output=True, text=True)
+    assert again.returncode == 0 and "1 rendered, 4 were there" in again.stderr
+
+
+def test_the_command_tells_by_its_exit_code(collection, tmp_path):
+    done = subprocess.run(command(collection, "-o", tmp_path / "out", "-j", 2), capture_output=True, text=True)
+    assert done.returncode == 3 and "6 songs: 5 rendered, 1 failed" in done.stderr
+    (collection / "bad.mid").unlink()
+    done = subprocess.run(command(collection, "-o", tmp_path / "out"), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "5 songs: 5 were there\n" and not done.stdout
+    journal = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
+    assert {entry["target"] for entry in journal} >= {"plain.wav", "new\nline.wav"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{in}"], "name it with -o FOLDER"),
+        (["{in}/plain.mid", "-", "-o", "{out}/"], "stdin is one song"),
+        (["{in}", "-o", "{in}/plain.mid"], "is a file"),
+        (["{in}", "-o", "{out}", "--stems", "s"], "--stems and --voice are for one song"),
+        (["{in}", "{out}/nowhere.mid", "-o", "{out}"], "there is no such file"),
+    ],
+)
+def test_wishes_that_cannot_be_are_one_line(collection, tmp_path, words, message):
+    words = [word.replace("{in}", str(collection)).replace("{out}", str(tmp_path / "out")) for word in words]
+    done = subprocess.run(command(*words), capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Dask's own
+def test_two_workers_of_a_dask_cluster_render_them_all(collection, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        jobs = plan([collection], tmp_path / "out")
+        address = cluster.scheduler_address
+        first = list(render_many(jobs, tmp_path / "out", Wishes(), engine="dask", scheduler=address))
+        assert sorted(states(first).values()) == ["failed", *["rendered"] * 5]
+        second = list(render_many(jobs, tmp_path / "out", Wishes(), engine="dask", scheduler=address))
+        assert sorted(states(second).values()) == ["failed", *["there"] * 5]
