@@ -132,7 +132,7 @@ def test_what_exists_stays_unless_forced(run, folder):
             "miao: truncated.mid: a MIDI header but no track behind it; the file is damaged or cut off",
         ),
         (["silent.mid"], "miao: silent.mid: the file holds no notes"),
-        (["."], "miao: .: this is a folder; give a MIDI file"),
+        (["."], "miao: several songs become files in a folder; name it with -o FOLDER"),
         (["song.mid", "-o", "none/a.wav"], "miao: none/a.wav: there is no folder {folder}/none; make it first"),
         (["song.mid", "-o", "/dev/full"], "miao: /dev/full: cannot be written: no space left on device"),
         (
