@@ -1,49 +1,132 @@
-"""The mixing desk: the gain of each stem over time, from the controllers of its part."""
+"""The mixing desk: each part's stem behind its fader into the mix, and on into what is sent to room and chorus.
 
-from collections.abc import Mapping
+A fader follows its controllers from the moment that they speak, in a straight ramp of 5 ms (the mean of the steps over
+the last 5 ms): nothing sounds before it was asked for, and no step clicks. Where its part is silent it jumps, so that a
+note that starts together with its fader has its whole attack.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-
-from miao.midi.score import Curve
+from numpy.typing import NDArray
 
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
-DEFAULTS = {"volume": 100 / 127, "expression": 1.0, "pan": 0.0}  # General MIDI's, for a track without the controller
+DEFAULTS = {"volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0}  # General MIDI's
+
+Law = Callable[[Mapping[str, float]], tuple[float, float]]
+Spans = Sequence[tuple[float, float]]
 
 
-def pan_gains(pan: np.ndarray | float) -> np.ndarray:
+def pan_gains(pan: NDArray | float) -> NDArray:
     """Left and right gain [2, ...] of a position from -1 (left) to 1 (right): constant power, 1 and 1 at the centre."""
     angle = (np.clip(pan, -1, 1) + 1) * (np.pi / 4)
     return np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)])
 
 
-def track_gains(
-    controls: Mapping[str, Curve], start_sample: int, n_samples: int, sample_rate: int, is_live: bool = False
-) -> np.ndarray:
-    """What a track's stereo stem is multiplied by: volume^2 x expression^2 x pan, as General MIDI has it.
+def line_gains(values: Mapping[str, float]) -> tuple[float, float]:
+    """Left and right gain of a part: volume^2 x expression^2 x pan, as General MIDI has it. Pan is a balance."""
+    left, right = pan_gains(values["pan"]).tolist()
+    level = values["volume"] ** 2 * values["expression"] ** 2
+    return level * left, level * right
 
-    Each step of a controller becomes a straight ramp of 5 ms (the mean of the steps over 5 ms), a function of time
-    alone. It ends when the controller speaks, so that a note that starts together with its fader has its whole
-    attack; live, where nothing is known beforehand, it begins then. What is set at time 0 counts from the beginning.
-    Pan is a balance: the left of the stem stays left.
 
-    Shape: [2, n_samples] float32.
-    """
-    span = SMOOTHING_SECONDS * sample_rate
-    first = start_sample - span if is_live else float(start_sample)  # the steps from here on matter, in samples
-    last = first + n_samples + span
-    in_force, found = 0.0, [np.zeros(1 if first < 0 else 0)]  # times of the step before, and of the steps within
-    for times in (controls[name].times for name in DEFAULTS if name in controls):
-        low, high = np.searchsorted(times, first / sample_rate, "right"), np.searchsorted(times, last / sample_rate)
-        in_force = max(in_force, times[low - 1] if low else 0.0)
-        found.append(times[low:high])
-    inside = np.unique(np.concatenate(found))
-    knots = np.concatenate([[first], inside * sample_rate, [last]])
-    at = np.concatenate([[in_force], inside])  # the value between two knots is the one in force at the first
-    value = {name: controls[name].at(at) if name in controls else np.full(len(at), DEFAULTS[name]) for name in DEFAULTS}
-    steps = value["volume"] ** 2 * value["expression"] ** 2 * pan_gains(value["pan"])  # [2, knots - 1]
-    if not len(inside):
-        return np.broadcast_to(steps.astype(np.float32), (2, n_samples))  # without memory, and quick to multiply by
-    begins = first + np.arange(n_samples)
-    areas = np.concatenate([np.zeros((2, 1)), np.cumsum(steps * np.diff(knots), axis=1)], axis=1)  # integral at knots
-    means = [(np.interp(begins + span, knots, area) - np.interp(begins, knots, area)) / span for area in areas]
-    return np.stack(means).astype(np.float32)
+def send_gains(name: str) -> Law:
+    """A send's gain is its controller."""
+    return lambda values: (values[name], values[name])
+
+
+class Fader:
+    """A gain over time that follows some controllers by a law; told of a step before the block that it lies in."""
+
+    def __init__(self, sample_rate: int, law: Law, names: Sequence[str]) -> None:
+        self._law, self._span = law, SMOOTHING_SECONDS * sample_rate
+        self._sample_rate = sample_rate
+        self._values = {name: DEFAULTS[name] for name in names}
+        self._coming: list[tuple[float, str, float]] = []
+        self._steps: list[tuple[float, tuple[float, float]]] = [(-np.inf, law(self._values))]  # the last 5 ms and on
+
+    def set(self, name: str, value: float, time: float) -> None:
+        """A controller takes a value at a time (seconds). Other controllers than its own are passed over."""
+        if name in self._values:
+            self._coming.append((time, name, value))
+
+    def gains(self, start_sample: int, n_samples: int, busy: Spans) -> NDArray[np.float32]:
+        """The gains [2, n] of a block; ``busy`` are the spans (seconds) in which the part sounds."""
+        pieces, begin, stop = [], start_sample, start_sample + n_samples
+        coming = [step for step in self._coming if step[0] * self._sample_rate < stop]
+        self._coming = [step for step in self._coming if step[0] * self._sample_rate >= stop]
+        for time, name, value in sorted(coming, key=lambda step: step[0]):
+            self._values[name] = value
+            at, gain = time * self._sample_rate, self._law(self._values)
+            if any(start < time < end for start, end in busy):
+                self._steps.append((at, gain))
+                continue
+            border = min(max(int(np.ceil(at)), begin), stop)
+            if border > begin:
+                pieces.append(self._between(begin, border))
+                begin = border
+            self._steps = [(-np.inf, gain)]
+        if begin < stop:
+            pieces.append(self._between(begin, stop))
+        while len(self._steps) > 1 and self._steps[1][0] <= stop - self._span:
+            del self._steps[0]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+    def _between(self, begin: int, stop: int) -> NDArray[np.float32]:
+        """The mean of the steps over the last 5 ms, for each sample."""
+        if len(self._steps) == 1:  # without memory, and quick to multiply by
+            return np.broadcast_to(np.float32(self._steps[0][1])[:, None], (2, stop - begin))
+        at = np.array([begin - self._span, *(at for at, _ in self._steps[1:]), np.inf])
+        at = np.minimum(np.maximum.accumulate(np.maximum(at, begin - self._span)), stop)
+        gains = np.array([gain for _, gain in self._steps]).T  # [2, steps]
+        samples = np.arange(begin, stop)
+        areas = np.concatenate([np.zeros((2, 1)), np.cumsum(gains * np.diff(at), axis=1)], axis=1)  # integral at steps
+        means = [(np.interp(samples, at, a) - np.interp(samples - self._span, at, a)) / self._span for a in areas]
+        return np.stack(means).astype(np.float32)
+
+
+class Strip:
+    """What a part has on the desk: its fader, and those of its sends."""
+
+    def __init__(self, sample_rate: int, sends: Sequence[str]) -> None:
+        self.line = Fader(sample_rate, line_gains, ("volume", "expression", "pan"))
+        self.sends = {name: Fader(sample_rate, send_gains(name), (name,)) for name in sends}
+
+    def set(self, name: str, value: float, time: float) -> None:
+        """A controller takes a value at a time (seconds)."""
+        self.line.set(name, value, time)
+        if name in self.sends:
+            self.sends[name].set(name, value, time)
+
+
+class Desk:
+    """All strips. ``mix`` is called with each block in turn, ``set`` with what happens in it before."""
+
+    def __init__(self, sample_rate: int, n_parts: int, sends: Sequence[str] = ("reverb",)) -> None:
+        self.strips = [Strip(sample_rate, sends) for _ in range(n_parts)]
+        self._sends = tuple(sends)
+
+    def set(self, part: int, name: str, value: float, time: float) -> None:
+        """A controller of a part takes a value at a time (seconds)."""
+        self.strips[part].set(name, value, time)
+
+    def mix(
+        self, start_sample: int, stems: NDArray[np.float32], busy: Sequence[Spans], extra: Mapping[int, NDArray]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """The stems [parts, 2, n] behind their faders, and the sum [2, n] of what is sent, by the send's name.
+
+        ``extra`` is what some stems send to the room beyond what they sound, before the fader.
+        """
+        n = stems.shape[2]
+        sent = {name: np.zeros((2, n), np.float32) for name in self._sends}
+        lines = np.zeros_like(stems)
+        for i, (strip, stem) in enumerate(zip(self.strips, stems, strict=True)):
+            gains = strip.line.gains(start_sample, n, busy[i])
+            faders = {name: fader.gains(start_sample, n, busy[i]) for name, fader in strip.sends.items()}
+            if not stem.any() and i not in extra:  # most parts rest most of the time
+                continue
+            np.multiply(stem, gains, out=lines[i])
+            for name, fader in faders.items():
+                source = lines[i] if i not in extra or name != "reverb" else lines[i] + extra[i] * gains
+                sent[name] += source * fader
+        return lines, sent

@@ -49,8 +49,8 @@ static nb::object bind_partials(const Variant &variant) {
                 throw nb::value_error("the shapes of a note's partials do not fit together");
             nb::gil_scoped_release release;
             variant.add_partials(to_block(out),
-                                 {(int64_t)n, (int64_t)partials, knots.data(), phase.data(), amplitudes.data(),
-                                  ratios.data(), offsets.data(), gains.data(), (float)floor});
+                                 {(int64_t)n, (int64_t)n, (int64_t)partials, knots.data(), knots.data(), phase.data(),
+                                  amplitudes.data(), ratios.data(), offsets.data(), gains.data(), (float)floor});
         },
         "out"_a.noconvert(), "knots"_a.noconvert(), "phase"_a.noconvert(), "amplitudes"_a.noconvert(),
         "ratios"_a.noconvert(), "offsets"_a.noconvert(), "gains"_a.noconvert(), "floor"_a);
@@ -84,24 +84,27 @@ static void require(bool fits) {
 
 // The fields of oscillators.NotePart.
 static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &table) {
-    require(part.size() == 10);
-    auto knots = field<Array<double, nb::ndim<1>>>(part, 0), phase = field<Array<double, nb::ndim<1>>>(part, 1);
-    auto levels = field<Array<float, nb::ndim<2>>>(part, 2);
-    auto offsets = field<Array<float, nb::ndim<1>>>(part, 3);
-    auto noise_offsets = field<Array<int64_t, nb::shape<-1, 2>>>(part, 4);
-    auto ratios = field<Array<double, nb::ndim<1>>>(part, 5);
-    auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 6);
-    auto shares = field<Array<float, nb::ndim<1>>>(part, 7);
-    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 8), balance = field<Array<float, nb::shape<-1, 2>>>(part, 9);
+    require(part.size() == 11);
+    auto knots = field<Array<double, nb::ndim<1>>>(part, 0), pitch_knots = field<Array<double, nb::ndim<1>>>(part, 1);
+    auto phase = field<Array<double, nb::ndim<1>>>(part, 2);
+    auto levels = field<Array<float, nb::ndim<2>>>(part, 3);
+    auto offsets = field<Array<float, nb::ndim<1>>>(part, 4);
+    auto noise_offsets = field<Array<int64_t, nb::shape<-1, 2>>>(part, 5);
+    auto ratios = field<Array<double, nb::ndim<1>>>(part, 6);
+    auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 7);
+    auto shares = field<Array<float, nb::ndim<1>>>(part, 8);
+    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 9);
+    auto balance = field<Array<float, nb::shape<-1, 2>>>(part, 10);
     const size_t n = knots.shape(0), n_cells = levels.shape(1), partials = ratios.shape(0), bands = table.shape(0);
-    require(phase.shape(0) == n && levels.shape(0) == n && n_cells >= bands + 3);
+    require(phase.shape(0) == pitch_knots.shape(0) && levels.shape(0) == n && n_cells >= bands + 3);
     require(offsets.shape(0) == partials && cells.shape(0) == partials && shares.shape(0) == partials);
     require(gains.shape(0) == partials && balance.shape(0) == bands && noise_offsets.shape(0) == bands);
     const int32_t last = (int32_t)(n_cells - bands - 3);  // the cell before the last one of a partial
     for (size_t p = 0; p < partials; ++p) require(cells.data()[p] >= 0 && cells.data()[p] <= last);
-    return {(int64_t)n, (int64_t)n_cells, (int64_t)partials, (int64_t)bands, (int64_t)table.shape(1),
-            knots.data(), phase.data(), levels.data(), ratios.data(), cells.data(),
-            shares.data(), offsets.data(), gains.data(), balance.data(), table.data(), noise_offsets.data()};
+    return {(int64_t)n, (int64_t)pitch_knots.shape(0), (int64_t)n_cells, (int64_t)partials, (int64_t)bands,
+            (int64_t)table.shape(1), knots.data(), pitch_knots.data(), phase.data(), levels.data(), ratios.data(),
+            cells.data(), shares.data(), offsets.data(), gains.data(), balance.data(), table.data(),
+            noise_offsets.data()};
 }
 
 static nb::object bind_notes(const Variant &variant) {

@@ -273,43 +273,56 @@ void add_segment(const Block &block, Group &low, Group &folded, const Panorama &
     add(block.right + first, sums, n, pan.right);
 }
 
+// The partials between two knots of their amplitudes and of the pitch, whose base phase is that of sample 0 and turns on.
+void add_stretch(const Block &block, const Partials &note, const Panorama &pan, Group &low, Group &folded, int64_t k,
+                 Range range, double turn, double base_phase) {
+    const float per_sample = (float)(1 / (note.knots[k + 1] - note.knots[k]));
+    const float *from = note.amplitudes + k * note.n_partials, *to = from + note.n_partials;
+    for (int64_t p = 0; p < note.n_partials;) {
+        low.size = folded.size = 0;
+        for (int64_t stop = p + BATCH < note.n_partials ? p + BATCH : note.n_partials; p < stop; ++p) {
+            double frequency = note.ratios[p] * turn;
+            if ((from[p] < note.floor && to[p] < note.floor) || !(fabs(frequency) < 0.5)) continue;
+            bool is_high = fabs(frequency) > 0.25;
+            Group &group = is_high ? folded : low;
+            float l = note.gains[2 * p], r = note.gains[2 * p + 1];
+            float gain = pan.is_spread ? 1 : pan.from_left * l + pan.from_right * r;
+            group.left[group.size] = l;
+            group.right[group.size] = r;
+            append(group, note.ratios[p], note.offsets[p],
+                   is_high ? frequency - copysign(0.5, frequency) : frequency, gain * from[p],
+                   gain * (to[p] - from[p]) * per_sample);
+        }
+        if (low.size + folded.size == 0) continue;
+        complete(low);
+        complete(folded);
+        const int64_t n_segments = (range.last - range.first + SEGMENT - 1) / SEGMENT;
+        for (int64_t first = range.first, left = n_segments; left > 0; --left) {
+            const int n = (int)((range.last - first + left - 1) / left);
+            add_segment(block, low, folded, pan, first, n, base_phase + turn * (double)first,
+                        (double)first - note.knots[k]);
+            first += n;
+        }
+    }
+}
+
 void add_partials(const Block &block, const Partials &note) {
     Panorama pan = panorama(note);
     Group low, folded;
     low.is_folded = false;
     folded.is_folded = true;
+    int64_t j = 0;  // the stretch of pitch that a stretch of amplitudes begins in; both have knots of their own
     for (int64_t k = 0; k + 1 < note.n_knots; ++k) {
-        Range range = samples_between(note.knots[k], note.knots[k + 1], block.n_samples);
+        const double begin = note.knots[k], end = note.knots[k + 1];
+        Range range = samples_between(begin, end, block.n_samples);
         if (range.first >= range.last) continue;
-        double length = note.knots[k + 1] - note.knots[k];
-        double turn = (note.phase[k + 1] - note.phase[k]) / (length > 1e-9 ? length : 1e-9);
-        const float per_sample = (float)(1 / length);
-        const float *from = note.amplitudes + k * note.n_partials, *to = from + note.n_partials;
-        for (int64_t p = 0; p < note.n_partials;) {
-            low.size = folded.size = 0;
-            for (int64_t stop = p + BATCH < note.n_partials ? p + BATCH : note.n_partials; p < stop; ++p) {
-                double frequency = note.ratios[p] * turn;
-                if ((from[p] < note.floor && to[p] < note.floor) || !(fabs(frequency) < 0.5)) continue;
-                bool is_high = fabs(frequency) > 0.25;
-                Group &group = is_high ? folded : low;
-                float l = note.gains[2 * p], r = note.gains[2 * p + 1];
-                float gain = pan.is_spread ? 1 : pan.from_left * l + pan.from_right * r;
-                group.left[group.size] = l;
-                group.right[group.size] = r;
-                append(group, note.ratios[p], note.offsets[p],
-                       is_high ? frequency - copysign(0.5, frequency) : frequency, gain * from[p],
-                       gain * (to[p] - from[p]) * per_sample);
-            }
-            if (low.size + folded.size == 0) continue;
-            complete(low);
-            complete(folded);
-            const int64_t n_segments = (range.last - range.first + SEGMENT - 1) / SEGMENT;
-            for (int64_t first = range.first, left = n_segments; left > 0; --left) {
-                const int n = (int)((range.last - first + left - 1) / left);
-                const double since_knot = (double)first - note.knots[k];
-                add_segment(block, low, folded, pan, first, n, note.phase[k] + turn * since_knot, since_knot);
-                first += n;
-            }
+        while (j + 2 < note.n_pitch_knots && note.pitch_knots[j + 1] <= begin) ++j;
+        for (int64_t i = j; i + 1 < note.n_pitch_knots && note.pitch_knots[i] < end; ++i) {
+            const double from = note.pitch_knots[i], to = note.pitch_knots[i + 1];
+            range = samples_between(from > begin ? from : begin, to < end ? to : end, block.n_samples);
+            if (range.first >= range.last) continue;
+            const double turn = (note.phase[i + 1] - note.phase[i]) / (to - from > 1e-9 ? to - from : 1e-9);
+            add_stretch(block, note, pan, low, folded, k, range, turn, note.phase[i] - turn * from);
         }
     }
 }
@@ -437,7 +450,8 @@ void add_note(const Block &block, const NotePart &note, const Scale &scale, void
             for (int64_t p = 0; p < heard; ++p) to[p] = row[cells[p]] + shares[p] * (row[cells[p] + 1] - row[cells[p]]);
         }
         to_amplitudes(amplitudes, note.n_knots * heard, scale);
-        add_partials(block, {note.n_knots, heard, note.knots, note.phase, amplitudes, ratios, offsets, gains, floor});
+        add_partials(block, {note.n_knots, note.n_pitch_knots, heard, note.knots, note.pitch_knots, note.phase, amplitudes,
+                             ratios, offsets, gains, floor});
     }
     if (loudest_band >= least) {
         for (int64_t k = 0; k < note.n_knots; ++k)

@@ -11,8 +11,9 @@ struct Block {  // where samples are added
 };
 
 struct Partials {
-    int64_t n_knots, n_partials;
-    const double *knots, *phase;   // [n]
+    int64_t n_knots, n_pitch_knots, n_partials;
+    const double *knots;                // [n]
+    const double *pitch_knots, *phase;  // [m]
     const float *amplitudes;       // [n, P]
     const double *ratios;          // [P]
     const float *offsets, *gains;  // [P], [P, 2]
@@ -33,8 +34,9 @@ struct Scale {  // of levels: an amplitude is 2 ^ (silent + octaves * level), an
 };
 
 struct NotePart {
-    int64_t n_knots, n_cells, n_partials, n_bands, n_table;
-    const double *knots, *phase;             // [n]
+    int64_t n_knots, n_pitch_knots, n_cells, n_partials, n_bands, n_table;
+    const double *knots;                     // [n]
+    const double *pitch_knots, *phase;       // [m]
     const float *levels;                     // [n, n_cells], of which partial cells, then n_bands, then one of pitch
     const double *ratios;                    // [P]
     const int32_t *cells;                    // [P] the lower of the two neighbouring cells that set a partial's level

@@ -63,10 +63,12 @@ class NotePart(NamedTuple):
     """What is heard of one note in a stretch of time; a plain tuple of arrays, as the compiled loop takes it.
 
     Levels are those of partial cells, of noise bands, and last of the pitch cell, which ``phase`` already follows.
+    The pitch may have knots of its own: more of them, where it is bent.
     """
 
     knots: NDArray[np.float64]  # [n] sample positions relative to the block's first sample, increasing
-    phase: NDArray[np.float64]  # [n] base phase at each knot, cycles
+    pitch_knots: NDArray[np.float64]  # [m] likewise, over the same stretch
+    phase: NDArray[np.float64]  # [m] base phase at each of these, cycles
     levels: NDArray[np.float32]  # [n, C] see tokens
     offsets: NDArray[np.float32]  # [P] phase of each partial where the base phase is 0, cycles
     noise_offsets: NDArray[np.int64]  # [N, 2] read positions of the noise at the first knot
@@ -158,20 +160,27 @@ def add_noise(
     add(out, *arrays, floor)
 
 
-def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, floor) -> None:
+def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, floor, pitch_knots=None) -> None:
     """`add_partials` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    pitch_knots = knots if pitch_knots is None else pitch_knots
     for k in range(len(knots) - 1):
-        frequencies = ratios * (phase[k + 1] - phase[k]) / max(knots[k + 1] - knots[k], 1e-9)  # cycles per sample
-        is_heard = (amplitudes[k : k + 2] >= floor).any(axis=0) & (np.abs(frequencies) < 0.5)
-        if not is_heard.any():
-            continue
-        for samples, weight in _samples_between(knots[k], knots[k + 1], out.shape[1]):
-            base = phase[k] + weight * (phase[k + 1] - phase[k])
-            cycles = ratios[is_heard, None] * base + offsets[is_heard, None]  # [P, s]
-            angle = (2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32)
-            a0, a1 = amplitudes[k, is_heard], amplitudes[k + 1, is_heard]
-            level = a0[:, None] + (a1 - a0)[:, None] * weight.astype(np.float32)
-            out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
+        length = knots[k + 1] - knots[k]
+        for j in range(len(pitch_knots) - 1):
+            start, end = pitch_knots[j], pitch_knots[j + 1]
+            if end <= knots[k] or start >= knots[k + 1]:
+                continue
+            frequencies = ratios * (phase[j + 1] - phase[j]) / max(end - start, 1e-9)  # cycles per sample
+            is_heard = (amplitudes[k : k + 2] >= floor).any(axis=0) & (np.abs(frequencies) < 0.5)
+            if not is_heard.any():
+                continue
+            for samples, weight in _samples_between(max(start, knots[k]), min(end, knots[k + 1]), start, end, out.shape[1]):
+                at = (np.arange(samples.start, samples.stop) - knots[k]) / length
+                base = phase[j] + weight * (phase[j + 1] - phase[j])
+                cycles = ratios[is_heard, None] * base + offsets[is_heard, None]  # [P, s]
+                angle = (2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32)
+                a0, a1 = amplitudes[k, is_heard], amplitudes[k + 1, is_heard]
+                level = a0[:, None] + (a1 - a0)[:, None] * at.astype(np.float32)
+                out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
 
 
 def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
@@ -181,7 +190,7 @@ def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
     read = offsets - int(np.ceil(knots[0]))  # [N, 2]
     for k in range(len(knots) - 1):
         for band in np.flatnonzero((gains[k : k + 2] >= floor).any(axis=0)):
-            for samples, weight in _samples_between(knots[k], knots[k + 1], out.shape[1]):
+            for samples, weight in _samples_between(knots[k], knots[k + 1], knots[k], knots[k + 1], out.shape[1]):
                 gain = gains[k, band] + (gains[k + 1, band] - gains[k, band]) * weight.astype(np.float32)
                 positions = np.arange(samples.start, samples.stop)
                 for channel in (0, 1):
@@ -205,7 +214,7 @@ def add_notes_numpy(out, parts, table, floor, masked) -> None:
             between = levels[:, cells] + share * (levels[:, cells + 1] - levels[:, cells])
             add_partials_numpy(
                 out, part.knots, part.phase, tk.level_to_amplitude(between), part.ratios[is_heard],
-                part.offsets[is_heard], part.gains[is_heard], least_heard,
+                part.offsets[is_heard], part.gains[is_heard], least_heard, part.pitch_knots,
             )  # fmt: skip
         if bands.max() >= least:
             amplitudes = tk.level_to_amplitude(bands)
@@ -264,11 +273,11 @@ def _fades(edges: NDArray, frequencies_hz: NDArray) -> NDArray:
     return fades
 
 
-def _samples_between(start: float, end: float, n_samples: int):
-    """The samples start <= s < end of a block, as slices of bounded length with their place 0..1 between the knots."""
-    first, last = max(0, int(np.ceil(start))), min(n_samples, int(np.ceil(end)))
-    for a in range(first, last, _BLOCK):
-        b = min(a + _BLOCK, last)
+def _samples_between(first: float, last: float, start: float, end: float, n_samples: int):
+    """The samples first <= s < last of a block, as slices of bounded length with their place 0..1 from start to end."""
+    begin, stop = max(0, int(np.ceil(first))), min(n_samples, int(np.ceil(last)))
+    for a in range(begin, stop, _BLOCK):
+        b = min(a + _BLOCK, stop)
         yield slice(a, b), (np.arange(a, b) - start) / (end - start)
 
 

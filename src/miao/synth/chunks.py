@@ -1,0 +1,93 @@
+"""Writing the chunks of notes: all that are due side by side, one batch a kind, each from what is known by then.
+
+Where nothing but the note itself decides how it sounds, a chunk that has been written before is looked up: in sequenced
+music that is nine in ten.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.synth.note import Chunk, Note
+
+_AT_ONCE = 512  # chunks of a batch
+_KNOWN_CHUNKS = 4096  # written ones that are kept, 10 kB each
+_SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
+_MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
+_FLOOR_LEVEL = float(tk.db_to_level(np.array(-100.0)))  # a cell below it is left out,
+_MASKED_LEVELS = 72 / tk.LEVEL_STEP_DB  # as is one so far below the loudest of its chunk
+
+Contexts = Callable[[Sequence[Note]], NDArray[np.float32]]
+"""What the MIDI encoder has heard by the time that each note's next chunk begins to sound, [B, D]."""
+
+
+class ChunkWriter:
+    """Writes chunks by the nets of a bank. ``variation`` 0..1 is how far a note follows its sway."""
+
+    def __init__(self, bank: Bank, contexts: Contexts, variation: float = 0.0) -> None:
+        self._bank, self._contexts, self._variation = bank, contexts, variation
+        self._is_repeating = bank.encode is None and not variation
+        self._known: dict[tuple, Chunk] = {}
+
+    def write(self, notes: Iterable[Note], until: float) -> None:
+        """All chunks that must be known before the samples up to a moment can be made."""
+        waiting = [note for note in notes if note.wants(until)]
+        while waiting:
+            for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE):
+                group = [note for note in waiting if note.kind == kind]
+                for first in range(0, len(group), _AT_ONCE):
+                    self._write(kind, group[first : first + _AT_ONCE])
+            waiting = [note for note in waiting if note.wants(until)]
+
+    def _write(self, kind: int, notes: list[Note]) -> None:
+        if not self._is_repeating:
+            for note, chunk in zip(notes, self._written(kind, notes), strict=True):
+                note.take(chunk)
+            return
+        keys = [note.key() for note in notes]
+        new = {key: note for key, note in zip(keys, notes, strict=True) if key not in self._known}
+        if new:
+            self._known.update(zip(new, self._written(kind, list(new.values())), strict=True))
+        for note, key in zip(notes, keys, strict=True):
+            note.take(self._known[key])
+        for key in list(self._known)[: max(len(self._known) - _KNOWN_CHUNKS, 0)]:
+            del self._known[key]
+
+    def _written(self, kind: int, notes: list[Note]) -> list[Chunk]:
+        """For each note its next chunk."""
+        strikes = [note.strike for note in notes]
+        expected, spread = self._bank.decode(
+            kind,
+            voice=np.array([s.voice for s in strikes], np.int64),
+            pitch=np.array([s.pitch for s in strikes], np.float32),
+            velocity=np.array([s.velocity for s in strikes], np.float32),
+            index=np.array([min(n.index, tk.MAX_CHUNK_INDEX) for n in notes], np.int64),
+            age=np.array([n.next_chunk - n.strike.time for n in notes], np.float32),
+            previous=np.stack([n.last for n in notes]),
+            context=self._contexts(notes),
+        )
+        if self._variation:
+            sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
+            swayed = expected + _SPREAD_TO_DEVIATION * np.minimum(spread, _MOST_SPREAD) * sway
+            expected = np.where(expected >= 0.5, np.clip(swayed, 0, tk.N_LEVELS - 1), expected)
+        heard, cells = heard_cells(expected), expected[:, :, : tk.PITCH_CELL]
+        loudest, at_end = cells.max(axis=(1, 2)).tolist(), cells[:, -8:].max(axis=(1, 2)).tolist()
+        return [Chunk(chunk.copy(), *rest) for chunk, *rest in zip(expected, heard, loudest, at_end, strict=True)]
+
+
+def heard_cells(chunks: NDArray) -> NDArray[np.float32]:
+    """Which cells of chunks [B, a, C] are heard, [B, C] of 1 and 0: those within 72 dB of the loudest, and beside them.
+
+    A partial lies between two cells; so a cell counts if one of its neighbours does. The pitch always counts.
+    """
+    highest = chunks[:, :, : tk.PITCH_CELL].max(axis=1)  # [B, C - 1]
+    least = np.maximum(_FLOOR_LEVEL, highest.max(axis=1, keepdims=True) - _MASKED_LEVELS)
+    is_loud = np.ones((len(chunks), tk.N_CELLS), bool)
+    is_loud[:, : tk.PITCH_CELL] = highest >= least
+    partials = is_loud[:, : tk.N_PARTIALS].copy()
+    is_loud[:, 1 : tk.N_PARTIALS] |= partials[:, :-1]
+    is_loud[:, : tk.N_PARTIALS - 1] |= partials[:, 1:]
+    return is_loud.astype(np.float32)

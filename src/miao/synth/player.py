@@ -1,0 +1,368 @@
+"""The synthesis core: notes start, are let go and cut, controllers move, and blocks of stems come out.
+
+It knows no score and nothing of what comes later. A file, a keyboard and a page feed it alike: whatever is told before
+the block that it lies in makes the same samples, however the sound is cut into blocks.
+"""
+
+import heapq
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.synth import oscillators
+from miao.synth.chunks import ChunkWriter
+from miao.synth.ear import Ear
+from miao.synth.note import Bend, Note, Strike, timbre
+from miao.synth.settings import PlaySettings
+
+VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
+SOFT_PEDAL_VELOCITY = 0.8
+BEND_SMOOTHING_SECONDS = 0.005
+_KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
+_FLOOR = 1e-5  # amplitude below which a partial or band is left out
+_CONTROL, _CUT, _RELEASE, _LIFT, _START = range(5)  # at one instant they count in this order
+_MOVES_PITCH = ("bend", "modulation", "pressure")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of every part's sound, before its fader."""
+
+    start_sample: int
+    stems: NDArray[np.float32]  # [parts, 2, n]
+    busy: tuple[list[tuple[float, float]], ...]  # of each part, from when to when its notes sound, seconds
+    extra: dict[int, NDArray[np.float32]]  # by part, [2, n] that goes to the room beyond the stem
+
+
+class Pending:
+    """A block whose samples are being made."""
+
+    def __init__(self, block: Block, jobs: Sequence[Future]) -> None:
+        self._block, self._jobs = block, jobs
+
+    def wait(self) -> Block:
+        """The finished block. Raises: what went wrong in a job."""
+        for job in self._jobs:
+            job.result()
+        return self._block
+
+
+class Player:
+    """A bank with parts that play it; times are seconds from sample 0.
+
+    ``channels`` gives for each part the MIDI channel (0 to 15) that tells it from others where notes draw lots.
+    Events may be told in any order before `block` is called for the samples that they lie in; one that comes too late
+    counts from the next sample on. At one instant controllers come first, then cuts, releases and starts.
+    """
+
+    def __init__(
+        self, bank: Bank, channels: Sequence[int], settings: PlaySettings | None = None, start_sample: int = 0
+    ) -> None:
+        self.settings = settings or PlaySettings()
+        self.position = start_sample  # the next sample
+        self.sample_rate = self.settings.sample_rate
+        self.n_left_out = 0  # notes that there was no room for
+        self._bank = bank
+        self._parts = [_Part(channel) for channel in channels]
+        self._noise = _noise(self.sample_rate)
+        self._chance = _chance(self.settings.seed, self._noise.shape[1])
+        self._ear = Ear(bank)
+        self._until = -math.inf  # up to here all is decided
+        self._writer = ChunkWriter(bank, self._contexts, self.settings.variation)
+        self._notes: dict[int, Note] = {}
+        self._handles, self._order = count(), count()
+        self._events: list[tuple[float, int, int, int, object]] = []  # a heap
+        self._to_start: set[int] = set()
+        self._early: dict[int, int] = {}  # notes that are let go or cut at the instant of their start
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no note sounds and nothing is to come that has been told."""
+        return not self._notes and not self._events
+
+    @property
+    def n_notes(self) -> int:
+        """How many notes sound."""
+        return len(self._notes)
+
+    def start(self, strike: Strike) -> int:
+        """A note starts; gives the handle by which it is let go or cut."""
+        handle = next(self._handles)
+        self._to_start.add(handle)
+        self._tell(strike.time, _START, handle, strike)
+        return handle
+
+    def lift(self, handle: int, time: float) -> None:
+        """The key of a note comes up, but a pedal may hold it; only a bank that hears the context minds."""
+        if not self._ear.is_deaf:
+            self._tell(time, _LIFT, handle, None)
+
+    def release(self, handle: int, time: float) -> None:
+        """A note is let go: it dies away as its voice does."""
+        self._tell(time, _RELEASE, handle, None)
+
+    def cut(self, handle: int, time: float) -> None:
+        """A note is cut off: it is gone within 20 ms."""
+        self._tell(time, _CUT, handle, None)
+
+    def control(self, part: int, name: str, value: float, time: float) -> None:
+        """A controller of a part takes a value: bend (semitones), modulation, pressure and soft (0 to 1).
+
+        Others, such as faders, are no matter of the player's.
+        """
+        if name in _MOVES_PITCH or name == "soft":
+            self._tell(time, _CONTROL, part, (name, value))
+
+    def prefetch(self, voice: int, pitches: Iterable[int] = range(21, 109)) -> None:
+        """Have a voice at hand before its first note: its timbres, and nets that have been run."""
+        chosen = list(pitches)
+        for pitch in chosen:
+            timbre(self._bank.table, voice, pitch, self.sample_rate)
+        strikes = [Strike(0.0, 0, voice, pitch, 80 / 127) for pitch in chosen]
+        ChunkWriter(self._bank, self._contexts).write([self._note(strike) for strike in strikes], 0.2)
+
+    def block(self, n_samples: int) -> Block:
+        """The next samples of all stems."""
+        return self.begin(n_samples).wait()
+
+    def begin(self, n_samples: int, pool: ThreadPoolExecutor | None = None) -> Pending:
+        """The next samples, being made by the threads of a pool, one part a job; the next block may be begun."""
+        begin, end = self.position, self.position + n_samples
+        until = end / self.sample_rate
+        self._until = until
+        self._apply(until)
+        self._writer.write(self._notes.values(), until)
+        stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
+        extra: dict[int, NDArray[np.float32]] = {}
+        busy: tuple[list[tuple[float, float]], ...] = tuple([] for _ in self._parts)
+        parts: dict[tuple[int, bool], list[oscillators.NotePart]] = {}
+        over = []
+        for handle, note in self._notes.items():
+            strike = note.strike
+            bend = self._parts[strike.part].bend
+            heard = note.part(begin, until, self.sample_rate, bend)
+            busy[strike.part].append((strike.time, note.end))
+            if heard is not None:
+                parts.setdefault((strike.part, False), []).append(heard)
+                if strike.send != 1:
+                    gains = (heard.gains * np.float32(strike.send - 1), heard.balance * np.float32(strike.send - 1))
+                    more = heard._replace(gains=gains[0], balance=gains[1])
+                    parts.setdefault((strike.part, True), []).append(more)
+                    extra.setdefault(strike.part, np.zeros((2, n_samples), np.float32))
+            if note.end <= until:
+                over.append(handle)
+        for handle in over:
+            del self._notes[handle]
+        largest_first = sorted(parts, key=lambda key: -sum(len(part.ratios) for part in parts[key]))
+        jobs = []
+        for i, is_extra in largest_first:
+            arguments = (extra[i] if is_extra else stems[i], parts[i, is_extra], self._noise, _FLOOR, 0.0)
+            if pool is None:
+                oscillators.add_notes(*arguments)
+            else:
+                jobs.append(pool.submit(oscillators.add_notes, *arguments))
+        self.position = end
+        for part in self._parts:
+            part.forget(until - _KEPT_SECONDS)
+        if not self._ear.is_deaf:
+            self._ear.forget(until)
+        return Pending(Block(begin, stems, busy, extra), jobs)
+
+    # events
+
+    def _tell(self, time: float, kind: int, target: int, what: object) -> None:
+        if not math.isfinite(time):
+            raise ValueError(f"an event at {time} s")
+        heapq.heappush(self._events, (max(time, self._until), kind, next(self._order), target, what))
+
+    def _apply(self, until: float) -> None:
+        """What happens before a moment, in its order."""
+        while self._events and self._events[0][0] < until:
+            time, kind, _, target, what = heapq.heappop(self._events)
+            if kind == _CONTROL:
+                assert isinstance(what, tuple)
+                self._parts[target].set(*what, time)
+            elif kind == _START:
+                assert isinstance(what, Strike)
+                self._start(target, what._replace(time=time))
+            elif kind == _LIFT:
+                self._ear.lift(target, time)
+            elif target in self._notes:
+                note = self._notes[target]
+                note.cut(time) if kind == _CUT else note.release(time)
+                if not self._ear.is_deaf:
+                    self._ear.release(target, time)
+            elif target in self._to_start:
+                self._early[target] = min(kind, self._early.get(target, kind))
+
+    def _start(self, handle: int, strike: Strike) -> None:
+        self._to_start.discard(handle)
+        early = self._early.pop(handle, None)
+        if early == _CUT:
+            return
+        part = self._parts[strike.part]
+        if part.soft >= 0.5:
+            strike = strike._replace(velocity=SOFT_PEDAL_VELOCITY * strike.velocity)
+        if len(self._notes) >= self.settings.polyphony:
+            self._make_room(strike.time)
+        note = self._note(strike)
+        self._notes[handle] = note
+        if not self._ear.is_deaf:
+            self._ear.start(handle, strike)
+        if early == _RELEASE:
+            note.release(strike.time)
+
+    def _make_room(self, moment: float) -> None:
+        """Fade out the note that is missed least: one that is let go, then the quietest, the oldest, drums last.
+
+        One that has not been heard yet is left out altogether, as are all beyond twice the limit.
+        """
+        self._writer.write(self._notes.values(), moment)
+        for handle in [handle for handle, note in self._notes.items() if note.end <= moment]:
+            del self._notes[handle]
+        whole = {handle: note for handle, note in self._notes.items() if math.isinf(note.cut_at)}
+        if len(whole) < self.settings.polyphony and len(self._notes) < 2 * self.settings.polyphony:
+            return
+        self.n_left_out += 1
+        choice = whole or self._notes
+        handle = min(choice, key=lambda h: (*choice[h].worth(moment), h))
+        if choice[handle].strike.time < moment and len(self._notes) < 2 * self.settings.polyphony:
+            choice[handle].cut(moment)
+        else:
+            del self._notes[handle]
+
+    def _note(self, strike: Strike) -> Note:
+        sound = timbre(self._bank.table, strike.voice, strike.pitch, self.sample_rate)
+        chance, variation = self._chance, self.settings.variation
+        # a number for each note that does not depend on which other notes and parts are rendered
+        channel = self._parts[strike.part].channel
+        identity = (round(strike.time * 1e6) * 128 + strike.pitch) * 16 + channel
+        turn, place, sway = _scattered(identity)
+        noise_offsets = chance.places[place : place + 2 * tk.N_NOISE].reshape(-1, 2)
+        if not sound.is_wide:
+            noise_offsets = np.repeat(noise_offsets[:, :1], 2, axis=1)
+        gains, balance = sound.gains, sound.balance
+        if strike.gain != 1 or strike.pan:
+            left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
+            own = np.float32([strike.gain * left, strike.gain * right])
+            gains, balance = gains * own, balance * own
+        return Note(
+            strike, sound, gains, balance, chance.turns[turn : turn + len(sound.ratios)], noise_offsets,
+            np.float32(variation) * chance.sways[sway : sway + tk.N_CELLS] if variation else None,
+            next_chunk=strike.time,
+        )  # fmt: skip
+
+    def _contexts(self, notes: Sequence[Note]) -> NDArray[np.float32]:
+        return self._ear.contexts(notes, self._until)
+
+
+class _Part:
+    """What a part's controllers stand at, as far as they concern how its notes sound."""
+
+    def __init__(self, channel: int) -> None:
+        self.channel = channel
+        self.soft = 0.0
+        self._steps = {name: _Steps() for name in _MOVES_PITCH}
+
+    def set(self, name: str, value: float, time: float) -> None:
+        if name == "soft":
+            self.soft = value
+        else:
+            self._steps[name].add(time, value)
+
+    def forget(self, before: float) -> None:
+        for steps in self._steps.values():
+            steps.forget(before)
+
+    @property
+    def bend(self) -> Bend | None:
+        """Pitch wheel, tuning and vibrato, cents; None where nothing moves or shifts the pitch."""
+        return self._cents if any(any(steps.values) for steps in self._steps.values()) else None
+
+    def _cents(self, times: NDArray, start: float) -> NDArray:
+        bend, *depths = (self._steps[name].mean(times, start) for name in _MOVES_PITCH)
+        vibrato = np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
+        return 100 * bend + VIBRATO_CENTS * np.maximum(*depths) * vibrato
+
+
+class _Steps:
+    """A controller over time, as far back as it may still be asked about."""
+
+    def __init__(self) -> None:
+        self.times, self.values = [-math.inf], [0.0]
+
+    def add(self, time: float, value: float) -> None:
+        if time == self.times[-1]:
+            self.values[-1] = value
+        elif value != self.values[-1]:
+            self.times.append(time)
+            self.values.append(value)
+
+    def forget(self, before: float) -> None:
+        n = bisect_right(self.times, before) - 1
+        if n > 0:
+            del self.times[:n], self.values[:n]
+            self.times[0] = -math.inf
+
+    def mean(self, times: NDArray, since: float) -> NDArray:
+        """Of the last 5 ms before each of some times, but not of what was before ``since``."""
+        values, at = np.array(self.values), np.array(self.times[1:])
+        if not len(at):
+            return np.full(len(times), values[0])
+        origin = float(at[0])
+        area = np.concatenate([[0.0], np.cumsum(values[1:-1] * np.diff(at))])  # integral from the first step to each
+
+        def integral(moments: NDArray) -> NDArray:
+            place = at.searchsorted(moments, side="right")
+            left = np.maximum(place - 1, 0)
+            return np.where(place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left]))
+
+        begin = np.maximum(times - BEND_SMOOTHING_SECONDS, since)
+        place = at.searchsorted(times, side="right")
+        means = (integral(times) - integral(begin)) / np.maximum(times - begin, 1e-9)
+        return np.where(place == at.searchsorted(begin, side="right"), values[place], means)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chance:
+    """Random numbers of a seed, from which each note takes some that lie together."""
+
+    turns: NDArray[np.float32]
+    places: NDArray[np.int64]
+    sways: NDArray[np.float32]
+
+
+_CHANCES = 65536
+
+
+@lru_cache(maxsize=4)
+def _chance(seed: int, n_noise_samples: int) -> _Chance:
+    random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    return _Chance(
+        random.random(_CHANCES + tk.MAX_HARMONIC, np.float32),
+        random.integers(0, n_noise_samples, _CHANCES + 2 * tk.N_NOISE),
+        random.standard_normal(_CHANCES + tk.N_CELLS, np.float32),
+    )
+
+
+@lru_cache(maxsize=2)
+def _noise(sample_rate: int) -> NDArray[np.float32]:
+    return oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
+
+
+def _scattered(number: int) -> tuple[int, int, int]:
+    """Three places in `_Chance` for a number, by the last steps of SplitMix64."""
+    mixed = number & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    mixed ^= mixed >> 31
+    return mixed & (_CHANCES - 1), mixed >> 16 & (_CHANCES - 1), mixed >> 32 & (_CHANCES - 1)

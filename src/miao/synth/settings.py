@@ -1,0 +1,55 @@
+"""How a score is to be played: one frozen thing instead of many arguments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from miao.bank.learnt_voice import LearntVoice
+from miao.errors import ConfigError
+
+Cast = Mapping[int, str | Path | LearntVoice]
+
+SAMPLE_RATES = (8_000, 192_000)
+GAINS_DB = (-100.0, 100.0)
+LATEST_SECONDS = 1e9
+LOUDNESSES = (-60.0, -5.0)  # LUFS
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """How to play.
+
+    Raises: ConfigError, naming the setting and its range.
+    """
+
+    sample_rate: int = 44_100  # Hz, 8000 to 192000
+    seed: int = 0  # same score, bank and seed: same samples
+    variation: float = 0.0  # how far repeated notes differ, 0 (not at all) to 1
+    loudness: float = -16.0  # LUFS, -60 to -5
+    gain_db: float | None = None  # a fixed gain in place of the loudness, -100 to 100
+    start: float = 0.0  # seconds: an excerpt of the whole rendering, with what began earlier still sounding,
+    end: float | None = None  # which may end beyond the piece; faded over 10 ms where it cuts into the sound
+    voices: Cast | None = None  # learnt voices by the number of the track (from 1) that each plays
+    polyphony: int = 1024  # most notes at one time
+
+    def __post_init__(self) -> None:
+        for what, value, (low, high) in (
+            ("sample rate", self.sample_rate, SAMPLE_RATES),
+            ("variation", self.variation, (0, 1)),
+            ("loudness", self.loudness, LOUDNESSES),
+            ("gain", self.gain_db or 0.0, GAINS_DB),
+            ("polyphony", self.polyphony, (1, 1 << 20)),
+        ):
+            if not low <= value <= high:
+                raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:g}")
+        if not 0 <= self.start < (LATEST_SECONDS if self.end is None else self.end) <= LATEST_SECONDS:
+            raise ConfigError(
+                f"an excerpt {span(self.start, self.end)} is empty; it starts at 0 or later and ends after its start"
+            )
+
+
+def span(start: float, end: float | None) -> str:
+    """A stretch of time in words."""
+    if end is None:
+        return f"from {start:g} s on" if start else "from beginning to end"
+    return f"from {start:g} to {end:g} s"
