@@ -17,7 +17,7 @@ from miao.datasets.soundfont import PlayedNote, SoundFont
 from miao.errors import MiaoError
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound.spectrum import HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, log_mel_error
-from miao.synth.engine import stream_stems
+from miao.synth.stems import stream_stems
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 3.2

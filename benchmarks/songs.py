@@ -36,7 +36,9 @@ from miao.errors import MiaoError, ScoreError
 from miao.evaluation.transcription import BasicPitch, as_heard, flux_onsets, merged_onsets, note_f1, onset_f1
 from miao.midi.general_midi import program_name
 from miao.midi.score import Score, Track, read_score
-from miao.synth.engine import DRUM_SECONDS, stream_stems
+from miao.synth.note import RING_SECONDS
+from miao.synth.settings import PlaySettings
+from miao.synth.stems import stream_stems
 from miao.synth.synthesizer import Synthesizer
 
 TAIL_SECONDS = 1.5  # of an excerpt: what still sounds then is cut off, for both
@@ -235,7 +237,9 @@ def rendered(bank: Bank, score: Score, tracks: list[Track], length: float) -> ND
     """The tracks' sound by miao, [tracks, 2, S]."""
     n_samples = round(length * SAMPLE_RATE)
     sound = np.zeros((len(tracks), 2, n_samples), np.float32)
-    for block in stream_stems(bank, replace(score, tracks=tuple(tracks), duration=length), sample_rate=SAMPLE_RATE):
+    for block in stream_stems(
+        bank, replace(score, tracks=tuple(tracks), duration=length), PlaySettings(sample_rate=SAMPLE_RATE)
+    ):
         n = min(block.stems.shape[2], n_samples - block.start_sample)
         if n <= 0:
             break
@@ -257,7 +261,7 @@ def ends(track: Track, length: float) -> Iterator[float]:
     for n, note in enumerate(notes):
         if note["is_drum"]:
             later = notes["start"][n + 1 :][notes["pitch"][n + 1 :] == note["pitch"]]
-            yield float(min(note["start"] + DRUM_SECONDS, length, *later[:1]))
+            yield float(min(note["start"] + RING_SECONDS, length, *later[:1]))
         else:
             yield float(max(note["damp"], note["start"] + 0.001))
 

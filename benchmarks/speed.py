@@ -22,7 +22,7 @@ from pathlib import Path
 import mido
 
 from miao.midi.score import Score, read_score
-from miao.synth.engine import stream_stems
+from miao.synth.stems import stream_stems
 from miao.synth.synthesizer import Synthesizer
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -219,7 +219,7 @@ def test_a_reader_that_leaves_is_met_in_silence(folder):
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_rendering_leaves_no_file(folder, number, expected):
     slow = """
-import time, miao.synth.synthesizer as s
+import time, miao.synth.rendering as s
 def stream_stems(*arguments, **settings):
     print("begun", flush=True)
     time.sleep(30)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from miao.midi.score import Curve
-from miao.sound.desk import pan_gains, track_gains
+from miao.sound.desk import Desk, Fader, pan_gains, send_gains, track_gains
 from miao.sound.room import Room, room_response
 
 RATE = 44100
@@ -46,27 +46,46 @@ def test_volume_and_expression_are_squared_and_multiplied():
     np.testing.assert_allclose(track_gains(controls, 12345, 10, RATE), 0.25 * 0.64, rtol=1e-6)
 
 
-def test_a_step_is_a_straight_ramp_of_5_ms_that_ends_with_it():
+def test_a_step_is_a_straight_ramp_of_5_ms_that_begins_with_it():
     controls = {"volume": steps(1.0, (1.0, 0.0))}
     gains = track_gains(controls, 0, 2 * 8000, 8000)
-    assert (gains[:, : 8000 - 40] == 1).all() and (gains[:, 8000:] == 0).all()
-    np.testing.assert_allclose(gains[0, 8000 - 40 : 8000], np.arange(40, 0, -1) / 40, atol=1e-6)
+    assert (gains[:, :8001] == 1).all() and (gains[:, 8000 + 40 :] == 0).all()
+    np.testing.assert_allclose(gains[0, 8000 : 8000 + 40], np.arange(40, 0, -1) / 40, atol=1e-6)
 
 
-def test_live_the_ramp_begins_with_the_step():
-    controls = {"volume": steps(1.0, (1.0, 0.0))}
-    late = track_gains(controls, 0, 2 * 8000, 8000, is_live=True)
-    np.testing.assert_allclose(late[:, 40:], track_gains(controls, 0, 2 * 8000, 8000)[:, :-40], atol=1e-6)
-
-
-@pytest.mark.parametrize("is_live", [False, True])
-def test_what_is_set_at_time_zero_counts_from_the_first_sample(is_live):
+def test_what_is_set_at_time_zero_counts_from_the_first_sample():
     controls = {"volume": steps(1.0, (0.0, 0.5))}
-    np.testing.assert_allclose(track_gains(controls, 0, 1000, RATE, is_live), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(track_gains(controls, 0, 1000, RATE), 0.25, rtol=1e-6)
 
 
-@pytest.mark.parametrize("is_live", [False, True])
-def test_gains_do_not_depend_on_how_the_song_is_cut(is_live):
+def test_a_fader_jumps_where_its_part_is_silent_and_nowhere_else():
+    def moved(busy):
+        fader = Fader(8000, send_gains("reverb"), ("reverb",))
+        fader.set("reverb", 0.0, 0.0)
+        fader.set("reverb", 1.0, 0.5)
+        return fader.gains(0, 8000, busy)[0]
+
+    silent = moved([(0.0, 0.4), (0.5, 1.0)])
+    np.testing.assert_array_equal(silent, np.arange(8000) >= 4000)
+    sounding = moved([(0.0, 0.6)])
+    np.testing.assert_allclose(sounding[4000:4041], np.arange(41) / 40, atol=1e-6)
+    np.testing.assert_array_equal(sounding[:4000], 0)
+
+
+def test_the_desk_sends_what_is_behind_the_fader_and_more_where_it_is_asked():
+    stems = np.stack([np.full((2, 100), 1.0, np.float32), np.full((2, 100), 0.5, np.float32)])
+    desk = Desk(RATE, 2, ("reverb", "chorus"))
+    for part, name, value in ((0, "volume", 0.5), (0, "pan", 1.0), (0, "reverb", 0.5), (1, "volume", 1.0),
+                              (1, "reverb", 1.0), (1, "chorus", 0.25)):  # fmt: skip
+        desk.set(part, name, value, 0.0)
+    lines, sent = desk.mix(0, stems, ([], []), {1: np.full((2, 100), -0.5, np.float32)})
+    right = 0.25 * np.sqrt(2)
+    np.testing.assert_allclose(lines[:, :, 50], [[0, right], [0.5, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(sent["reverb"][:, 50], [0, 0.5 * right], atol=1e-6)
+    np.testing.assert_allclose(sent["chorus"][:, 50], [0.125, 0.125], atol=1e-6)
+
+
+def test_gains_do_not_depend_on_how_the_song_is_cut():
     rng = np.random.default_rng(1)
     times = np.sort(rng.uniform(0, 0.5, 300))  # many within one ramp
     times[100:103] = times[100]  # several at once: the last one counts
@@ -75,9 +94,9 @@ def test_gains_do_not_depend_on_how_the_song_is_cut(is_live):
         "expression": steps(1.0, (0.25, 0.5)),
         "pan": Curve(times[::3] + 0.01, rng.uniform(-1, 1, 100), 0),
     }
-    whole = track_gains(controls, 0, RATE, RATE, is_live)
+    whole = track_gains(controls, 0, RATE, RATE)
     cuts = [0, 1, 2, 700, 777, 11025, 11026, 20000, RATE]
-    pieces = [track_gains(controls, a, b - a, RATE, is_live) for a, b in itertools.pairwise(cuts)]
+    pieces = [track_gains(controls, a, b - a, RATE) for a, b in itertools.pairwise(cuts)]
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=1e-6)
 
 
@@ -88,7 +107,7 @@ def test_gains_move_smoothly_and_stay_between_the_steps():
     gains = track_gains({"volume": Curve(times, values, 0.5), "expression": steps(1.0)}, 0, RATE, RATE)
     assert np.abs(np.diff(gains)).max() <= 1 / (0.005 * RATE) + 1e-6
     assert gains.min() >= values.min() ** 2 - 1e-6 and gains.max() <= values.max() ** 2 + 1e-6
-    in_the_middle = (np.arange(100) / 100 + 0.0025) * RATE
+    in_the_middle = (np.arange(100) / 100 + 0.0075) * RATE
     np.testing.assert_allclose(gains[0, in_the_middle.astype(int)], values**2, atol=1e-6)
 
 

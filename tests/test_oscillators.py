@@ -93,7 +93,11 @@ def lively_parts(table, seed=0, count=3, is_wide=True):
         if not is_wide:
             noise_offsets[:, 1] = noise_offsets[:, 0]
         balance = rng.random((len(table), 2), np.float32)
-        parts.append(NotePart(knots, phase, levels, offsets, noise_offsets, ratios, cells, shares, gains, balance))
+        # the pitch has more knots than the levels, and turns there
+        pitch_knots = np.sort(np.concatenate([knots, rng.uniform(knots[0], knots[-1], 20)]))
+        phase = np.interp(pitch_knots, knots, phase) + 0.3 * np.sin(np.arange(len(pitch_knots)))
+        rest = (offsets, noise_offsets, ratios, cells, shares, gains, balance)
+        parts.append(NotePart(knots, pitch_knots, phase, levels, *rest))
     return parts
 
 
@@ -221,7 +225,11 @@ def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table,
     add_notes(whole, parts, token_table, 1e-5, 1e-4)
     for start in range(0, 8000, size):
         add_notes(
-            split[:, start : start + size], [p._replace(knots=p.knots - start) for p in parts], token_table, 1e-5, 1e-4
+            split[:, start : start + size],
+            [p._replace(knots=p.knots - start, pitch_knots=p.pitch_knots - start) for p in parts],
+            token_table,
+            1e-5,
+            1e-4,
         )
     np.testing.assert_allclose(split, whole, atol=1e-4)
 

@@ -11,9 +11,11 @@ from miao.midi.score import read_score
 from miao.sound.audio import read_audio
 from miao.sound.desk import pan_gains
 from miao.sound.loudness import Loudness
-from miao.synth import synthesizer as synthesizer_module
-from miao.synth.engine import Block, stream_stems
-from miao.synth.synthesizer import FADE_SECONDS, Synthesizer, _Spool
+from miao.synth import rendering
+from miao.synth.player import Block
+from miao.synth.rendering import FADE_SECONDS, Spool
+from miao.synth.stems import stream_stems
+from miao.synth.synthesizer import Synthesizer
 
 RATE = 16_000  # where the rate does not matter: a low one is quicker
 
@@ -55,7 +57,7 @@ def no_engine(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("rendering began")
 
-    monkeypatch.setattr(synthesizer_module, "stream_stems", fail)
+    monkeypatch.setattr(rendering, "stream_stems", fail)
 
 
 # the sound
@@ -79,8 +81,8 @@ def test_reading_ahead_changes_nothing_and_stops_when_asked_to():
         finally:
             made.append("closed")
 
-    assert list(synthesizer_module.ahead(range(50))) == list(range(50))
-    source = synthesizer_module.ahead(numbers())
+    assert list(rendering.ahead(range(50))) == list(range(50))
+    source = rendering.ahead(numbers())
     assert next(source) == 0
     source.close()
     assert made[-1] == "closed" and len(made) < 10
@@ -91,7 +93,7 @@ def test_what_goes_wrong_ahead_goes_wrong_here():
         yield 1
         raise ScoreError("the score is broken")
 
-    source = synthesizer_module.ahead(broken())
+    source = rendering.ahead(broken())
     assert next(source) == 1
     with pytest.raises(ScoreError, match="broken"):
         next(source)
@@ -105,7 +107,7 @@ def test_the_stream_speaks_before_the_end_is_known(synthesizer, midi, monkeypatc
             asked.append(block)
             yield block
 
-    monkeypatch.setattr(synthesizer_module, "stream_stems", watched)
+    monkeypatch.setattr(rendering, "stream_stems", watched)
     long = midi({"notes": [note(0, 60)]})  # 24 blocks
     assert next(stream(synthesizer, long)).any() and len(asked) < 10
 
@@ -115,11 +117,14 @@ def test_how_the_stems_are_cut_changes_nothing(synthesizer, song, monkeypatch, n
     expected = render(synthesizer, song, loudness=-12).samples
 
     def recut(*arguments, **settings):
-        stems = np.concatenate([block.stems for block in stream_stems(*arguments, **settings)], axis=2)
+        blocks = list(stream_stems(*arguments, **settings))
+        stems = np.concatenate([block.stems for block in blocks], axis=2)
+        steps = [step for block in blocks for step in block.steps]
         for start in range(0, stems.shape[2], n):
-            yield Block(start, stems[:, :, start : start + n])
+            now = [step for step in steps if start <= step[3] * RATE < start + n]
+            yield Block(start, stems[:, :, start : start + n], ([], [], []), {}, now)
 
-    monkeypatch.setattr(synthesizer_module, "stream_stems", recut)
+    monkeypatch.setattr(rendering, "stream_stems", recut)
     np.testing.assert_allclose(render(synthesizer, song, loudness=-12).samples, expected, atol=1e-6)
 
 
@@ -337,7 +342,7 @@ def test_an_interruption_leaves_everything_as_it_was(synthesizer, song, tmp_path
         yield next(stream_stems(*arguments, **settings))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthesizer_module, "stream_stems", interrupted)
+    monkeypatch.setattr(rendering, "stream_stems", interrupted)
     for settings in ({}, {"gain_db": 0.0}, {"stems_folder": tmp_path / "stems"}):
         with pytest.raises(KeyboardInterrupt):
             render_file(synthesizer, song, tmp_path / "a.wav", force=True, **settings)
@@ -401,7 +406,7 @@ def test_memory_does_not_grow_with_length(toy_bank, midi, tmp_path):
 def test_silence_takes_no_room_in_the_temporary_file(tmp_path):
     rows = np.zeros((3, 2, 1000), np.float32)
     rows[1] = np.linspace(-1, 1, 1000)
-    with _Spool(tmp_path / "a.wav") as spool:
+    with Spool(tmp_path / "a.wav") as spool:
         for block in (rows * 0, rows, rows[:, :, :10], rows * 0):
             spool.append(block)
         for back, block in zip(spool, (rows * 0, rows, rows[:, :, :10], rows * 0), strict=True):

@@ -24,7 +24,8 @@ from miao.cli.main import app
 from miao.errors import BankError, ConfigError
 from miao.measuring.roundtrip import one_voice_table
 from miao.midi.score import read_score
-from miao.synth.engine import stream_stems
+from miao.synth.settings import PlaySettings
+from miao.synth.stems import stream_stems
 from miao.synth.synthesizer import Synthesizer
 
 
@@ -173,7 +174,9 @@ def test_voices_vary_a_little_and_no_more(gm, midi, voice):
     score = read_score(midi({"notes": [(t / 4, t / 4 + 0.2, 60, 90) for t in range(8)]}))
     bank = gm.with_voices([copy_of(gm, 73)])
     plain, varied = (
-        np.concatenate([b.stems[0] for b in stream_stems(bank, score, voices={0: voice}, variation=x)], axis=1)
+        np.concatenate(
+            [b.stems[0] for b in stream_stems(bank, score, PlaySettings(variation=x), voices={0: voice})], axis=1
+        )
         for x in (0.0, 1.0)
     )
     powers = [np.square(s[:, : 8 * 11_025]).reshape(2, 8, -1).sum(axis=(0, 2)) for s in (plain, varied)]

@@ -34,14 +34,14 @@ from miao.files import write_arrays
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import common_modes, find_modes, fit_harmonics, key_tracking, matched_modes
 from miao.measuring.roundtrip import round_trip_error
-from miao.synth.engine import DRUM_SECONDS
+from miao.synth.note import RING_SECONDS
 
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
 HELD_OUT_VELOCITIES = (45, 80, 115)
 PITCHES = range(22, 107)
 _SILENT = 1e-5  # amplitude below which the sound bank has nothing there
 _FOLLOWS = 0.8  # tracking below which harmonics of the key make no sense
-DRUM_HOLD_SECONDS = DRUM_SECONDS  # drums ring on, whatever the key does
+DRUM_HOLD_SECONDS = RING_SECONDS  # drums ring on, whatever the key does
 
 
 @dataclass(frozen=True)

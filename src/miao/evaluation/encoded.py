@@ -39,7 +39,7 @@ from miao.measuring.part_voices import table_of
 from miao.measuring.polyphony import measure_notes
 from miao.measuring.roundtrip import fitted_table, play
 from miao.midi.score import Score, Track, notes_array
-from miao.synth.engine import DRUM_SECONDS
+from miao.synth.note import RING_SECONDS
 
 LENGTHS_PER_OCTAVE = 8
 LONGEST_SECONDS = 20.0  # of a held note; what sounds on after that is the last chunk
@@ -94,7 +94,7 @@ def notes_to_measure(track: Track) -> list[_Note]:
     longest: dict[tuple, _Note] = {}
     for n in track.notes:
         is_drum = bool(n["is_drum"])
-        hold = DRUM_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
+        hold = RING_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
         note = _Note(int(n["program"]), is_drum, int(n["pitch"]), int(n["velocity"]), hold)
         key = (note.voice, note.pitch, note.velocity, round(LENGTHS_PER_OCTAVE * np.log2(hold)))
         if key not in longest or longest[key].hold_seconds < hold:

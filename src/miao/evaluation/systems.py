@@ -33,8 +33,9 @@ from miao.evaluation.floors import noise_like, sines
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.midi.score import Score
 from miao.peers import NEED_INVERTER, PEERS
-from miao.sound.desk import track_gains
-from miao.synth.engine import stream_stems
+from miao.sound.desk import Desk, track_gains
+from miao.synth.settings import PlaySettings
+from miao.synth.stems import stream_stems
 from miao.synth.synthesizer import Synthesizer
 
 if TYPE_CHECKING:
@@ -367,13 +368,15 @@ def _soundfont(path: Path) -> SoundFont:
 def played_stems(bank: Bank, score: Score, seconds: float) -> NDArray[np.float32]:
     """The stems of a score behind their faders, without a room, [tracks, 2, S]."""
     stems = np.zeros((len(score.tracks), 2, round(seconds * SAMPLE_RATE)), np.float32)
-    for block in stream_stems(bank, score, sample_rate=SAMPLE_RATE):
-        n = min(block.stems.shape[2], stems.shape[2] - block.start_sample)
+    desk = Desk(SAMPLE_RATE, len(score.tracks))
+    for block in stream_stems(bank, score, PlaySettings(sample_rate=SAMPLE_RATE)):
+        for step in block.steps:
+            desk.set(*step)
+        lines, _ = desk.mix(block.start_sample, block.stems, block.busy, block.extra)
+        n = min(lines.shape[2], stems.shape[2] - block.start_sample)
         if n <= 0:
             break
-        for row, stem, track in zip(stems, block.stems, score.tracks, strict=True):
-            gains = track_gains(track.controls, block.start_sample, n, SAMPLE_RATE)
-            row[:, block.start_sample : block.start_sample + n] = stem[:, :n] * gains
+        stems[:, :, block.start_sample : block.start_sample + n] = lines[:, :, :n]
     return stems
 
 

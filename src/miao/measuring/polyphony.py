@@ -36,7 +36,7 @@ from miao.measuring.note import (
 )
 from miao.measuring.part_voices import Fits, fit_voices, nominal_hz, with_sides
 from miao.measuring.sharing import APART, TAIL_SECONDS, Expected, expected_levels, sines, solve_frames
-from miao.synth.engine import DRUM_SECONDS
+from miao.synth.note import RING_SECONDS
 
 FEWEST_SURE = 0.3  # of a note's cells, below which its tokens say more of others than of itself
 LONGEST_SECONDS = 20.0  # of a note
@@ -121,7 +121,7 @@ def _with_drums_ringing(notes: NDArray) -> NDArray:
     notes = notes.copy()
     for n in np.flatnonzero(notes["voice"] >= N_PROGRAMS):
         again = notes["start"][(notes["voice"] == notes["voice"][n]) & (notes["start"] > notes["start"][n])]
-        notes["damp"][n] = min(notes["start"][n] + DRUM_SECONDS, again.min(initial=np.inf))
+        notes["damp"][n] = min(notes["start"][n] + RING_SECONDS, again.min(initial=np.inf))
     return notes
 
 

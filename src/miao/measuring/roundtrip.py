@@ -16,7 +16,8 @@ from miao.measuring.note import analyse_note
 from miao.measuring.partials import find_modes, fit_harmonics
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound import spectrum
-from miao.synth.engine import stream_stems
+from miao.synth.settings import PlaySettings
+from miao.synth.stems import stream_stems
 
 
 def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
@@ -31,7 +32,9 @@ def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -
 def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> NDArray[np.float32]:
     """The whole sound of a one-track score, before faders, [2, S]; played by a certain ``voice`` if one is given."""
     voices = None if voice is None else {0: voice}
-    return np.concatenate([b.stems[0] for b in stream_stems(bank, score, seed=seed, voices=voices)], axis=1)
+    return np.concatenate(
+        [b.stems[0] for b in stream_stems(bank, score, PlaySettings(seed=seed), voices=voices)], axis=1
+    )
 
 
 def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:

@@ -10,8 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.midi.score import Curve
+
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
 DEFAULTS = {"volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0}  # General MIDI's
+
+LINE = ("volume", "expression", "pan")
 
 Law = Callable[[Mapping[str, float]], tuple[float, float]]
 Spans = Sequence[tuple[float, float]]
@@ -75,7 +79,7 @@ class Fader:
     def _between(self, begin: int, stop: int) -> NDArray[np.float32]:
         """The mean of the steps over the last 5 ms, for each sample."""
         if len(self._steps) == 1:  # without memory, and quick to multiply by
-            return np.broadcast_to(np.float32(self._steps[0][1])[:, None], (2, stop - begin))
+            return np.broadcast_to(np.array(self._steps[0][1], np.float32)[:, None], (2, stop - begin))
         at = np.array([begin - self._span, *(at for at, _ in self._steps[1:]), np.inf])
         at = np.minimum(np.maximum.accumulate(np.maximum(at, begin - self._span)), stop)
         gains = np.array([gain for _, gain in self._steps]).T  # [2, steps]
@@ -85,11 +89,25 @@ class Fader:
         return np.stack(means).astype(np.float32)
 
 
+def track_gains(
+    controls: Mapping[str, Curve], start_sample: int, n_samples: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """The gains [2, n] of a track that sounds throughout, from its controllers as curves; see `Fader`."""
+    fader = Fader(sample_rate, line_gains, LINE)
+    for name in LINE:
+        if name in controls:
+            curve = controls[name]
+            fader.set(name, curve.initial, -1.0)
+            for time, value in zip(curve.times.tolist(), curve.values.tolist(), strict=True):
+                fader.set(name, value, time)
+    return fader.gains(start_sample, n_samples, [(0.0, np.inf)])
+
+
 class Strip:
     """What a part has on the desk: its fader, and those of its sends."""
 
     def __init__(self, sample_rate: int, sends: Sequence[str]) -> None:
-        self.line = Fader(sample_rate, line_gains, ("volume", "expression", "pan"))
+        self.line = Fader(sample_rate, line_gains, LINE)
         self.sends = {name: Fader(sample_rate, send_gains(name), (name,)) for name in sends}
 
     def set(self, name: str, value: float, time: float) -> None:

@@ -23,6 +23,7 @@ SHORTEST_SECONDS = 0.002  # of a note, however soon its key comes up
 FADE_SECONDS = 0.02  # of a note that is cut off
 RING_SECONDS = 8.0  # what rings on without a key to let go (a drum) is faded out then
 MOST_RELEASE_CHUNKS = 16
+MOST_RELEASE_SECONDS = MOST_RELEASE_CHUNKS * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.RELEASE] + 0.1
 _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _WORTH_LEVELS = 6 / tk.LEVEL_STEP_DB  # notes that differ by less are as loud
 _HIGHEST_HZ = 20_000.0
@@ -190,39 +191,35 @@ class Note:
         if len(self.times) and self.cut_at <= self.times[-1]:
             self._fade()
 
-    def part(self, begin: int, until: float, sample_rate: int, bend: "Bend | None") -> NotePart | None:
-        """What is heard of the note in the block of samples from ``begin`` to a moment; knots behind it are forgotten.
+    def part(self, begin: int, n_samples: int, sample_rate: int, bend: "Bend | None") -> NotePart | None:
+        """What is heard of the note in a block of samples from ``begin`` on; knots behind it are forgotten.
 
         ``bend`` is that of its part, None where nothing moves.
         """
-        stop = min(int(self.times.searchsorted(until)) + 1, len(self.times))
+        at = self.times * sample_rate  # places are compared as samples only: a knot on a border belongs to one side
+        end = begin + n_samples
+        stop = min(int(at.searchsorted(end)) + 1, len(at))
         if stop < 2:
             return None
-        times, hz = self.times[:stop], self.hz[: stop - 1]
+        times, knots, levels, hz = self.times[:stop], at[:stop] - begin, self.levels[:stop], self.hz[: stop - 1]
         pitch_times = times
         if bend is not None or self.strike.glide:
-            pitch_times, hz = self._bent(times, hz, until, sample_rate, bend)
+            pitch_times, hz = self._bent(times, hz, sample_rate, bend)
         phase = np.empty(len(pitch_times))
         phase[0] = 0.0
         np.cumsum(hz * (pitch_times[1:] - pitch_times[:-1]), out=phase[1:])
         phase += self.phase
-        knots = times * sample_rate - begin
-        first = begin + math.ceil(knots[0])
-        pitch_knots = knots if pitch_times is times else pitch_times * sample_rate - begin
-        passed = max(int(times.searchsorted(until, side="right")) - 1, 0)
-        levels = self.levels[:stop]
+        passed = max(int(at[:stop].searchsorted(end, side="right")) - 1, 0)
         if passed:
             self.phase = float(phase[passed if pitch_times is times else pitch_times.searchsorted(times[passed])])
             self.times, self.levels, self.hz = self.times[passed:], self.levels[passed:], self.hz[passed:]
         t = self.timbre
         return NotePart(
-            knots, pitch_knots, phase, levels, self.offsets, self.noise_offsets + first, t.ratios, t.cells, t.shares,
-            self.gains, self.balance,
+            knots, knots if pitch_times is times else pitch_times * sample_rate - begin, phase, levels, self.offsets,
+            self.noise_offsets + (begin + math.ceil(knots[0])), t.ratios, t.cells, t.shares, self.gains, self.balance,
         )  # fmt: skip
 
-    def _bent(
-        self, times: NDArray, hz: NDArray, until: float, sample_rate: int, bend: "Bend | None"
-    ) -> tuple[NDArray, NDArray]:
+    def _bent(self, times: NDArray, hz: NDArray, sample_rate: int, bend: "Bend | None") -> tuple[NDArray, NDArray]:
         """The knots of the pitch, finer than those of the levels, and the frequency from each to the next."""
         grid = GRID_SAMPLES / sample_rate
         first, last = math.floor(times[0] / grid), math.ceil(times[-1] / grid)

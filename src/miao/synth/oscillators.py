@@ -165,15 +165,17 @@ def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, fl
     pitch_knots = knots if pitch_knots is None else pitch_knots
     for k in range(len(knots) - 1):
         length = knots[k + 1] - knots[k]
-        for j in range(len(pitch_knots) - 1):
+        first = max(int(np.searchsorted(pitch_knots, knots[k], side="right")) - 1, 0)
+        last = min(int(np.searchsorted(pitch_knots, knots[k + 1])), len(pitch_knots) - 1)
+        for j in range(first, last):
             start, end = pitch_knots[j], pitch_knots[j + 1]
-            if end <= knots[k] or start >= knots[k + 1]:
-                continue
             frequencies = ratios * (phase[j + 1] - phase[j]) / max(end - start, 1e-9)  # cycles per sample
             is_heard = (amplitudes[k : k + 2] >= floor).any(axis=0) & (np.abs(frequencies) < 0.5)
             if not is_heard.any():
                 continue
-            for samples, weight in _samples_between(max(start, knots[k]), min(end, knots[k + 1]), start, end, out.shape[1]):
+            for samples, weight in _samples_between(
+                max(start, knots[k]), min(end, knots[k + 1]), start, end, out.shape[1]
+            ):
                 at = (np.arange(samples.start, samples.stop) - knots[k]) / length
                 base = phase[j] + weight * (phase[j + 1] - phase[j])
                 cycles = ratios[is_heard, None] * base + offsets[is_heard, None]  # [P, s]

@@ -41,6 +41,7 @@ class Block:
     stems: NDArray[np.float32]  # [parts, 2, n]
     busy: tuple[list[tuple[float, float]], ...]  # of each part, from when to when its notes sound, seconds
     extra: dict[int, NDArray[np.float32]]  # by part, [2, n] that goes to the room beyond the stem
+    steps: list[tuple[int, str, float, float]]  # part, controller, value, time: what the mixing desk is told
 
 
 class Pending:
@@ -117,10 +118,9 @@ class Player:
     def control(self, part: int, name: str, value: float, time: float) -> None:
         """A controller of a part takes a value: bend (semitones), modulation, pressure and soft (0 to 1).
 
-        Others, such as faders, are no matter of the player's.
+        Others, such as faders, are no matter of the player's and go along with the block that they lie in.
         """
-        if name in _MOVES_PITCH or name == "soft":
-            self._tell(time, _CONTROL, part, (name, value))
+        self._tell(time, _CONTROL, part, (name, value))
 
     def prefetch(self, voice: int, pitches: Iterable[int] = range(21, 109)) -> None:
         """Have a voice at hand before its first note: its timbres, and nets that have been run."""
@@ -139,7 +139,8 @@ class Player:
         begin, end = self.position, self.position + n_samples
         until = end / self.sample_rate
         self._until = until
-        self._apply(until)
+        steps: list[tuple[int, str, float, float]] = []
+        self._apply(until, steps)
         self._writer.write(self._notes.values(), until)
         stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
         extra: dict[int, NDArray[np.float32]] = {}
@@ -149,7 +150,7 @@ class Player:
         for handle, note in self._notes.items():
             strike = note.strike
             bend = self._parts[strike.part].bend
-            heard = note.part(begin, until, self.sample_rate, bend)
+            heard = note.part(begin, n_samples, self.sample_rate, bend)
             busy[strike.part].append((strike.time, note.end))
             if heard is not None:
                 parts.setdefault((strike.part, False), []).append(heard)
@@ -175,7 +176,7 @@ class Player:
             part.forget(until - _KEPT_SECONDS)
         if not self._ear.is_deaf:
             self._ear.forget(until)
-        return Pending(Block(begin, stems, busy, extra), jobs)
+        return Pending(Block(begin, stems, busy, extra, steps), jobs)
 
     # events
 
@@ -184,13 +185,17 @@ class Player:
             raise ValueError(f"an event at {time} s")
         heapq.heappush(self._events, (max(time, self._until), kind, next(self._order), target, what))
 
-    def _apply(self, until: float) -> None:
-        """What happens before a moment, in its order."""
+    def _apply(self, until: float, steps: list[tuple[int, str, float, float]]) -> None:
+        """What happens before a moment, in its order; what is no matter of ours is added to the steps."""
         while self._events and self._events[0][0] < until:
             time, kind, _, target, what = heapq.heappop(self._events)
             if kind == _CONTROL:
                 assert isinstance(what, tuple)
-                self._parts[target].set(*what, time)
+                name, value = what
+                if name in _MOVES_PITCH or name == "soft":
+                    self._parts[target].set(name, value, time)
+                else:
+                    steps.append((target, name, value, time))
             elif kind == _START:
                 assert isinstance(what, Strike)
                 self._start(target, what._replace(time=time))
@@ -253,7 +258,7 @@ class Player:
         gains, balance = sound.gains, sound.balance
         if strike.gain != 1 or strike.pan:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
-            own = np.float32([strike.gain * left, strike.gain * right])
+            own = np.array([strike.gain * left, strike.gain * right], np.float32)
             gains, balance = gains * own, balance * own
         return Note(
             strike, sound, gains, balance, chance.turns[turn : turn + len(sound.ratios)], noise_offsets,
@@ -324,7 +329,9 @@ class _Steps:
         def integral(moments: NDArray) -> NDArray:
             place = at.searchsorted(moments, side="right")
             left = np.maximum(place - 1, 0)
-            return np.where(place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left]))
+            return np.where(
+                place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left])
+            )
 
         begin = np.maximum(times - BEND_SMOOTHING_SECONDS, since)
         place = at.searchsorted(times, side="right")

@@ -11,7 +11,7 @@ from miao.errors import CheckpointError
 from miao.files import make_folder
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound.audio import Audio
-from miao.synth.engine import stream_stems
+from miao.synth.stems import stream_stems
 from miao.training.scheme import decode_with, load_model
 
 PROGRAMS = (0, 24, 33, 40, 48, 56, 65, 73)  # piano, guitar, bass, violin, strings, trumpet, sax, flute

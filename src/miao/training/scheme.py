@@ -111,7 +111,7 @@ def load_understanding(folder: Path) -> Understanding:
 
 
 def decode_with(model: Miao) -> Callable:
-    """The model as the engine's decoder: arrays in, expected levels and spread out (see engine.Decoder)."""
+    """The model as the engine's decoder: arrays in, expected levels and spread out (see bank.Decoder)."""
 
     @torch.no_grad()
     def decode(kind: int, **arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,256 @@
+"""From stems to finished rows: the desk, the room, the excerpt that was asked for, and two passes.
+
+The first pass learns how loud the mix is, the second gives it the gain that it needs; between them the blocks lie in
+memory or in an unnamed temporary file, so that an hour of music needs no more memory than a minute.
+"""
+
+import queue
+import tempfile
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+
+from miao.bank.bank import Bank
+from miao.bank.frames import seconds_to_sample
+from miao.errors import AudioError, MiaoError
+from miao.midi.score import Score
+from miao.sound.desk import Desk
+from miao.sound.limiter import Limiter
+from miao.sound.loudness import Loudness
+from miao.sound.room import Room
+from miao.synth.player import Block
+from miao.synth.settings import PlaySettings, span
+from miao.synth.stems import stream_stems
+
+CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
+ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound
+FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
+PATIENCE_SECONDS = 1.0  # with a stage that is interrupted
+SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
+METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
+
+T = TypeVar("T")
+
+
+def rows_of(
+    bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool
+) -> Iterator[np.ndarray]:
+    """What comes from the desk, f4[R, 2, n] a block: the stems and the room, or only their sum (R = 1).
+
+    Only the excerpt is made, and before it as much as the room still tells of. Raises: MiaoError at the end if nothing
+    sounded.
+    """
+    room = Room(settings.sample_rate)
+    begin = max(settings.start - room.n_tail / settings.sample_rate, 0.0)
+    blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
+    rows = ahead(_mixed(ahead(blocks), len(score.tracks), room, settings.sample_rate, with_stems))
+    if settings.end is None or settings.end >= score.duration:
+        rows = _trimmed(rows)
+    is_silent = True
+    for part in _excerpt(rows, settings, begin):
+        is_silent = is_silent and not part.any()
+        yield part
+    if is_silent:
+        raise MiaoError(
+            f"nothing sounds {span(settings.start, settings.end)}; look at volumes and programs with `miao info`"
+        )
+
+
+def _mixed(
+    blocks: Iterator[Block], n_parts: int, room: Room, sample_rate: int, with_stems: bool
+) -> Iterator[np.ndarray]:
+    """Each part behind its fader, and the room; goes on until the room is silent."""
+    desk = Desk(sample_rate, n_parts)
+    n_rows = n_parts + 1 if with_stems else 1
+    for block in blocks:
+        for step in block.steps:
+            desk.set(*step)
+        lines, sent = desk.mix(block.start_sample, block.stems, block.busy, block.extra)
+        rows = np.zeros((n_rows, 2, lines.shape[2]), np.float32)
+        if with_stems:
+            rows[:-1] = lines
+        else:
+            np.sum(lines, axis=0, out=rows[0])
+        rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
+        yield rows
+    tail = room.tail()
+    yield np.concatenate([np.zeros((n_rows - 1, *tail.shape), np.float32), tail[None]])
+
+
+def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
+    """The same items, made on a thread of their own up to ``n`` of them ahead; what goes wrong there goes wrong here.
+
+    NumPy and the nets let other threads run while they work, so that stages behind each other share the cores.
+    """
+    waiting: queue.Queue = queue.Queue(n)
+    is_wanted = True
+
+    def offer(entry: tuple[bool, object]) -> None:
+        while is_wanted:
+            with suppress(queue.Full):
+                return waiting.put(entry, timeout=0.1)
+
+    def work() -> None:
+        try:
+            for item in items:
+                offer((True, item))
+                if not is_wanted:
+                    break
+            if isinstance(items, Generator):
+                items.close()
+            offer((False, None))
+        except BaseException as error:  # KeyboardInterrupt too: whoever waits must hear of it
+            offer((False, error))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        while True:
+            is_item, value = waiting.get()
+            if is_item:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        is_wanted = False
+        worker.join(PATIENCE_SECONDS)  # it stops after what it is making now
+
+
+def _trimmed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The stream up to its last sound."""
+    held: list[np.ndarray] = []
+    for rows in blocks:
+        loud = np.flatnonzero(np.abs(rows).max(axis=(0, 1)) > SILENCE)
+        if not len(loud):
+            held.append(np.broadcast_to(np.float32(0), rows.shape))  # without memory: a pause may last an hour
+            continue
+        yield from held
+        yield rows[:, :, : loud[-1] + 1]
+        held = [rows[:, :, loud[-1] + 1 :]]
+
+
+def _excerpt(blocks: Iterator[np.ndarray], settings: PlaySettings, begins: float) -> Iterator[np.ndarray]:
+    """The samples [start, end) of a stream that begins before, faded where it goes on beyond."""
+    rate = settings.sample_rate
+    first, last = round(settings.start * rate), np.inf if settings.end is None else round(settings.end * rate)
+    fade, begin = FADE_SECONDS * rate, int(seconds_to_sample(begins, rate))
+    for rows in blocks:
+        stop = begin + rows.shape[2]
+        if min(stop, last) > max(first, begin):
+            inside = np.arange(max(first, begin), min(last, stop), dtype=np.int64)
+            part = rows[:, :, inside[0] - begin : inside[-1] + 1 - begin]
+            if first and inside[0] < first + fade:
+                part = part * np.minimum((inside - first) / fade, 1).astype(np.float32)
+            if inside[-1] > last - fade:
+                part = part * np.minimum((last - inside) / fade, 1).astype(np.float32)
+            yield part
+        begin = stop
+        if begin >= last:
+            return
+
+
+def measured(blocks: Iterable[np.ndarray], kept, levels: "Levels") -> "Levels":
+    """The first pass: keeps the blocks, in a list or a `Spool`, and knows their levels in the end."""
+    for rows in blocks:
+        levels.add(rows)
+        kept.append(rows)
+    return levels
+
+
+def mastered(blocks: Iterable[np.ndarray], gain_db: float, limiter: Limiter | None) -> Iterator[np.ndarray]:
+    """The second pass: the gain, and the limiter over the sum of the rows if there is one."""
+    gain = np.float32(10 ** (gain_db / 20))
+    for rows in blocks:
+        yield rows * gain if limiter is None else limiter.process(rows.sum(axis=0) * gain)[None]
+    if limiter is not None:
+        yield limiter.finish()[None]
+
+
+class Levels:
+    """How loud a mix is and how high it peaks; the mix is the sum of the rows of [R, 2, n]."""
+
+    def __init__(self, sample_rate: int, with_true_peak: bool = False) -> None:
+        self._meter = Loudness(sample_rate)
+        self._peak_meter = Limiter(sample_rate, METER_DB) if with_true_peak else None
+        self.peak = 0.0  # highest sample of the mix
+        self._row_peak = 0.0
+
+    def add(self, rows: np.ndarray) -> None:
+        mix = rows.sum(axis=0)
+        self._meter.add(mix)
+        self.peak = max(self.peak, float(np.abs(mix).max(initial=0)))
+        if self._peak_meter is not None:
+            self._peak_meter.process(mix)
+            self._row_peak = max(self._row_peak, float(np.abs(rows).max()))
+
+    @property
+    def loudness(self) -> float:
+        """LUFS."""
+        return self._meter.integrated()
+
+    def gain_to(self, loudness: float) -> float:
+        """dB to the wished loudness; 0 if the mix is too quiet to measure."""
+        measured = self.loudness
+        return loudness - measured if np.isfinite(measured) else 0.0
+
+    @property
+    def headroom_db(self) -> float:
+        """The gain with which neither the mix (true peak) nor a row (samples) passes the ceiling."""
+        assert self._peak_meter is not None
+        self._peak_meter.finish()
+        return min(CEILING_DB - METER_DB - self._peak_meter.reduction_db, CEILING_DB - 20 * np.log10(self._row_peak))
+
+
+class Spool:
+    """Blocks [R, 2, n] in an unnamed temporary file, to be read again; silent rows take no room in it.
+
+    It lies beside the output, where there is a disk made for sound: the system's temporary folder is often memory.
+    """
+
+    def __init__(self, beside: str | Path) -> None:
+        target = Path(beside).resolve()
+        is_stream = str(beside) == "-" or (target.exists() and not target.is_file())
+        self._folder = tempfile.gettempdir() if is_stream else str(target.parent)
+        self._blocks: list[tuple[tuple[int, ...], np.ndarray]] = []  # shape, which rows are there
+
+    def __enter__(self) -> Self:
+        with self._explained():
+            self._file = tempfile.TemporaryFile(dir=self._folder)
+        return self
+
+    def append(self, rows: np.ndarray) -> None:
+        sounding = np.flatnonzero(rows.any(axis=(1, 2)))
+        self._blocks.append((rows.shape, sounding))
+        with self._explained():
+            for row in rows[sounding]:
+                self._file.write(row.tobytes())
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with self._explained():
+            self._file.seek(0)
+        for shape, sounding in self._blocks:
+            rows = np.zeros(shape, np.float32)
+            with self._explained():
+                for i in sounding:
+                    self._file.readinto(rows[i])
+            yield rows
+
+    def __exit__(self, *_) -> None:
+        with suppress(OSError):  # what it could not flush is thrown away here anyway
+            self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AudioError(
+                f"the temporary file in {self._folder} fails: {(error.strerror or str(error)).lower()}; "
+                "free some space, or give a fixed gain, which needs no such file"
+            ) from error

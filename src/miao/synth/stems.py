@@ -1,0 +1,156 @@
+"""From a score to stems: the score is told to a player event by event, each in time for the block that it lies in."""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank.bank import Bank
+from miao.bank.frames import HOP_SECONDS, seconds_to_sample
+from miao.bank.voices import DRUM_KEYS, note_voice
+from miao.midi.score import NOTE, Score, Track
+from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
+from miao.synth.player import BEND_SMOOTHING_SECONDS, Block, Player
+from miao.synth.settings import PlaySettings
+
+BLOCK_SECONDS = HOP_SECONDS
+FIRST_BLOCK_SECONDS = HOP_SECONDS / 8  # so that something is heard soon; the next ones are twice as long each
+_GROUPS = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81))
+_CHOKES = {key: group for group, keys in enumerate(_GROUPS) for key in keys}
+_FIELDS = NOTE.names or ()
+_CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "modulation", "soft", "pressure", "bend")
+
+
+class ScoreFeed:
+    """Tells a player what a score plays from a moment on.
+
+    Of what was before, it is told the notes that may still sound and where the controllers stand: from ``start`` on it
+    sounds as if it had been played from the beginning. ``voices`` says of some tracks, by their place, which voice of
+    the bank plays all of their notes, whatever the score says of programs and drums.
+    """
+
+    def __init__(self, score: Score, start: float = 0.0, voices: Mapping[int, int] | None = None) -> None:
+        self._voices = voices or {}
+        self._n_tracks = len(score.tracks)
+        notes = np.concatenate([track.notes for track in score.tracks])
+        tracks = np.repeat(np.arange(self._n_tracks), [len(track.notes) for track in score.tracks])
+        rings = notes["is_drum"] & ~np.isin(tracks, list(self._voices))
+        ends = np.where(rings, notes["start"] + RING_SECONDS + 1, notes["damp"] + MOST_RELEASE_SECONDS)
+        _choke(notes, tracks)
+        kept = np.minimum(ends, notes["cut"] + 1) > start
+        kept &= ~rings | np.isin(notes["pitch"], DRUM_KEYS)  # a kit has no other keys
+        order = np.argsort(notes["start"][kept], kind="stable")
+        self._notes, self._tracks, self._rings = notes[kept][order], tracks[kept][order], rings[kept][order]
+        self._handles = np.full(len(order), -1, np.int64)
+        self._by = {name: np.argsort(self._notes[name], kind="stable") for name in ("end", "damp", "cut")}
+        self._done = {"start": 0, "end": 0, "damp": 0, "cut": 0, "control": 0}
+        first = min([start, *self._notes["start"][:1]]) - BEND_SMOOTHING_SECONDS
+        self._controls = _control_events(score.tracks, first)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all notes have been told; controllers behind the last of them are of no matter."""
+        return self._done["start"] == len(self._notes)
+
+    def tell(self, player: Player, until: float) -> None:
+        """All that happens before a moment and has not been told yet."""
+        times, parts, names, values = self._controls
+        for n in self._next("control", times, until):
+            player.control(int(parts[n]), _CONTROLS[names[n]], float(values[n]), max(float(times[n]), 0.0))
+        starts = self._next("start", self._notes["start"], until)
+        for n, note, track, rings in zip(
+            starts,
+            self._notes[starts.start : starts.stop].tolist(),
+            self._tracks[starts.start : starts.stop].tolist(),
+            self._rings[starts.start : starts.stop].tolist(),
+            strict=True,
+        ):
+            self._handles[n] = player.start(_strike(dict(zip(_FIELDS, note, strict=True)), track, rings, self._voices))
+        for name, tell in (("end", player.lift), ("damp", player.release), ("cut", player.cut)):
+            order = self._by[name]
+            ends = self._notes[name]
+            for place in self._next(name, ends[order], until):
+                tell(int(self._handles[order[place]]), float(ends[order[place]]))
+
+    def _next(self, name: str, times: NDArray, until: float) -> range:
+        """The places of the events of a kind, sorted by time, that lie before a moment and have not been told."""
+        first = self._done[name]
+        last = self._done[name] = max(first, int(np.searchsorted(times, until)))
+        return range(first, last)
+
+
+def _choke(notes: NDArray, tracks: NDArray) -> None:
+    """A drum is cut by the next one of its group in the same track."""
+    sounding: dict[tuple[int, int], int] = {}
+    order = np.argsort(notes["start"], kind="stable")
+    for n in order[notes["is_drum"][order] & np.isin(notes["pitch"][order], list(_CHOKES))].tolist():
+        key = int(tracks[n]), _CHOKES[int(notes["pitch"][n])]
+        if key in sounding:
+            notes["cut"][sounding[key]] = min(notes["cut"][sounding[key]], notes["start"][n])
+        sounding[key] = n
+
+
+def _strike(note: dict, track: int, rings: bool, voices: Mapping[int, int]) -> Strike:
+    voice = voices.get(track)
+    if voice is None:
+        voice = note_voice(note["program"], note["pitch"], is_drum=note["is_drum"])
+    return Strike(
+        note["start"], track, voice, note["pitch"], note["velocity"] / 127, rings, note["tuning"],
+        note["glide"], note["glide_seconds"], note["gain"], note["pan"], note["send"],
+    )  # fmt: skip
+
+
+def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """The steps of all controllers in order of time: times, tracks, which of `_CONTROLS`, values.
+
+    Of those before ``start`` only the last of each counts.
+    """
+    found: list[tuple[NDArray, ...]] = [(np.zeros(0), np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for i, track in enumerate(tracks):
+        for k, name in enumerate(_CONTROLS):
+            curve = track.controls.get(name)
+            if curve is None:
+                continue
+            before = int(np.searchsorted(curve.times, start))
+            times = np.concatenate([[-np.inf], curve.times[before:]])
+            values = np.concatenate([[curve.values[before - 1] if before else curve.initial], curve.values[before:]])
+            found.append((times, np.full(len(times), i), np.full(len(times), k), values))
+    times, parts, names, values = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(times, kind="stable")
+    return times[order], parts[order], names[order], values[order]
+
+
+def stream_stems(
+    bank: Bank,
+    score: Score,
+    settings: PlaySettings | None = None,
+    *,
+    voices: Mapping[int, int] | None = None,
+    start: float = 0.0,
+) -> Iterator[Block]:
+    """The score's stems, block by block, from a moment (seconds) until the last note has died away.
+
+    The first block is short, later ones last 2.56 s. The same seed gives the same samples. ``variation`` lets repeated
+    notes differ as the bank's distributions say, by a scale of half a level at the most.
+    ``voices`` as in `ScoreFeed`. Settings of loudness and excerpt are no matter of the stems.
+    """
+    settings = settings or PlaySettings()
+    feed = ScoreFeed(score, start, voices)
+    position = int(seconds_to_sample(start, settings.sample_rate))
+    player = Player(bank, [track.channel for track in score.tracks], settings, position)
+    pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
+    try:
+        pending, seconds = None, FIRST_BLOCK_SECONDS
+        while not (feed.is_over and player.is_silent):
+            n_samples = round(seconds * settings.sample_rate)
+            feed.tell(player, (player.position + n_samples) / settings.sample_rate)
+            following = player.begin(n_samples, pool)
+            if pending is not None:
+                yield pending.wait()
+            pending, seconds = following, min(2 * seconds, BLOCK_SECONDS)
+        if pending is not None:
+            yield pending.wait()
+    finally:
+        pool.shutdown(cancel_futures=True)
