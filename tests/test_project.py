@@ -126,7 +126,7 @@ WRITES = re.compile(
 IN_PLACE = {  # who writes otherwise than by files.py
     "files.py",
     "sound/writer.py",  # streams and devices, and what it spools for them
-    "synth/synthesizer.py",  # a file without a name between two passes
+    "synth/rendering.py",  # a file without a name between two passes
     "datasets/download.py",  # a download goes on where it stopped
     "synth/many.py",  # a journal grows
     "training/trainer.py",  # a log grows
