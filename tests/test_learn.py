@@ -264,7 +264,7 @@ def test_the_command_learns_and_says_how_well(tmp_path):
     assert sorted(p.name for p in (tmp_path / "listen").iterdir()) == ["after.wav", "before.wav", "recorded.wav"]
     assert LearntVoice.load(tmp_path / "own" / "toy.safetensors").about["licence"] == "CC0-1.0"
     again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 2 and "overwrite it with --force" in again.stderr
+    assert again.exit_code == 2 and "--force overwrites it" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,15 @@ def cents_to_level(cents: NDArray) -> NDArray:
     return np.clip(cents / CENTS_STEP + CENTS_CENTRE, 0, N_LEVELS - 1)
 
 
+def lead_seconds(kind: int, index: NDArray) -> NDArray[np.float64]:
+    """How long before its first token a chunk is heard: amplitudes run there from the last token of the one before.
+
+    What decides the chunk must be known by then. 0 for an attack and for the first chunk of a release.
+    """
+    first = {ATTACK: 0.0, SUSTAIN: STEP_SECONDS[ATTACK], RELEASE: 0.0}[kind]
+    return np.where(np.asarray(index) == 0, first, STEP_SECONDS[kind])
+
+
 @dataclass(frozen=True)
 class NoteTokens:
     """A note in audio tokens, chunk by chunk.

@@ -36,8 +36,8 @@ class ChunkWriter:
         """All chunks that must be known before the samples up to a moment can be made."""
         waiting = [note for note in notes if note.wants(until)]
         while waiting:
-            for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE):
-                group = [note for note in waiting if note.kind == kind]
+            groups = [[note for note in waiting if note.kind == kind] for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE)]
+            for kind, group in enumerate(groups):
                 for first in range(0, len(group), _AT_ONCE):
                     self._write(kind, group[first : first + _AT_ONCE])
             waiting = [note for note in waiting if note.wants(until)]

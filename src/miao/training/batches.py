@@ -165,7 +165,7 @@ def pair_chunks(pairs: list[Pair], n: int, noise_levels: float, width: int, rng:
             continue
         chance = 1.0 / (1 + table.index)
         rows = rng.choice(len(table.note), min(n, len(table.note)), replace=False, p=chance / chance.sum())
-        moments = starts[table.note[rows]] + table.age[rows]
+        moments = starts[table.note[rows]] + table.age[rows] - tk.lead_seconds(table.kind, table.index[rows])
         tokens = np.array([last_token(m) for m in moments])
         is_inside = (tokens >= 0) & (tokens < WINDOW_TOKENS)
         place = np.where(is_inside, 1 + owners[table.note[rows]] * WINDOW_TOKENS + tokens, 0)
