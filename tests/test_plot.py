@@ -80,7 +80,7 @@ def test_an_unknown_suffix_and_a_missing_folder_are_errors(score, tmp_path):
 
 
 def test_without_matplotlib_the_error_says_what_to_install(score, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MiaoError, match=r"pip install 'miao-synth\[plot\]'"):
         save_plot(score, tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
