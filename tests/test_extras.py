@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from miao import errors
-from miao.midi.score import read_score, write_score
+from miao.midi.score import read_score
+from miao.midi.writing import write_score
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {  # of distributions that are imported by another name

@@ -15,7 +15,8 @@ from miao.bank.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_m
 from miao.bank.matching import Matcher, Seen, best_place, piece_similarity, segment_cosines
 from miao.cli.main import app
 from miao.errors import BankError, MiaoError
-from miao.midi.score import read_score, write_score
+from miao.midi.score import read_score
+from miao.midi.writing import write_score
 from miao.sound.audio import Audio
 from miao.synth.synthesizer import Synthesizer
 

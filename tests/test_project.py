@@ -16,7 +16,8 @@ import pytest
 import typer
 
 from miao.config import load_preset
-from miao.midi.score import read_score, write_score
+from miao.midi.score import read_score
+from miao.midi.writing import write_score
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "miao"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.errors import DataError
-from miao.midi.module import DEFAULTS
+from miao.midi.channel import DEFAULTS
 from miao.midi.score import KEY_PRESSURE_EVENT, Curve, Score, Track, notes_array, read_score
 
 VELOCITY = 80  # where none is known

@@ -36,7 +36,8 @@ from miao.evaluation.recordings import plan_recordings
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.evaluation.songs import plan_songs
 from miao.files import make_folder, sweep, write_json, written_folder
-from miao.midi.score import Score, read_score, write_score
+from miao.midi.score import Score, read_score
+from miao.midi.writing import write_score
 from miao.sound.audio import Audio, read_audio
 from miao.sound.spectrum import SAMPLE_RATE
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from miao.datasets.soundfont import SAMPLE_RATE
 from miao.errors import DataError, missing
-from miao.midi.score import Score, Track, write_score
+from miao.midi.score import Score, Track
+from miao.midi.writing import write_score
 
 GAIN = 0.2  # FluidSynth's default
 BLOCK_SAMPLES = 4416  # 69 of FluidSynth's blocks, 0.1 s

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from miao.errors import ConfigError, DataError, ScoreError
 from miao.evaluation.transcription import ATTRIBUTED, score_notes
-from miao.midi.file import NOTE_ON, parse_midi_file
+from miao.midi.events import NOTE_ON
+from miao.midi.file import parse_midi_file
 from miao.midi.score import read_score
 from miao.sound.audio import Audio
 

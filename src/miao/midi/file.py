@@ -1,26 +1,26 @@
 """Standard MIDI Files as bytes: chunks and events, before anyone says what they mean.
 
-mido reads the parts of an event (variable-length numbers, lengths, data bytes); the walk over chunks and events is
-ours, because mido's own gives up a whole file at its first bad byte, and because one Message object per event makes
-a million notes ten times slower. Here damage costs what is behind it in its own track, and is counted.
+The rules are those of the Standard MIDI Files specification (RP-001). Damage costs as little as can be: an event with
+an impossible byte is left out alone, and only where no event can begin is the rest of its track lost, and counted.
 """
 
 import struct
 from array import array
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import numpy as np
-from mido.messages import SPEC_BY_STATUS
-from mido.midifiles.midifiles import read_byte, read_bytes, read_variable_int
 
 from miao.errors import ScoreError
+from miao.midi.events import META, NOTE_ON, SYSEX
+from miao.midi.formats import find_midi
+from miao.midi.text import decode, find_encoding
 
-NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x80, 0xF0, 0x10)
-SYSEX, META = 0xF0, 0xFF
-_META_NAME, _META_INSTRUMENT, _META_PORT, _META_END, _META_TEMPO, _META_METER = 0x03, 0x04, 0x21, 0x2F, 0x51, 0x58
-_LONGEST_PAUSE_SECONDS = 3600.0  # a damaged delta time can say days; no music pauses for an hour in all its tracks
+_META_NAME, _META_INSTRUMENT, _META_DEVICE, _META_PORT, _META_END = 0x03, 0x04, 0x09, 0x21, 0x2F
+_META_TEMPO, _META_METER = 0x51, 0x58
 _LONGEST_DELTA = 0x0FFFFFFF  # four bytes of seven bits, the most that the format allows
+# of system common messages; of the undefined F4 and F5, and of real-time messages, none
+_N_COMMON_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
+_UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 
 
 @dataclass
@@ -35,6 +35,8 @@ class TrackEvents:
     tempi: list[tuple[int, int]] = field(default_factory=list)  # (tick, microseconds per quarter note)
     meters: list[tuple[int, int, int]] = field(default_factory=list)  # (tick, numerator, denominator)
     n_bad: int = 0  # events left out because a data byte was above 127
+    n_undefined: int = 0  # likewise because their status byte does not exist
+    n_late: int = 0  # notes that stand behind an end of track in the middle of the chunk, and are read
     damage: str = ""  # why reading stopped early, if it did
 
     def table(self) -> np.ndarray:
@@ -50,26 +52,32 @@ class MidiFile:
     division: int  # the header's: ticks per quarter note, or SMPTE frames and ticks if bit 15 is set
     tracks: tuple[TrackEvents, ...]
     warnings: tuple[str, ...]
+    sound_bank: str = ""  # the kind of sound bank that lay beside it, if any
+    has_unknown_text: bool = False  # names that make sense in no encoding; they are read as Latin-1
+
+
+@dataclass
+class _Names:
+    """The texts of a file: all must be seen before one can be read."""
+
+    names: list[bytes] = field(default_factory=list)  # by track
+    others: list[bytes] = field(default_factory=list)
+    ports: dict[tuple[int, bytes], int] = field(default_factory=dict)  # (FF 21, FF 09) -> port
 
 
 def parse_midi_file(data: bytes, name: str) -> MidiFile:
-    """The events of a Standard MIDI File, bare, inside a RIFF (RMID), or with other bytes in front of it.
+    """The events of a Standard MIDI File, bare (.mid, .kar), inside a RIFF (.rmi), or with other bytes in front of it.
 
-    What is damaged is left out and named in `warnings`: a track is read up to its first bad byte, a chunk whose
-    length is wrong up to its end-of-track event or the next track, an event with a data byte above 127 is skipped, and
-    what comes after a pause of more than an hour in all tracks is dropped.
+    What is damaged is left out and named in `warnings`: an event with an impossible byte is skipped, a track is read up
+    to where no event can begin, and a chunk whose length is wrong up to its end-of-track event or the next track.
     `name` is what error messages call the file. Raises: ScoreError if there is no header or no track at all.
     """
-    if not data:
-        raise ScoreError(f"{name}: the file is empty")
-    start = data.find(b"MThd")
-    if start < 0 or len(data) < start + 14:
-        raise ScoreError(f"{name}: not a MIDI file (no complete MThd header in {len(data)} bytes)")
-    data = data[start : start + _riff_data_size(data, start)]
+    container = find_midi(data, name)
+    data = container.data
     header_size, kind, n_tracks, division = struct.unpack(">IHHH", data[4:14])
     if (division & 0x7FFF if division < 0x8000 else division & 0xFF) == 0:
         raise ScoreError(f"{name}: the header gives 0 ticks per beat, so no event has a time")
-    tracks, warnings = [], []
+    tracks, warnings, names = [], [], _Names()
     if kind > 2:
         warnings.append(f"the header says type {kind}, which does not exist; read as type 1")
         kind = 1
@@ -77,31 +85,24 @@ def parse_midi_file(data: bytes, name: str) -> MidiFile:
     while 0 <= position <= len(data) - 8:
         tag, size = struct.unpack(">4sI", data[position : position + 8])
         end = position + 8 + size
-        if end != len(data) and not data[end : end + 4].isalpha():  # the length is wrong: trust the next track's tag
+        is_sure = end == len(data) or data[end : end + 4].isalpha()
+        if not is_sure:  # the length is wrong: trust the next track's tag
             end = data.find(b"MTrk", position + 8)
             end = len(data) if end < 0 else end
         if tag == b"MTrk":
-            tracks.append(_read_track(data[position + 8 : end], size))
+            tracks.append(_read_track(data[position + 8 : end], size, is_sure, names))
         position = end
     if not tracks:
         raise ScoreError(f"{name}: a MIDI header but no track behind it; the file is damaged or cut off")
     if len(tracks) < n_tracks:
         warnings.append(f"{n_tracks - len(tracks)} of {n_tracks} tracks are missing")
     for number, track in enumerate(tracks, start=1):
-        if track.damage:
-            warnings.append(f"track {number}: {track.damage}")
-        if track.n_bad:
-            events = (
-                "1 event with a data byte above 127 was"
-                if track.n_bad == 1
-                else (f"{track.n_bad} events with data bytes above 127 were")
-            )
-            warnings.append(f"track {number}: {events} left out")
-    for group in [[track] for track in tracks] if kind == 2 else [tracks]:
-        n_late = _cut_at_a_long_pause(group, division)
-        if n_late:
-            warnings.append(f"{n_late} event{'s' * (n_late > 1)} behind a pause of more than an hour were left out")
-    return MidiFile(kind, division, tuple(tracks), tuple(warnings))
+        warnings += [f"track {number}: {what}" for what in _damage(track)]
+    encoding = find_encoding([*names.names, *names.others])
+    for track, payload in zip(tracks, names.names, strict=True):
+        track.name = decode(payload, encoding)
+    is_unknown = encoding is None and any(names.names)
+    return MidiFile(kind, division, tuple(tracks), tuple(warnings), container.sound_bank, is_unknown)
 
 
 def seconds_at(ticks: np.ndarray, division: int, tempi: list[tuple[int, int]]) -> np.ndarray:
@@ -121,96 +122,185 @@ def seconds_at(ticks: np.ndarray, division: int, tempi: list[tuple[int, int]]) -
     return base[segment] + (ticks - at[segment]) * per_tick[segment]
 
 
-def _cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> int:
-    """Drops what tracks that play together hold behind their first too long pause, and says how many events."""
-    tempi = [tempo for track in tracks for tempo in track.tempi]
-    ticks = np.unique(np.concatenate([*(t.table()[:, 0] for t in tracks), np.array([0, *(t for t, _ in tempi)])]))
-    pauses = np.flatnonzero(np.diff(seconds_at(ticks, division, tempi)) > _LONGEST_PAUSE_SECONDS)
-    if not len(pauses):
-        return 0
-    last, n_dropped = int(ticks[pauses[0]]), 0
-    for track in tracks:
-        n_kept = int(np.searchsorted(track.table()[:, 0], last, side="right"))
-        if n_kept < len(track.rows) // 5:
-            n_dropped += len(track.rows) // 5 - n_kept - 1  # the end of the track is no loss
-            track.rows = track.rows[: 5 * n_kept]
-            track.rows.extend((last, META, 0, 0, 0))
-        track.tempi = [tempo for tempo in track.tempi if tempo[0] <= last]
-    return n_dropped
+def _damage(track: TrackEvents) -> list[str]:
+    """What was wrong with a track, a line each."""
+    lines = [track.damage] if track.damage else []
+    for n, what in ((track.n_bad, "a data byte above 127"), (track.n_undefined, "an undefined status byte")):
+        if n == 1:
+            lines.append(f"1 event with {what} was left out")
+        elif n:
+            lines.append(f"{n} events with {what.removeprefix('a ').removeprefix('an ')}s were left out")
+    if track.n_late:
+        notes = "1 note stands" if track.n_late == 1 else f"{track.n_late} notes stand"
+        lines.append(f"{notes} behind an end of track in the middle of the track; they are played")
+    return lines
 
 
-def _riff_data_size(data: bytes, start: int) -> int:
-    """How many bytes from the MThd at `start` belong to the MIDI file: a RIFF may hold a sound bank behind it."""
-    size = 0
-    if data[:4] == b"RIFF" and data[start - 8 : start - 4] == b"data":
-        size = struct.unpack("<I", data[start - 4 : start])[0]
-    return size if size > 14 else len(data) - start
+class _DamageError(Exception):
+    """Where reading a track has to stop, and why."""
 
 
-def _read_track(data: bytes, declared_size: int) -> TrackEvents:
-    """The events of one chunk up to its end-of-track event, its last byte or its first damaged event."""
-    events = TrackEvents()
-    stream = BytesIO(data)
-    tick = port = event_at = 0
-    running = None  # the status byte that events without one repeat; only channel messages set it
-    packet = b""  # a system-exclusive message may come in several events
-    try:
-        while (event_at := stream.tell()) < len(data):
-            delta = read_variable_int(stream)
-            if delta > _LONGEST_DELTA:
-                raise OSError("a pause longer than the format allows")
-            status = read_byte(stream)
-            if status == META:
-                kind = read_byte(stream)
-                payload = bytes(read_bytes(stream, read_variable_int(stream)))
-                tick += delta
-                if kind == _META_END:
-                    break
-                if kind == _META_TEMPO and len(payload) == 3:
-                    events.tempi.append((tick, int.from_bytes(payload)))
-                elif kind == _META_METER and len(payload) >= 2 and payload[0] and payload[1] < 8:
-                    events.meters.append((tick, payload[0], 2 ** payload[1]))
-                elif kind == _META_PORT and payload:
-                    port = 16 * payload[0]
-                elif kind == _META_NAME or (kind == _META_INSTRUMENT and not events.name):
-                    events.name = _decode_text(payload) or events.name
-            elif status in (SYSEX, 0xF7):
-                payload = bytes(read_bytes(stream, read_variable_int(stream)))
-                tick += delta
-                packet = payload.removeprefix(b"\xf0") if status == SYSEX or not packet else packet + payload
-                if packet.endswith(b"\xf7"):
-                    events.rows.extend((tick, SYSEX, port, len(events.messages), 0))
-                    events.messages.append(packet[:-1])
-                    packet = b""
-            else:
-                head: list = []
-                if status < 0x80:
-                    if running is None:
-                        raise OSError("a data byte where an event should begin")
-                    head, status = [status], running
-                values = head + read_bytes(stream, SPEC_BY_STATUS[status]["length"] - 1 - len(head))
-                tick += delta
-                if status > SYSEX:  # system common and real-time messages have no place in a file, and no effect
-                    continue
-                running = status
-                if max(values) > 127:
-                    events.n_bad += 1
-                else:
-                    events.rows.extend((tick, status & 0xF0, port + (status & 0x0F), values[0], values[-1]))
-        else:
-            if len(data) < declared_size:
-                raise EOFError
-    except (EOFError, OSError, LookupError) as error:
-        reason = {EOFError: "cut off", KeyError: "an undefined status byte"}.get(type(error), str(error))
-        events.damage = f"damaged at byte {event_at} ({reason}); {len(data) - event_at} bytes behind it were left out"
-    events.rows.extend((tick, META, port, 0, 0))
+def _read_track(data: bytes, declared_size: int, is_sure: bool, names: _Names) -> TrackEvents:
+    """The events of one chunk up to its end-of-track event, its last byte or where no event can begin.
+
+    If the length of the chunk is sure and whole events with notes follow an end of track, they belong to the piece:
+    programs that merge tracks leave such ends in the middle.
+    """
+    events, texts = TrackEvents(), _Texts()
+    tick, position, has_ended, port = _read_events(data, 0, 0, 0, events, texts, names)
+    if not has_ended and not events.damage and len(data) < declared_size:
+        events.damage = f"damaged at byte {len(data)} (cut off); 0 bytes behind it were left out"
+    while has_ended and is_sure and position < min(len(data), declared_size):
+        late = TrackEvents(messages=list(events.messages))
+        tick_after, position, has_ended, port = _read_events(data, position, tick, port, late, texts, names)
+        table = late.table()
+        n_notes = int(((table[:, 1] == NOTE_ON) & (table[:, 4] > 0)).sum())
+        if late.damage or late.n_bad or late.n_undefined or not n_notes:
+            break
+        tick = tick_after
+        events.rows.extend(late.rows)
+        events.tempi += late.tempi
+        events.meters += late.meters
+        events.messages, events.n_late = late.messages, events.n_late + n_notes
+    events.rows.extend((tick, META, 16 * port, 0, 0))
+    names.names.append(texts.name or texts.instrument)
     return events
 
 
-def _decode_text(payload: bytes) -> str:
-    """A name as text: UTF-8 where it is valid, else Latin-1; one line, without control characters."""
+@dataclass
+class _Texts:
+    """The names that one track gives itself."""
+
+    name: bytes = b""
+    instrument: bytes = b""
+    number: int = 0  # FF 21
+    device: bytes = b""  # FF 09
+
+
+def _read_events(
+    data: bytes, position: int, tick: int, port: int, events: TrackEvents, texts: _Texts, names: _Names
+) -> tuple[int, int, bool, int]:
+    """Appends the events from a position on; gives the tick, the position and the port where it stopped, and whether
+    that was an end of track.
+
+    System-exclusive messages may come in several events, the first F0, the others F7 (RP-001). A message whose F7 is
+    missing ends at the next status byte, as it does on a cable: at one inside of it, or at the next event.
+    """
+    flat: list[int] = []  # what becomes events.rows
+    rows, size = flat.extend, len(data)
+    running = 0  # the status byte that events without one repeat; only channel messages set it
+    packet, packet_tick = b"", 0
+    event_at, has_ended = position, False
     try:
-        text = payload.decode("utf-8")
-    except UnicodeDecodeError:
-        text = payload.decode("latin-1")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        while position < size:
+            event_at = position
+            byte = data[position]
+            position += 1
+            delta = byte & 0x7F
+            while byte > 127:
+                byte = data[position]
+                position += 1
+                delta = delta << 7 | byte & 0x7F
+            if delta > _LONGEST_DELTA:
+                raise _DamageError("a pause longer than the format allows")
+            status = data[position]
+            if status < 0x80:
+                if not running:
+                    raise _DamageError("a data byte where an event should begin")
+                status = running
+            else:
+                position += 1
+            if status < SYSEX:
+                if packet:
+                    rows((packet_tick, SYSEX, 16 * port, len(events.messages), 0))
+                    events.messages.append(packet)
+                    packet = b""
+                first = second = data[position]
+                position += 1
+                if status & 0xE0 != 0xC0:  # all but programs and channel pressure have two
+                    second = data[position]
+                    position += 1
+                tick += delta
+                running = status
+                if (first | second) < 0x80:
+                    rows((tick, status & 0xF0, 16 * port + (status & 0x0F), first, second))
+                else:
+                    events.n_bad += 1
+                continue
+            if status in (SYSEX, 0xF7, META):
+                kind = status
+                if status == META:
+                    kind = data[position]
+                    position += 1
+                length, byte = 0, 0x80
+                while byte > 127:
+                    byte = data[position]
+                    position += 1
+                    length = length << 7 | byte & 0x7F
+                payload = data[position : position + length]
+                if len(payload) < length:
+                    raise _DamageError("cut off")
+                position += length
+                tick += delta
+                if status == META:
+                    if kind == _META_END:
+                        has_ended = True
+                        break
+                    if kind == _META_TEMPO and length == 3:
+                        events.tempi.append((tick, int.from_bytes(payload)))
+                    elif kind == _META_METER and length >= 2 and payload[0] and payload[1] < 8:
+                        events.meters.append((tick, payload[0], 2 ** payload[1]))
+                    elif kind in (_META_PORT, _META_DEVICE):
+                        port = _port(kind, payload, texts, names)
+                    elif kind <= 0x0F:
+                        _keep_text(kind, payload, texts, names)
+                    continue
+                if status == SYSEX or not packet:
+                    if packet:
+                        rows((packet_tick, SYSEX, 16 * port, len(events.messages), 0))
+                        events.messages.append(packet)
+                    packet, packet_tick = b"", tick
+                    payload = payload.removeprefix(b"\xf0")
+                length = next((i for i, byte in enumerate(payload) if byte > 127), -1)
+                packet += payload if length < 0 else payload[:length]
+                if length >= 0 and packet:
+                    rows((tick, SYSEX, 16 * port, len(events.messages), 0))
+                    events.messages.append(packet)
+                    packet = b""
+                continue
+            tick += delta  # system common and real-time messages have no place in a file, and no effect
+            position += _N_COMMON_BYTES.get(status, 0)
+            events.n_undefined += status in _UNDEFINED
+    except (IndexError, _DamageError) as error:
+        reason = "cut off" if isinstance(error, IndexError) else str(error)
+        events.damage = f"damaged at byte {event_at} ({reason}); {size - event_at} bytes behind it were left out"
+    if packet:
+        rows((tick, SYSEX, 16 * port, len(events.messages), 0))
+        events.messages.append(packet)
+    events.rows.extend(flat)
+    return tick, position, has_ended, port
+
+
+def _port(kind: int, payload: bytes, texts: _Texts, names: _Names) -> int:
+    """The port that a track goes to from here on, a sound module of its own: FF 21 gives a number, FF 09 the name of a
+    device (RP-019). Tracks that name no device go with the first that is named."""
+    if kind == _META_DEVICE:
+        texts.device = payload
+    elif payload:
+        texts.number = payload[0]
+    if not texts.device:
+        return texts.number
+    key = (texts.number, texts.device)
+    first_device = next(iter(names.ports), key)[1]
+    if texts.device == first_device:
+        names.ports.setdefault(key, texts.number)
+    return names.ports.setdefault(key, 256 + len(names.ports))
+
+
+def _keep_text(kind: int, payload: bytes, texts: _Texts, names: _Names) -> None:
+    if kind == _META_NAME:
+        texts.name = payload if payload.strip(b" \0\r\n\t") else texts.name
+    elif kind == _META_INSTRUMENT:
+        texts.instrument = texts.instrument or payload
+    if not payload.isascii() and len(names.others) < 1000:
+        names.others.append(payload)

@@ -1,459 +1,526 @@
-"""What a General MIDI sound module makes of MIDI events: notes with their true ends, and controllers over time.
+"""A sound module: events in, actions out, one at a time; a file and a keyboard take the same way.
 
-Decisions, each of them tested:
+Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 Detailed Specification; GM2: General MIDI
+2, RP-024; RP-0xx: recommended practices of the MIDI Association; GS, XG: Roland's and Yamaha's tables):
 
 - A note-on with velocity 0 is a note-off. A note-off lets go the oldest open note of its pitch and channel, first
-  among those of its own track; one that finds none is passed over.
-- A zero-length note is kept, with end = start.
-- Notes that are never ended: the note-offs of that key belong to the latest note-ons before them, and a note that
-  is left over ends where its key is struck again, or with its track.
-- Same-pitch overlap: a key has one string. A later start of the same pitch and channel damps the earlier note there
-  (`damp`), even if its own key release (`end`) comes after. Notes that start together all sound.
-- Sustain (CC 64 >= 64 is down) holds what is released while it is down until it comes up; sostenuto (CC 66) holds
-  the keys that are down when it goes down, until it comes up; a pedal that never comes up holds to the end of the
-  piece. Events at one instant count in the order of the file, tracks in their order.
-- All sound off (CC 120) ends what sounds; all notes off (CC 123, and 124 to 127, which imply it) releases the keys,
-  and pedals still hold; CC 121 resets the controllers except volume, pan, sends, program and tuning.
-- Bank select takes effect with the next program change. Channel 10 is drums until a message says otherwise; a
-  channel is made drums by bank MSB 126 or 127 (XG) or 120 (GM2) unless GS is on, where these are other things, by GS
-  "use for rhythm part" or by XG part mode.
-- GM, GM2, GS and XG reset messages put everything back. Master volume multiplies every channel's volume; master
-  tuning and transposition add to the bend, transposition on pitched channels only.
+  among those of its own track; one that finds none is passed over. Two tracks that hold one key are two holds.
+- A key that is struck again does not stop what rings of it: the new sound joins. Of strokes that only a pedal still
+  holds, at most four of one key ring on; then the oldest that was not struck harder than the new one is let go, as
+  its share in the string's motion has been taken over by the later strokes.
+- Sustain (CC 64 >= 64 is down, GM2 3.3.7) holds what is released while it is down until it comes up; sostenuto (CC 66)
+  holds the keys that are down when it goes down. On pianos the pedal catches a key that came up within 60 ms before it
+  (GM2's re-damper).
+- All sound off (CC 120) silences a channel at once, drums too (GM2 3.5.1); all notes off (CC 123, and 124 to 127, which
+  imply it) releases the keys, and pedals still hold; CC 121 resets the controllers that RP-015 names.
+- Drums that exclude each other (GM2 2.8.1) do so by channel: the new one cuts the others.
+- Mono mode (CC 126, GM2 3.5.6): a new note ends the one before. Portamento (CC 5, 65, 84): a new note glides in.
+- Bank select takes effect with the next program change. Channel 10 is drums until a message says otherwise. Bank MSB
+  126 and 127 mean drums with XG on, 120 with GM2 on, 121 melody; otherwise these are banks like others.
+- RPN and NRPN numbers are kept apart; data increment and decrement by RP-018. MPE by its configuration message
+  (RP-053).
+- GM, GM2, GS and XG On put everything of their port back and silence it. Ports are modules of their own.
 """
 
-from array import array
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-
-from miao.midi.file import CONTROL, KEY_PRESSURE, META, NOTE_OFF, NOTE_ON, PRESSURE, PROGRAM, SYSEX, WHEEL, TrackEvents
-
-NOTE = np.dtype(
-    [
-        ("start", "f8"),  # seconds
-        ("end", "f8"),  # seconds, when the key is released; >= start
-        ("damp", "f8"),  # seconds, when the sound is let go: >= end, unless the key is struck again before
-        ("pitch", "i2"),  # 0 to 127
-        ("velocity", "i2"),  # 1 to 127
-        ("program", "i2"),  # 0 to 127; of drums, the kit
-        ("bank", "i4"),  # 128 x MSB + LSB
-        ("is_drum", "?"),
-        # how it departs from an ordinary note of its channel; `notes_array` gives the values that change nothing
-        ("cut", "f8"),  # seconds, when it fades at once, drums too: chokes, all sound off, resets; inf: never
-        ("glide", "f4"),  # semitones by which its pitch begins away from its own, portamento; 0: none
-        ("glide_seconds", "f4"),  # until it has arrived
-        ("tuning", "f4"),  # cents at its start: scale tuning, tuned drum keys
-        ("gain", "f4"),  # linear, of its drum key; 1: unchanged
-        ("pan", "f4"),  # added to the channel's, -1 to 1
-        ("send", "f4"),  # factor on the channel's reverb send; 1: unchanged
-    ]
+from miao.midi.channel import (
+    BEND_SEMITONES,
+    CONTROLLERS,
+    DEFAULTS,
+    MPE_BEND_SEMITONES,
+    NO_PARAMETER,
+    VIBRATO_SEMITONES,
+    WIDEST_BEND,
+    Channel,
+    Port,
 )
-KEY_PRESSURE_EVENT = np.dtype([("time", "f8"), ("pitch", "i2"), ("value", "f8")])  # seconds; value 0 to 1
+from miao.midi.events import (
+    CONTROL,
+    KEY_PRESSURE,
+    NOTE_OFF,
+    NOTE_ON,
+    PLAIN,
+    PRESSURE,
+    PROGRAM,
+    SYSEX,
+    WHEEL,
+    Action,
+    Catch,
+    Control,
+    Cut,
+    Effect,
+    Event,
+    KeyPressure,
+    KeyUp,
+    Release,
+    Silence,
+    Start,
+)
+from miao.midi.exclusive import Setting, settings
+from miao.midi.told import Told
 
+__all__ = ["CONTROLLERS", "DEFAULTS", "Module"]
 
-def notes_array(notes: int | Sequence[tuple]) -> np.ndarray:
-    """NOTE [n]: n notes of zeros, or rows of (start, end, damp, pitch, velocity, program, bank, is_drum).
-
-    What is not said changes nothing: never cut, no glide, gain 1.
-    """
-    rows = range(notes) if isinstance(notes, int) else notes
-    made = np.zeros(len(rows), NOTE)
-    made["cut"], made["gain"], made["send"] = np.inf, 1, 1
-    if not isinstance(notes, int):
-        columns = zip(*notes, strict=True)
-        for name, column in zip(NOTE.names or (), columns, strict=False):
-            made[name] = column
-    return made
-
-
-# what a channel plays with before any controller: General MIDI's power-up values
-DEFAULTS = {
-    "volume": 100 / 127,
-    "expression": 1.0,
-    "pan": 0.0,  # -1 left to 1 right
-    "reverb": 40 / 127,
-    "chorus": 0.0,
-    "modulation": 0.0,
-    "soft": 0.0,
-    "sustain": 0.0,
-    "sostenuto": 0.0,
-    "pressure": 0.0,
-    "bend": 0.0,  # semitones
-}
-CONTROLLERS = {
-    1: "modulation", 7: "volume", 10: "pan", 11: "expression", 64: "sustain", 66: "sostenuto", 67: "soft",
-    91: "reverb", 93: "chorus",
-}  # fmt: skip
+CATCH_SECONDS = 0.06  # after a piano's key came up its string still sounds this long, before the damper has stopped it
+RINGING_STROKES = 4  # of one key under a pedal
 _RESET_BY_121 = ("expression", "modulation", "sustain", "sostenuto", "soft", "pressure")
-_NO_PARAMETER = (127, 127)  # the "null" RPN: data entry has no effect
+_PARAMETER_NUMBERS = (6, 38, 96, 97, 98, 99, 100, 101)
+# drum keys that exclude each other (GM2 2.8.1), by kit; others have those of the standard kit
+_GROUPS = ((42, 44, 46), (29, 30), (71, 72), (73, 74), (78, 79), (80, 81), (86, 87))
+_CHOKES = {key: n for n, group in enumerate(_GROUPS) for key in group}
+_KIT_CHOKES = {
+    48: {key: n for n, group in enumerate(((27, 28, 29), *_GROUPS[2:])) for key in group},  # hi-hats lie lower
+    56: {41: 0, 42: 0},  # sound effects: the scratches
+}
+_new = tuple.__new__  # for the actions of notes; a NamedTuple's own way to be made takes three times as long
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A controller over time: a step function that is `initial` before the first of `times`."""
+class Module:
+    """A General MIDI sound module. `told` counts what it was asked for and does not do."""
 
-    times: np.ndarray  # float64 [n], seconds, increasing
-    values: np.ndarray  # float64 [n]
-    initial: float
+    def __init__(self) -> None:
+        self.told = Told()
+        self.n_notes = 0
+        self.zones: dict[int, int] = {}  # lane -> lane of its MPE master, of all that have ever been in a zone
+        self._ports: dict[int, Port] = {}
+        self._channels: dict[int, Channel] = {}
+        self._actions: list[Action] = []
 
-    def at(self, times: np.ndarray | float) -> np.ndarray:
-        """The values in force at `times` (seconds, any shape; the result has it); a step counts from its time on."""
-        padded = np.concatenate([[self.initial], self.values])
-        return padded[np.searchsorted(self.times, times, side="right")]
+    def feed(self, time: float, event: Event | tuple) -> list[Action]:
+        """What follows from an event at a time (seconds, never earlier than the event before)."""
+        actions: list[Action] = []
+        self._actions = actions
+        kind, lane, first, second, track, message = event
+        channel = self._channels.get(lane)
+        if channel is None:
+            channel = self._channel(time, lane)
+        if kind == NOTE_ON and second:
+            self._note_on(time, track, channel, first, second)
+        elif kind in (NOTE_OFF, NOTE_ON):
+            self._note_off(time, track, channel, first)
+        elif kind == CONTROL:
+            self._control_change(time, channel, first, second)
+            if first not in _PARAMETER_NUMBERS:
+                for member in channel.members:
+                    self._control_change(time, member, first, second)
+        elif kind == WHEEL:
+            channel.wheel = (first + 128 * second - 8192) / 8192
+            for each in (channel, *channel.members):
+                self._write_bend(time, each)
+        elif kind == PROGRAM:
+            for each in (channel, *channel.members):
+                self._program_change(time, each, first)
+        elif kind == PRESSURE:
+            for each in (channel, *channel.members):
+                self._write(time, each, "pressure", first / 127)
+        elif kind == KEY_PRESSURE:
+            actions.append(KeyPressure(time, lane, first, second / 127))
+            if second:
+                self.told.say("polyphonic aftertouch")
+        elif kind == SYSEX:
+            for setting in settings(message):
+                self._apply(time, lane, setting)
+        return actions
 
+    def finish(self, time: float) -> list[Action]:
+        """Lets go whatever is still held, by keys or pedals: nothing comes any more."""
+        self._actions = []
+        for channel in self._channels.values():
+            self._drop_all(time, channel)
+        return self._actions
 
-@dataclass(frozen=True)
-class Performance:
-    """What one set of tracks plays."""
+    def is_silent_lane(self, lane: int) -> bool:
+        """Whether neither a key nor a pedal holds a note of a lane."""
+        channel = self._channels.get(lane)
+        return channel is None or not (any(channel.open.values()) or any(channel.held.values()))
 
-    notes: np.ndarray  # NOTE [n]
-    note_tracks: np.ndarray  # int [n], which of the tracks a note stands in
-    note_lanes: np.ndarray  # int [n], 16 x port + channel
-    controls: dict[int, dict[str, Curve]]  # by lane
-    key_pressure: dict[int, np.ndarray]  # by lane, KEY_PRESSURE_EVENT
-    seconds: float  # when the last event or sound ends
-    n_unended: int
-    ignored: Counter  # sentence -> how many events
-
-
-class _Channel:
-    """The state of one channel of one port while the events go by."""
-
-    def __init__(self, lane: int):
-        self.lane = lane
-        self.open: dict[int, list[int]] = {}  # pitch -> its notes whose key is down, oldest first
-        self.log: dict[str, tuple[array, array]] = {name: (array("q"), array("d")) for name in DEFAULTS}
-        self.key_pressure: list[tuple[int, int, float]] = []
-        self.cuts = array("q")  # rows at which all sound ends
-        self.power_up()
-
-    def power_up(self) -> None:
-        self.program = self.bank = self.bank_msb = self.bank_lsb = 0
-        self.part_is_drum = self.is_drum = self.lane % 16 == 9
-        self.sound = -1  # index into the module's sounds; -1: to be looked up at the next note
-        self.wheel = 0.0  # -1 to 1
-        self.volume = DEFAULTS["volume"]
-        self.bend_semitones, self.bend_cents = 2, 0
-        self.fine, self.coarse = 8192, 64  # RPN 1 (14 bits) and 2, both in the middle
-        self.parameter, self.is_registered = _NO_PARAMETER, True
-
-
-class _Module:
-    """A General MIDI sound module that writes down what it would play; a row is the number of an event."""
-
-    def __init__(self, lanes: list[int]):
-        self.channels = {lane: _Channel(lane) for lane in lanes}
-        self.is_gs = False
-        self.volume, self.tuning, self.transposition = 1.0, 0.0, 0.0  # master: 0 to 1, semitones, semitones
-        self.ignored: Counter[str] = Counter()
-        self.sounds: dict[tuple[int, int, bool], int] = {}  # (program, bank, is_drum) -> its index
-        self.starts, self.ends = array("q"), array("q")  # rows of the notes; end -1: the key is still down
-        self.note_tracks, self.note_sounds = array("l"), array("l")
+    def _channel(self, time: float, lane: int) -> Channel:
+        """The channel of a lane, made when it is first spoken to."""
+        if lane not in self._channels:
+            port = self._ports.setdefault(lane // 16, Port())
+            channel = self._channels[lane] = Channel(lane, port)
+            self._write_volume(time, channel)
+            self._write_bend(time, channel)
+        return self._channels[lane]
 
     # keys
 
-    def note_on(self, row: int, track: int, channel: _Channel, pitch: int) -> None:
-        if channel.sound < 0:
-            sound = (channel.program, channel.bank, channel.is_drum)
-            channel.sound = self.sounds.setdefault(sound, len(self.sounds))
-        channel.open.setdefault(pitch, []).append(len(self.starts))
-        self.starts.append(row)
-        self.ends.append(-1)
-        self.note_tracks.append(track)
-        self.note_sounds.append(channel.sound)
+    def _note_on(self, time: float, track: int, channel: Channel, pitch: int, velocity: int) -> None:
+        note = self.n_notes
+        self.n_notes = note + 1
+        shape, sound = PLAIN, channel.sound
+        if sound.is_drum:
+            if channel.port.kits:
+                shape = channel.drum_shape(pitch)
+            group = _KIT_CHOKES.get(sound.program, _CHOKES).get(pitch)
+            if group is not None:
+                for other in channel.choking.get(group, ()):
+                    self._actions.append(Cut(time, other))
+                channel.choking[group] = [note]
+        elif not channel.is_plain:
+            shape = channel.shape(pitch)
+            if channel.is_mono:
+                self._end_for_the_next(time, channel)
+            channel.look()
+        channel.last_pitch = pitch
+        if channel.held:
+            self._thin_out(time, channel, pitch, velocity)
+        self._actions.append(_new(Start, (time, note, channel.lane, track, pitch, velocity, sound, shape)))
+        keys = channel.open.get(pitch)
+        if keys is None:
+            channel.open[pitch] = [(note, track, velocity)]
+        else:
+            keys.append((note, track, velocity))
 
-    def note_off(self, row: int, track: int, channel: _Channel, pitch: int) -> None:
-        notes = channel.open.get(pitch)
-        if notes:
+    def _note_off(self, time: float, track: int, channel: Channel, pitch: int) -> None:
+        keys = channel.open.get(pitch)
+        if keys:
             position = 0
-            if len(notes) > 1:
-                position = next((i for i, note in enumerate(notes) if self.note_tracks[note] == track), 0)
-            self.ends[notes.pop(position)] = row
+            if len(keys) > 1:
+                position = next((i for i, key in enumerate(keys) if key[1] == track), 0)
+            note, _, velocity = keys.pop(position)
+            self._let_go(time, channel, pitch, note, velocity)
 
-    def release_all(self, row: int, channel: _Channel) -> None:
-        for notes in channel.open.values():
-            for note in notes:
-                self.ends[note] = row
+    def _let_go(self, time: float, channel: Channel, pitch: int, note: int, velocity: int) -> None:
+        """A key comes up: its sound goes on only if a pedal holds it."""
+        if channel.is_down or note in channel.caught:
+            channel.held.setdefault(pitch, []).append((note, velocity))
+            self._actions.append(_new(KeyUp, (time, note)))
+        else:
+            self._actions.append(_new(Release, (time, note)))
+            if channel.has_dampers:
+                channel.recent.append((time, pitch, note, velocity))
+
+    def _thin_out(self, time: float, channel: Channel, pitch: int, velocity: int) -> None:
+        """Lets go the oldest stroke of a key that was no harder than the new one, if too many of them ring."""
+        ringing = channel.held.get(pitch, [])
+        if len(ringing) >= RINGING_STROKES:
+            place = next((i for i, (_, struck) in enumerate(ringing) if struck <= velocity), None)
+            if place is not None:
+                self._actions.append(Release(time, ringing.pop(place)[0]))
+
+    def _end_for_the_next(self, time: float, channel: Channel) -> None:
+        """Mono mode: whatever sounds ends at once, as the next note takes its place."""
+        sounding = [key[0] for keys in channel.open.values() for key in keys]
+        sounding += [note for notes in channel.held.values() for note, _ in notes]
+        for note in sounding:
+            self._actions += (Release(time, note), Cut(time, note))
         channel.open.clear()
+        channel.held.clear()
+
+    def _release_all(self, time: float, channel: Channel) -> None:
+        """All keys come up; pedals go on holding."""
+        keys = [(pitch, key) for pitch, keys in channel.open.items() for key in keys]
+        channel.open.clear()
+        for pitch, (note, _, velocity) in keys:
+            self._let_go(time, channel, pitch, note, velocity)
+
+    def _drop_all(self, time: float, channel: Channel) -> None:
+        """Lets go what keys and pedals hold."""
+        held = [note for notes in channel.held.values() for note, _ in notes]
+        keys = [key[0] for keys in channel.open.values() for key in keys]
+        self._actions += [Release(time, note) for note in held + keys]
+        channel.open.clear()
+        channel.held.clear()
+        channel.recent.clear()
+        channel.caught.clear()
+
+    def _silence(self, time: float, channel: Channel) -> None:
+        self._drop_all(time, channel)
+        channel.choking.clear()
+        self._actions.append(Silence(time, channel.lane))
+
+    # pedals
+
+    def _sustain(self, time: float, channel: Channel, is_down: bool) -> None:
+        channel.is_down = is_down
+        if is_down:
+            for released, pitch, note, velocity in channel.recent:
+                if time - released <= CATCH_SECONDS:
+                    channel.held.setdefault(pitch, []).append((note, velocity))
+                    self._actions.append(Catch(time, note))
+            channel.recent.clear()
+        else:
+            self._release_held(time, channel)
+
+    def _sostenuto(self, time: float, channel: Channel, is_down: bool) -> None:
+        if is_down:
+            channel.caught = {key[0] for keys in channel.open.values() for key in keys}
+        else:
+            channel.caught.clear()
+            if not channel.is_down:
+                self._release_held(time, channel)
+
+    def _release_held(self, time: float, channel: Channel) -> None:
+        """Lets go what no pedal holds any more."""
+        held = channel.held
+        channel.held = {}
+        for pitch, notes in held.items():
+            for note, velocity in notes:
+                if note in channel.caught:
+                    channel.held.setdefault(pitch, []).append((note, velocity))
+                else:
+                    self._actions.append(_new(Release, (time, note)))
 
     # controllers
 
-    def write(self, row: int, channel: _Channel, name: str, value: float) -> None:
-        rows, values = channel.log[name]
-        rows.append(row)
-        values.append(value)
+    def _write(self, time: float, channel: Channel, name: str, value: float) -> None:
+        if channel.values[name] == value:
+            return
+        before, channel.values[name] = channel.values[name], value
+        self._actions.append(Control(time, channel.lane, name, value))
+        if name in ("sustain", "sostenuto") and (before >= 64 / 127) != (value >= 64 / 127):
+            (self._sustain if name == "sustain" else self._sostenuto)(time, channel, value >= 64 / 127)
 
-    def write_volume(self, row: int, channel: _Channel) -> None:
-        self.write(row, channel, "volume", channel.volume * self.volume)
+    def _write_volume(self, time: float, channel: Channel) -> None:
+        self._write(time, channel, "volume", channel.volume * channel.port.volume)
 
-    def write_bend(self, row: int, channel: _Channel) -> None:
-        bend = channel.wheel * (channel.bend_semitones + channel.bend_cents / 100)
-        tuning = (channel.fine - 8192) / 8192 + channel.coarse - 64 + self.tuning
-        self.write(row, channel, "bend", bend + tuning + (0 if channel.is_drum else self.transposition))
+    def _write_bend(self, time: float, channel: Channel) -> None:
+        self._write(time, channel, "bend", channel.bend())
 
-    def program_change(self, row: int, channel: _Channel, program: int) -> None:
-        was_drum = channel.is_drum
-        channel.sound = -1
-        channel.program = program
-        channel.bank = 128 * channel.bank_msb + channel.bank_lsb
-        channel.is_drum = channel.part_is_drum or (channel.bank_msb in (120, 126, 127) and not self.is_gs)
-        if channel.is_drum != was_drum and self.transposition:
-            self.write_bend(row, channel)
+    def _write_modulation(self, time: float, channel: Channel) -> None:
+        self._write(time, channel, "modulation", channel.modulation * channel.wheel_depth / VIBRATO_SEMITONES)
 
-    def control_change(self, row: int, channel: _Channel, number: int, value: int) -> None:
+    def _write_brightness(self, time: float, channel: Channel) -> None:
+        """CC 74 and its twin among the NRPNs of GS and XG."""
+        self._write(time, channel, "brightness", min(127, max(0, channel.brightness + channel.cutoff - 64)) / 127)
+
+    def _program_change(self, time: float, channel: Channel, program: int) -> None:
+        msb, mode = channel.bank_msb, channel.port.mode
+        is_drum = channel.part_is_drum
+        if channel.master is not None or (msb == 121 and mode not in ("gs", "xg")):
+            is_drum = False
+        elif (msb in (126, 127) and mode == "xg") or (msb == 120 and mode == "gm2"):
+            is_drum = True
+        if is_drum and program != channel.program:
+            channel.port.kits.pop(channel.drum_map, None)  # a new kit comes without the changes of the old one
+        channel.program, channel.bank = program, 128 * msb + channel.bank_lsb
+        channel.set_sound(is_drum)
+        self._write_bend(time, channel)
+
+    def _control_change(self, time: float, channel: Channel, number: int, value: int) -> None:
         if number == 7:
             channel.volume = value / 127
-            self.write_volume(row, channel)
+            self._write_volume(time, channel)
         elif number == 10:
-            self.write(row, channel, "pan", max(-1.0, (value - 64) / 63))
+            self._write(time, channel, "pan", max(-1.0, (value - 64) / 63))
+        elif number == 1:
+            channel.modulation = value / 127
+            self._write_modulation(time, channel)
+        elif number == 74:
+            channel.brightness = value
+            self._write_brightness(time, channel)
         elif number in CONTROLLERS:
-            self.write(row, channel, CONTROLLERS[number], value / 127)
-            if number == 93 and value:
-                self.ignored["chorus send (CC 93): there is no chorus"] += 1
+            self._write(time, channel, CONTROLLERS[number], value / 127)
         elif number == 0:
             channel.bank_msb = value
         elif number == 32:
             channel.bank_lsb = value
-        elif number in (98, 99, 100, 101):
-            self.select_parameter(channel, number, value)
+        elif number in (98, 99):
+            msb, lsb = channel.nrpn
+            channel.nrpn, channel.is_registered = (msb, value) if number == 98 else (value, lsb), False
+        elif number in (100, 101):
+            msb, lsb = channel.rpn
+            channel.rpn, channel.is_registered = (msb, value) if number == 100 else (value, lsb), True
         elif number in (6, 38, 96, 97):
-            self.enter_data(row, channel, number, value)
+            self._enter_data(time, channel, number, value)
+        elif number in (5, 65, 84):
+            self._portamento(channel, number, value)
         elif number == 121:
-            self.reset_controllers(row, channel)
-        elif number >= 120 and number != 122:
-            self.release_all(row, channel)
-            if number == 120:
-                channel.cuts.append(row)
+            self._reset_controllers(time, channel)
+        elif number == 120:
+            self._silence(time, channel)
+        elif number >= 123:
+            self._release_all(time, channel)
+            if number >= 126:
+                channel.is_mono = number == 126
+                channel.look()
         else:
-            self.ignored[f"controller {number}: not rendered"] += 1
+            self.told.controller(number, channel.lane, value)
 
-    def select_parameter(self, channel: _Channel, number: int, value: int) -> None:
-        msb, lsb = channel.parameter
-        channel.parameter = (msb, value) if number in (98, 100) else (value, lsb)
-        channel.is_registered = number >= 100
+    def _portamento(self, channel: Channel, number: int, value: int) -> None:
+        """Its time, its switch, and the key that the next note glides from whatever the switch says."""
+        if number == 5:
+            channel.portamento_time = value
+        elif number == 65:
+            channel.has_portamento = value >= 64
+        else:
+            channel.portamento_from = value
+        channel.look()
 
-    def enter_data(self, row: int, channel: _Channel, number: int, value: int) -> None:
-        """Data entry (CC 6, 38) and its increments (96, 97) for RPN 0 (bend range), 1 (fine) and 2 (coarse tuning)."""
-        step = {96: 1, 97: -1}.get(number)
-        match (channel.is_registered, channel.parameter):
-            case (True, (0, 0)) if number == 38:
-                channel.bend_cents = value
-            case (True, (0, 0)):
-                channel.bend_semitones = value if step is None else channel.bend_semitones + step
-            case (True, (0, 1)) if number == 38:
-                channel.fine = channel.fine & ~0x7F | value
-            case (True, (0, 1)):
-                channel.fine = channel.fine & 0x7F | value << 7 if step is None else channel.fine + step
-            case (True, (0, 2)) if number != 38:
-                channel.coarse = value if step is None else channel.coarse + step
-            case (True, (0, 2)) | (True, (127, 127)):
+    def _enter_data(self, time: float, channel: Channel, number: int, value: int) -> None:
+        """Data entry (CC 6, 38) and its increments (96, 97) for the parameter that was chosen last."""
+        if not channel.is_registered:
+            if number == 6:
+                self._enter_nrpn(time, channel, *channel.nrpn, value)
+            return
+        step = {96: 1, 97: -1}.get(number, 0)
+        match channel.rpn:
+            case (0, 0):
+                cents = channel.bend_range + step  # RP-018: a step is one of the LSB, a cent
+                if number == 6:
+                    cents = 100 * value + channel.bend_range % 100
+                elif number == 38:
+                    cents = channel.bend_range // 100 * 100 + min(value, 99)
+                # of an MPE member it goes for all members of its zone
+                for each in channel.master.members if channel.master else (channel,):
+                    each.bend_range = min(max(cents, 0), 100 * WIDEST_BEND)
+                    self._write_bend(time, each)
                 return
-            case _:
-                kind = "registered" if channel.is_registered else "non-registered"
-                self.ignored["{} parameter {}/{}: not rendered".format(kind, *channel.parameter)] += 1
+            case (0, 1):
+                if number == 6:
+                    channel.fine = channel.fine & 0x7F | value << 7
+                elif number == 38:
+                    channel.fine = channel.fine & ~0x7F | value
+                channel.fine = min(max(channel.fine + step, 0), 16383)
+            case (0, 2) if number != 38:
+                channel.coarse = min(max(channel.coarse + step, 0), 127) if step else value
+            case (0, 3) if number != 38:
+                channel.tuning_program = min(max(channel.tuning_program + step, 0), 127) if step else value
+            case (0, 4) if number != 38:
+                channel.tuning_bank = min(max(channel.tuning_bank + step, 0), 127) if step else value
+            case (0, 5):
+                depth = channel.wheel_depth
+                if number == 6:
+                    depth = value + depth % 1
+                elif number == 38:
+                    depth = depth // 1 + value / 128
+                channel.wheel_depth = min(max(depth + step / 128, 0.0), 24.0)
+                self._write_modulation(time, channel)
+            case (0, 6) if number == 6:
+                self._configure_zone(time, channel, value)
+            case (0, 2 | 3 | 4 | 6) | (127, 127):
                 return
-        self.write_bend(row, channel)
+            case (msb, lsb):
+                self.told.say(f"registered parameter {msb}/{lsb}")
+        self._write_bend(time, channel)
 
-    def reset_controllers(self, row: int, channel: _Channel) -> None:
+    def _enter_nrpn(self, time: float, channel: Channel, msb: int, lsb: int, value: int) -> None:
+        """What GS and XG do by non-registered parameters: filters of a part, and changes to one drum key."""
+        drum = {24: "tuning", 25: "cents", 26: "level", 28: "pan", 29: "send"}.get(msb)
+        if drum and channel.sound.is_drum:
+            self._change_drum(channel.port, channel.drum_map, lsb, drum, value - 64 if msb < 26 else value)
+        elif (msb, lsb) == (1, 32):
+            channel.cutoff = value
+            self._write_brightness(time, channel)
+        elif (msb, lsb) != NO_PARAMETER and not drum:
+            self.told.nrpn((msb, lsb), value)
+
+    def _change_drum(self, port: Port, kit_map: int, key: int, name: str, value: float) -> None:
+        port.kits.setdefault(kit_map, {}).setdefault(key, {})[name] = value
+
+    def _reset_controllers(self, time: float, channel: Channel) -> None:
+        """RP-015: pedals, wheel, expression, modulation, pressure, portamento and the chosen parameter."""
+        channel.modulation = channel.wheel = 0.0
         for name in _RESET_BY_121:
-            self.write(row, channel, name, DEFAULTS[name])
-        channel.wheel = 0.0
-        channel.parameter, channel.is_registered = _NO_PARAMETER, True
-        self.write_bend(row, channel)
+            self._write(time, channel, name, DEFAULTS[name])
+        channel.rpn, channel.nrpn, channel.is_registered = NO_PARAMETER, NO_PARAMETER, True
+        channel.has_portamento, channel.portamento_from = False, -1
+        channel.look()
+        self._write_bend(time, channel)
+
+    def _configure_zone(self, time: float, master: Channel, n_members: int) -> None:
+        """MPE's configuration message: channel 1 gets the next n channels as members, channel 16 the n before it."""
+        if master.lane % 16 not in (0, 15):
+            return
+        step = 1 if master.lane % 16 == 0 else -1
+        lanes = [master.lane + step * (i + 1) for i in range(min(n_members, 15))]
+        for member in [*master.members, *(self._channel(time, lane) for lane in lanes)]:
+            if member.master is not None:
+                member.master.members.remove(member)
+            member.master, member.members = None, []
+            member.bend_range, member.part_is_drum = 100 * BEND_SEMITONES, member.lane % 16 == 9
+            member.set_sound(member.part_is_drum)
+        for member in (self._channels[lane] for lane in lanes):
+            member.master, member.part_is_drum, member.bend_range = master, False, 100 * MPE_BEND_SEMITONES
+            member.program, member.bank = master.program, master.bank
+            member.set_sound(False)
+            master.members.append(member)
+            self.zones[member.lane] = self.zones[master.lane] = master.lane
+            self._write_bend(time, member)
+        if master.master is not None:  # the other zone had taken it
+            master.master.members.remove(master)
+            master.master = None
 
     # system exclusive
 
-    def reset(self, row: int, is_gs: bool = False) -> None:
-        self.is_gs = is_gs
-        self.volume, self.tuning, self.transposition = 1.0, 0.0, 0.0
-        for channel in self.channels.values():
-            self.release_all(row, channel)
-            channel.cuts.append(row)
+    def _of_port(self, lane: int) -> list[Channel]:
+        return [channel for channel in self._channels.values() if channel.lane // 16 == lane // 16]
+
+    def _apply(self, time: float, lane: int, setting: Setting) -> None:
+        """One setting of `exclusive.settings`, for the port of a lane."""
+        port = self._ports.setdefault(lane // 16, Port())
+        match setting:
+            case ("reset", mode):
+                self._reset(time, lane, mode)
+            case ("master", name, value):
+                setattr(port, name, value)
+                for channel in self._of_port(lane):
+                    self._write_volume(time, channel)
+                    self._write_bend(time, channel)
+            case ("part", number, name, value):
+                self._set_part(time, self._channel(time, lane + number), name, value)
+            case ("scale", numbers, cents) if len(cents) == 12:
+                for number in numbers:
+                    self._channel(time, lane + number).scale = cents
+                    self._channel(time, lane + number).look()
+            case ("tune", bank, program, keys):
+                port.tunings.setdefault((bank, program), {}).update(keys)
+                for channel in self._of_port(lane):
+                    channel.look()
+            case ("drum", kit_map, key, name, value):
+                self._change_drum(port, kit_map, key, name, value)
+            case ("drum key", number, key, name, value):
+                self._change_drum(port, 16 + number, key, name, value)
+            case ("reset drums", kit_map):
+                port.kits.pop(kit_map, None)
+            case ("room" | "chorus" as kind, name):
+                self._actions.append(Effect(time, lane // 16, kind, name))
+            case ("told", sentence):
+                self.told.say(sentence)
+
+    def _reset(self, time: float, lane: int, mode: str) -> None:
+        port = self._ports[lane // 16]
+        port.__init__(mode=mode)  # type: ignore[misc]
+        for kind in ("room", "chorus"):
+            self._actions.append(Effect(time, lane // 16, kind, ""))
+        for channel in self._of_port(lane):
+            self._silence(time, channel)
+            channel.master, channel.members = None, []
             channel.power_up()
             for name, value in DEFAULTS.items():
-                self.write(row, channel, name, value)
+                self._write(time, channel, name, value)
 
-    def set_master(self, row: int, **values: float) -> None:
-        """Sets `volume` (0 to 1), `tuning` or `transposition` (semitones) for all channels."""
-        for name, value in values.items():
-            setattr(self, name, value)
-        for channel in self.channels.values():
-            self.write_volume(row, channel)
-            self.write_bend(row, channel)
-
-    def set_drums(self, row: int, lane: int, is_drum: bool) -> None:
-        if channel := self.channels.get(lane):
-            channel.part_is_drum = channel.is_drum = is_drum
-            channel.sound = -1
-            self.write_bend(row, channel)
-
-    def system_exclusive(self, row: int, port: int, message: bytes) -> None:
-        """Universal, Roland GS (41 .. 42 12 address) and Yamaha XG (43 1n 4C address) messages that matter here."""
-        match tuple(message):
-            case (0x7E, _, 0x09, 0x01 | 0x03) | (0x43, _, 0x4C, 0x00, 0x00, 0x7E | 0x7F, 0x00):
-                self.reset(row)
-            case (0x41, _, 0x42, 0x12, 0x40, 0x00, 0x7F, 0x00, _) | (0x41, _, 0x42, 0x12, 0x00, 0x00, 0x7F, _, _):
-                self.reset(row, is_gs=True)
-            case (0x7F, _, 0x04, 0x01, low, high):
-                self.set_master(row, volume=(low + 128 * high) / 16383)
-            case (0x7F, _, 0x04, 0x03, low, high):
-                self.set_master(row, tuning=(low + 128 * high - 8192) / 8192)
-            case (0x7F, _, 0x04, 0x04, _, high) | (0x41, _, 0x42, 0x12, 0x40, 0x00, 0x05, high, _):
-                self.set_master(row, transposition=high - 64)
-            case (0x43, _, 0x4C, 0x00, 0x00, 0x06, high):
-                self.set_master(row, transposition=high - 64)
-            case (0x41, _, 0x42, 0x12, 0x40, 0x00, 0x04, high, _) | (0x43, _, 0x4C, 0x00, 0x00, 0x04, high):
-                self.set_master(row, volume=high / 127)
-            case (0x41, _, 0x42, 0x12, 0x40, 0x00, 0x00, a, b, c, d, _) | (0x43, _, 0x4C, 0x00, 0x00, 0x00, a, b, c, d):
-                tenths_of_cents = (a << 12 | b << 8 | c << 4 | d) - 1024
-                self.set_master(row, tuning=tenths_of_cents / 1000)
-            case (0x41, _, 0x42, 0x12, 0x40, part, 0x15, value, _) if part & 0xF0 == 0x10:
-                block = part & 0x0F  # GS numbers its blocks 10, 1 to 9, 11 to 16
-                self.set_drums(row, port + (9 if block == 0 else block - 1 if block < 10 else block), value > 0)
-            case (0x43, _, 0x4C, 0x08, part, 0x07, value) if part < 16:
-                self.set_drums(row, port + part, value > 0)
-            case (0x7E, _, 0x09, 0x02):
-                pass  # General MIDI off
-            case _:
-                self.ignored["system-exclusive message: not one that this program knows"] += 1
-
-
-def perform(tracks: list[TrackEvents], clock: Callable[[np.ndarray], np.ndarray]) -> Performance:
-    """Plays tracks that share their channels, as those of a type 1 file do; `clock` turns ticks into seconds."""
-    table = np.concatenate([track.table() for track in tracks])
-    sources = np.repeat(np.arange(len(tracks)), [len(track.rows) // 5 for track in tracks])
-    order = np.argsort(table[:, 0], kind="stable")  # at one tick: tracks in order, each in the order of the file
-    table, sources = table[order], sources[order]
-    ticks, kinds, lanes, first, second = table.T
-    module = _Module(np.unique(lanes[kinds < SYSEX]).tolist())
-    events = zip(kinds.tolist(), lanes.tolist(), first.tolist(), second.tolist(), sources.tolist(), strict=True)
-    for row, (kind, lane, a, b, track) in enumerate(events):
-        if kind == NOTE_ON and b:
-            module.note_on(row, track, module.channels[lane], a)
-        elif kind in (NOTE_ON, NOTE_OFF):
-            module.note_off(row, track, module.channels[lane], a)
-        elif kind == CONTROL:
-            module.control_change(row, module.channels[lane], a, b)
-        elif kind == WHEEL:
-            channel = module.channels[lane]
-            channel.wheel = (a + 128 * b - 8192) / 8192
-            module.write_bend(row, channel)
-        elif kind == PROGRAM:
-            module.program_change(row, module.channels[lane], a)
-        elif kind == PRESSURE:
-            module.write(row, module.channels[lane], "pressure", a / 127)
-        elif kind == KEY_PRESSURE:
-            module.channels[lane].key_pressure.append((row, a, b / 127))
-            module.ignored["polyphonic aftertouch: kept, not rendered"] += 1
-        elif kind == SYSEX:
-            module.system_exclusive(row, lane, tracks[track].messages[a])
-    track_ends = np.zeros(len(tracks), dtype=np.int64)
-    track_ends[sources[kinds == META]] = np.flatnonzero(kinds == META)
-    return _write_down(module, table, clock(ticks), track_ends)
-
-
-def _write_down(module: _Module, table: np.ndarray, seconds: np.ndarray, track_ends: np.ndarray) -> Performance:
-    starts, ends = np.array(module.starts, dtype=np.int64), np.array(module.ends, dtype=np.int64)
-    tracks, lanes = np.array(module.note_tracks, dtype=np.int64), table[starts, 2]
-    notes = notes_array(len(starts))
-    notes["pitch"], notes["velocity"] = table[starts, 3], table[starts, 4]
-    sounds = np.array([*module.sounds, (0, 0, False)], dtype=[("program", "i2"), ("bank", "i4"), ("is_drum", "?")])
-    for name in sounds.dtype.names or ():
-        notes[name] = sounds[name][np.array(module.note_sounds, dtype=np.int64)]
-    n_unended = _end_the_unended(starts, ends, (tracks * 4096 + lanes) * 128 + notes["pitch"], track_ends[tracks])
-    damps = ends.copy()
-    for lane, channel in module.channels.items():
-        here = np.flatnonzero(lanes == lane)
-        damps[here] = _hold_by_pedals(starts[here], ends[here], channel, len(seconds) - 1)
-        cuts = np.append(np.array(channel.cuts, dtype=np.int64), np.iinfo(np.int64).max)
-        cut = cuts[np.searchsorted(cuts, starts[here], side="right")]
-        damps[here] = np.minimum(damps[here], cut)
-    notes["start"], notes["end"], notes["damp"] = seconds[starts], seconds[ends], seconds[damps]
-    _damp_by_restrikes(notes, lanes)
-    channels = module.channels.items()
-    return Performance(
-        notes,
-        tracks,
-        lanes,
-        {k: {n: _curve(seconds, *log, DEFAULTS[n]) for n, log in c.log.items()} for k, c in channels},
-        {k: np.array([(seconds[r], p, v) for r, p, v in c.key_pressure], KEY_PRESSURE_EVENT) for k, c in channels},
-        float(seconds[-1]),
-        n_unended,
-        module.ignored,
-    )
-
-
-def _end_the_unended(starts: np.ndarray, ends: np.ndarray, keys: np.ndarray, track_ends: np.ndarray) -> int:
-    """Writes the ends (rows) of notes whose note-off never came (-1), and says how many there were.
-
-    If a note-off was lost, giving each one to the oldest note shifts all that follow on this key by one; so here
-    they go to the latest note-on before them. A note that is left over ends at the next start of its key, or with
-    its track.
-    """
-    unended = ends < 0
-    for key in np.unique(keys[unended]):
-        notes = np.flatnonzero(keys == key)
-        offs = np.sort(ends[notes][ends[notes] >= 0])
-        waiting: list[int] = []
-        note_at = dict(zip(starts[notes].tolist(), notes.tolist(), strict=True))
-        for row in sorted([*note_at, *offs.tolist()]):
-            if row in note_at:
-                waiting.append(note_at[row])
-                ends[note_at[row]] = -1
-            else:
-                ends[waiting.pop()] = row
-        following = dict(zip(notes[:-1].tolist(), starts[notes[1:]].tolist(), strict=True))
-        for note in waiting:
-            ends[note] = following.get(note, track_ends[note])
-    return int(unended.sum())
-
-
-def _hold_by_pedals(starts: np.ndarray, ends: np.ndarray, channel: _Channel, last_row: int) -> np.ndarray:
-    """The rows at which the pedals let go the notes of a channel: `ends`, or later."""
-    down, up = _pedal_rows(*channel.log["sostenuto"], last_row)
-    held = ends.copy()
-    if len(down):
-        latest = np.searchsorted(down, ends) - 1  # the last time it went down before the key came up
-        caught = (latest >= 0) & (down[latest] > starts)
-        held[caught] = np.maximum(ends, up[latest])[caught]
-    down, up = _pedal_rows(*channel.log["sustain"], last_row)
-    if len(down):
-        latest = np.searchsorted(down, held) - 1
-        caught = (latest >= 0) & (up[latest] > held)
-        held[caught] = up[latest][caught]
-    return held
-
-
-def _pedal_rows(rows: array, values: array, last_row: int) -> tuple[np.ndarray, np.ndarray]:
-    """At which rows a pedal goes down, and at which it comes up again (or `last_row`)."""
-    is_down = np.concatenate([[False], np.asarray(values) >= 64 / 127, [False]]).astype(np.int8)
-    all_rows = np.append(np.array(rows, dtype=np.int64), last_row)
-    steps = np.diff(is_down)
-    return all_rows[steps == 1], all_rows[steps == -1]
-
-
-def _damp_by_restrikes(notes: np.ndarray, lanes: np.ndarray) -> None:
-    """A note is damped no later than the next later start of the same pitch and channel."""
-    if not len(notes):
-        return
-    key = lanes * 128 + notes["pitch"]
-    order = np.lexsort((notes["start"], key))
-    start, key = notes["start"][order], key[order]
-    is_new = np.append(True, (np.diff(start) > 0) | (np.diff(key) > 0))  # the first of those that start together
-    first = np.flatnonzero(is_new)
-    following = np.append(first[1:], len(notes))[np.cumsum(is_new) - 1]  # index of the next later strike
-    inside = following < len(notes)
-    inside[inside] = key[following[inside]] == key[inside]
-    restruck = order[inside]
-    notes["damp"][restruck] = np.minimum(notes["damp"][restruck], start[following[inside]])
-
-
-def _curve(seconds: np.ndarray, rows: array, values: array, initial: float) -> Curve:
-    """The logged values over time: of several at one time the last, and of repeated values the first."""
-    times, levels = seconds[np.array(rows, dtype=np.int64)], np.array(values, dtype=np.float64)
-    last = np.append(np.diff(times) > 0, True)[: len(times)]
-    times, levels = times[last], levels[last]
-    changes = np.diff(levels, prepend=initial) != 0
-    return Curve(times[changes], levels[changes], initial)
+    def _set_part(self, time: float, channel: Channel, name: str, value) -> None:
+        """One setting of a part; what is a controller, too, takes that way."""
+        number = {
+            "volume": 7, "pan": 10, "reverb": 91, "chorus": 93, "brightness": 74, "portamento time": 5, "bank msb": 0,
+            "bank lsb": 32,
+        }.get(name)  # fmt: skip
+        if number is not None:
+            self._control_change(time, channel, number, value)
+        elif name == "program":
+            self._program_change(time, channel, value)
+        elif name == "bank":
+            channel.bank_msb, channel.bank_lsb = value >> 7, value & 127
+        elif name == "drums":
+            channel.part_is_drum = value > 0
+            channel.drum_map = int(value > 1) if channel.port.mode != "xg" else int(value > 2)
+            channel.set_sound(value > 0)
+        elif name == "key shift":
+            channel.key_shift = min(max(value, -24), 24)
+        elif name == "fine cents":
+            channel.part_tuning = value / 100
+        elif name == "bend range":
+            channel.bend_range = 100 * min(max(value, 0), 24)
+        elif name == "vibrato range":
+            channel.wheel_depth = value
+            self._write_modulation(time, channel)
+        elif name == "portamento":
+            channel.has_portamento = value > 0
+        elif name == "poly":
+            channel.is_mono = value == 0
+        elif name == "tone":
+            tone, cents = value
+            channel.scale = (*channel.scale[:tone], cents, *channel.scale[tone + 1 :])
+        channel.look()
+        self._write_bend(time, channel)

@@ -1,36 +1,41 @@
 """A piece of music as the rest of the program knows it: tracks of notes in seconds, with their controllers.
 
-MIDI is read here and nowhere else: file.py takes the bytes apart, module.py says what the events mean
-(pedals, overlaps, drums, resets: see its docstring), this file gives the result its shape, and writes it back.
+MIDI is read here and nowhere else: file.py takes the bytes apart, repair.py mends what was lost, module.py says what
+the events mean (pedals, overlaps, drums, resets: see its docstring), performance.py writes down what it plays, and this
+file gives the result its shape. writing.py goes the other way.
 """
 
-import io
 import logging
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import mido
 import numpy as np
 
 from miao.errors import ScoreError
-from miao.files import write_bytes
-from miao.midi.file import MidiFile, parse_midi_file, seconds_at
+from miao.midi.file import MidiFile, TrackEvents, parse_midi_file, seconds_at
 from miao.midi.general_midi import program_name
-from miao.midi.module import CONTROLLERS, DEFAULTS, KEY_PRESSURE_EVENT, NOTE, Curve, Performance, notes_array, perform
+from miao.midi.notes import KEY_PRESSURE_EVENT, NOTE, Curve, notes_array
+from miao.midi.performance import Performance, perform
+from miao.midi.repair import cut_at_a_long_pause, end_the_unended, merge
+from miao.midi.told import Told
 
 __all__ = [
-    "KEY_PRESSURE_EVENT", "NOTE", "Curve", "Meter", "Score", "Track", "TrackSummary", "notes_array", "read_score",
-    "write_score",
-]  # fmt: skip
+    "KEY_PRESSURE_EVENT",
+    "NOTE",
+    "Curve",
+    "Meter",
+    "Score",
+    "Track",
+    "TrackSummary",
+    "notes_array",
+    "read_score",
+]
 
 _log = logging.getLogger(__name__)
 
-_WRITE_TICKS_PER_SECOND = 20_000  # 0.05 ms; and the longest pause a file can hold is then 3.7 hours
-_WRITE_DIVISION = _WRITE_TICKS_PER_SECOND // 2  # ticks per quarter note at 120 a minute
-_GS_RESET = mido.Message("sysex", data=(0x41, 0x10, 0x42, 0x12, 0x40, 0x00, 0x7F, 0x00, 0x41))
+LONGEST_REST_SECONDS = 60.0  # an end of track later than this behind the last sound is no rest, but left over
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +43,9 @@ class Track:
     """The notes of one channel in one track of the file.
 
     A controller belongs to the channel: tracks that share a channel have the same curves. `controls` always has the
-    keys volume, expression, reverb, chorus, modulation, soft, sustain, sostenuto, pressure (0 to 1), pan (-1 left to
-    1 right) and bend (semitones: pitch wheel times its range, channel tuning and master tuning).
+    keys volume, expression, reverb, chorus, modulation, soft, sustain, sostenuto, pressure, brightness (0 to 1;
+    modulation is more where a file sets its depth higher), pan (-1 left to 1 right) and bend (semitones: pitch wheel
+    times its range, channel tuning and master tuning).
     """
 
     name: str  # "" if the file gives none
@@ -48,6 +54,7 @@ class Track:
     controls: dict[str, Curve]
     key_pressure: np.ndarray  # KEY_PRESSURE_EVENT [m], in time order
     stem: int | None = None  # tracks of one number are one instrument and one stem (MPE members); None: by itself
+    port: int = 0  # which of several sound modules the file sends it to
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,10 @@ class Score:
     tempi: Curve  # quarter notes per minute
     warnings: tuple[str, ...] = ()  # what was damaged or missing in the file
     ignored: tuple[str, ...] = ()  # what the file asks for and the renderer does not do
-    end: float = 0.0  # seconds, the end of the last track of the file, which may rest before it; 0: not known
+    end: float = 0.0  # seconds, where the file ends, with the rest that it closes with; 0: not known
     room: str | None = None  # the reverb type asked for: small, medium or large room, medium or large hall, plate
     meters: tuple[Meter, ...] = ()  # time signatures in time order; none: the file names none
+    chorus: str | None = None  # the chorus type asked for, of `exclusive.CHORUS_TYPES`
 
     @property
     def n_notes(self) -> int:
@@ -107,8 +115,9 @@ class Score:
         if not np.isfinite(seconds) or first + seconds < 0:
             raise ScoreError(f"cannot shift by {seconds} s: the first note starts at {first:.3f} s")
         tempi = replace(self.tempi, times=self.tempi.times + seconds)
-        shifted = _with_tracks(self, [_shifted(track, seconds) for track in self.tracks])
-        return replace(shifted, tempi=tempi, meters=_meters_later(self.meters, seconds))
+        later = _with_tracks(self, [_shifted(track, seconds) for track in self.tracks])
+        end, meters = self.end + seconds if self.end else 0.0, _meters_later(self.meters, seconds)
+        return replace(later, tempi=tempi, end=end, meters=meters)
 
     def between(self, start: float, end: float) -> "Score":
         """The notes that start in [start, end), whole, with `start` as the new 0 and the controllers as they stand.
@@ -124,8 +133,9 @@ class Score:
                 part = replace(track, notes=track.notes[inside], controls=controls, key_pressure=pressure)
                 tracks.append(_shifted(part, -start))
         tempi = _from(self.tempi, start)
-        meters = _meters_later(self.meters, -start)
-        return replace(_with_tracks(self, tracks), tempi=replace(tempi, times=tempi.times - start), meters=meters)
+        rest = max(0.0, min(self.end, end) - start)
+        tempi, meters = replace(tempi, times=tempi.times - start), _meters_later(self.meters, -start)
+        return replace(_with_tracks(self, tracks), tempi=tempi, end=rest, meters=meters)
 
     def select(self, indices: list[int]) -> "Score":
         """Only the tracks with these indices, in this order. Raises: ScoreError for an index that is not there."""
@@ -149,67 +159,53 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         parts = [([track], track.tempi) for track in file.tracks]
     else:  # one tempo map for all, wherever it stands
         parts = [(list(file.tracks), [tempo for track in file.tracks for tempo in track.tempi])]
+    warnings = list(file.warnings)
+    for events, _ in parts:
+        n_late = cut_at_a_long_pause(events, file.division)
+        if n_late:
+            warnings.append(f"{n_late} event{'s' * (n_late > 1)} behind a pause of more than an hour were left out")
     tracks: list[Track] = []
     tempi: list[tuple[float, float]] = []
     meters: list[Meter] = []
-    ignored: Counter[str] = Counter()
+    told, effects = Told(), {"room": "", "chorus": ""}
     offset, n_unended = 0.0, 0
-    for events, tempo_map in parts:
-        played = perform(events, partial(seconds_at, division=file.division, tempi=tempo_map))
-        tracks += [_shifted(track, offset) for track in _tracks(played, [e.name for e in events])]
-        at = seconds_at(np.array([tick for tick, _ in tempo_map], dtype=np.int64), file.division, tempo_map)
+    for part, _ in parts:
+        tempo_map = [tempo for track in (part if file.type == 2 else file.tracks) for tempo in track.tempi]
+        clock = partial(seconds_at, division=file.division, tempi=tempo_map)
+        messages = [track.messages for track in part]
+        damaged = [bool(track.damage or track.n_bad or track.n_undefined) for track in part]
+        mended = end_the_unended(merge(part, clock), messages, damaged)
+        played = perform(mended, messages)
+        tracks += [_shifted(track, offset) for track in _tracks(played, part)]
+        at = clock(np.array([tick for tick, _ in tempo_map], dtype=np.int64))
         tempi += [(offset + time, 60e6 / tempo) for time, (_, tempo) in zip(at, tempo_map, strict=True) if tempo]
-        signatures = sorted({meter for track in events for meter in track.meters})
-        moments = seconds_at(np.array([m[0] for m in signatures], dtype=np.int64), file.division, tempo_map)
+        signatures = sorted({meter for track in part for meter in track.meters})
+        moments = clock(np.array([meter[0] for meter in signatures], dtype=np.int64))
         meters += [Meter(offset + time, *m[1:]) for time, m in zip(moments.tolist(), signatures, strict=True)]
-        ignored += played.ignored
-        n_unended += played.n_unended
+        told.add(played.told)
+        effects |= {kind: name for kind, name in played.effects.items() if name}
+        n_unended += mended.n_unended
         offset += played.seconds
-    warnings = _warnings(file, n_unended)
+    if n_unended:
+        notes = "1 note was" if n_unended == 1 else f"{n_unended} notes were"
+        warnings.append(f"{notes} never ended; they end where their key is struck again, or with their music")
     for warning in warnings:
         _log.warning("%s: %s", name, warning)
     if not tracks:
         raise ScoreError(f"{name}: the file holds no notes" + "".join(f"; {warning}" for warning in warnings))
     tempi.sort(key=lambda tempo: tempo[0])
+    duration = max(float(track.notes["damp"].max()) for track in tracks)
     return Score(
         tuple(tracks),
-        max(float(track.notes["damp"].max()) for track in tracks),
+        duration,
         Curve(np.array([t for t, _ in tempi]), np.array([bpm for _, bpm in tempi]), 120.0),
-        warnings,
-        tuple(f"{what} ({n} event{'s' * (n > 1)})" for what, n in sorted(ignored.items())),
-        meters=tuple(meters),
+        tuple(warnings),
+        (*told.lines(), *_about_the_file(file)),
+        offset if duration < offset <= duration + LONGEST_REST_SECONDS else duration,
+        effects["room"] or None,
+        tuple(meters),
+        effects["chorus"] or None,
     )
-
-
-def write_score(score: Score, path: str | Path) -> None:
-    """Writes a score as a type 1 file at 120 quarter notes a minute, one track for each of its tracks.
-
-    Times are rounded to 0.05 ms, controllers to MIDI's steps, bend to 1/8192 of the widest bend of the channel.
-    What reading derives is not written but follows again: `damp` comes from pedals and overlaps. Tracks that share
-    a channel and its curves have these written once, with the first.
-
-    Raises: ScoreError if the file cannot be written.
-    """
-    file = mido.MidiFile(type=1, ticks_per_beat=_WRITE_DIVISION)
-    # with GS on, drums are where "use for rhythm part" says and nowhere else, whatever the bank
-    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000), _GS_RESET]))
-    written: set[tuple] = set()
-    for track in score.tracks:
-        events = _note_messages(track)
-        curves = (track.channel, *(curve.times.tobytes() + curve.values.tobytes() for curve in track.controls.values()))
-        if curves not in written:
-            written.add(curves)
-            events += _control_messages(track)
-        events.sort(key=lambda event: event[:2])
-        lines = mido.MidiTrack([mido.MetaMessage("track_name", name=track.name.encode().decode("latin-1"))])
-        now = 0
-        for tick, _, message in events:
-            lines.append(message.copy(time=tick - now))
-            now = tick
-        file.tracks.append(lines)
-    data = io.BytesIO()
-    file.save(file=data)
-    write_bytes(path, data.getvalue(), ScoreError)
 
 
 # reading
@@ -231,22 +227,32 @@ def _load(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
         raise ScoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _tracks(played: Performance, names: list[str]) -> list[Track]:
+def _tracks(played: Performance, events: list[TrackEvents]) -> list[Track]:
     order = np.lexsort((played.notes["pitch"], played.notes["start"], played.note_lanes, played.note_tracks))
     owner = np.stack([played.note_tracks[order], played.note_lanes[order]])  # [2, n]
     borders = np.flatnonzero(np.diff(owner, prepend=-1).any(axis=0))
     tracks = []
+    stems: dict[tuple[int, int], int] = {}  # (track, lane of the MPE master) -> its number
     for first, notes in zip(borders, np.split(played.notes[order], borders)[1:], strict=True):
         index, lane = owner[:, first].tolist()
-        tracks.append(Track(names[index], lane % 16, notes, played.controls[lane], played.key_pressure[lane]))
+        stem = None
+        if lane in played.zones:
+            stem = stems.setdefault((index, played.zones[lane]), len(stems))
+        controls, pressure = played.controls[lane], played.key_pressure[lane]
+        tracks.append(Track(events[index].name, lane % 16, notes, controls, pressure, stem, lane // 16))
     return tracks
 
 
-def _warnings(file: MidiFile, n_unended: int) -> tuple[str, ...]:
-    if not n_unended:
-        return file.warnings
-    notes = "1 note was" if n_unended == 1 else f"{n_unended} notes were"
-    return (*file.warnings, f"{notes} never ended; they end where their key is struck again, or with their track")
+def _about_the_file(file: MidiFile) -> list[str]:
+    """What of the file itself has no effect."""
+    lines = []
+    if file.sound_bank:
+        lines.append(
+            f"the {file.sound_bank} sound bank inside the file: the voices of miao's bank play instead of its sounds"
+        )
+    if file.has_unknown_text:
+        lines.append("names in an unknown text encoding: shown as Latin-1")
+    return lines
 
 
 # parts of a score
@@ -311,77 +317,3 @@ def _summary(track: Track) -> TrackSummary:
         int(notes["pitch"].max()),
         max(1, int(running.max(initial=0))),
     )
-
-
-# writing: events are (tick, rank at that tick, message)
-
-_RELEASE, _CONTROL, _STRIKE, _RELEASE_AT_ONCE = range(4)
-
-
-def _tick(seconds: float) -> int:
-    return round(seconds * _WRITE_TICKS_PER_SECOND)
-
-
-def _note_messages(track: Track) -> list[tuple[int, int, mido.Message]]:
-    channel = track.channel
-    events: list[tuple[int, int, mido.Message]] = []
-    sound = (0, 0, channel == 9)
-    for note in track.notes:
-        start, end = _tick(note["start"]), _tick(note["end"])
-        bank, program, is_drum = wanted = int(note["bank"]), int(note["program"]), bool(note["is_drum"])
-        if wanted != sound or not events:
-            if is_drum != sound[2]:
-                events.append((start, _CONTROL, _rhythm_part(channel, is_drum)))
-            for number, value in ((0, bank >> 7), (32, bank & 127)):
-                events.append((start, _CONTROL, _control(channel, number, value)))
-            events.append((start, _CONTROL, mido.Message("program_change", channel=channel, program=program)))
-            sound = wanted
-        pitch, velocity = int(note["pitch"]), int(note["velocity"])
-        events.append((start, _STRIKE, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)))
-        rank = _RELEASE if end > start else _RELEASE_AT_ONCE
-        events.append((end, rank, mido.Message("note_off", channel=channel, note=pitch, velocity=64)))
-    return events
-
-
-def _control_messages(track: Track) -> list[tuple[int, int, mido.Message]]:
-    channel = track.channel
-    events = []
-    for number, name in CONTROLLERS.items():
-        for time, value in _steps(track.controls[name], DEFAULTS[name]):
-            level = round(64 + 63 * value) if name == "pan" else round(127 * value)
-            events.append((_tick(time), _CONTROL, _control(channel, number, min(127, level))))
-    for time, value in _steps(track.controls["pressure"], 0.0):
-        message = mido.Message("aftertouch", channel=channel, value=round(127 * value))
-        events.append((_tick(time), _CONTROL, message))
-    bends = _steps(track.controls["bend"], 0.0)
-    if bends:
-        widest = min(127, max(2, int(np.ceil(max(abs(value) for _, value in bends)))))
-        for number, value in ((101, 0), (100, 0), (6, widest), (38, 0), (101, 127), (100, 127)):
-            events.append((0, _CONTROL, _control(channel, number, value)))
-        for time, value in bends:
-            wheel = min(8191, max(-8192, round(8192 * value / widest)))
-            events.append((_tick(time), _CONTROL, mido.Message("pitchwheel", channel=channel, pitch=wheel)))
-    for event in track.key_pressure:
-        pitch, value = int(event["pitch"]), round(127 * event["value"])
-        message = mido.Message("polytouch", channel=channel, note=pitch, value=value)
-        events.append((_tick(event["time"]), _CONTROL, message))
-    return events
-
-
-def _steps(curve: Curve, default: float) -> list[tuple[float, float]]:
-    """The (time, value) pairs to send to a channel that stands at `default`; what lies before 0 is sent at 0."""
-    at_zero = float(curve.at(0.0))
-    later = curve.times > 0
-    first = [(0.0, at_zero)] if at_zero != default else []
-    return first + list(zip(curve.times[later].tolist(), curve.values[later].tolist(), strict=True))
-
-
-def _control(channel: int, number: int, value: int) -> mido.Message:
-    return mido.Message("control_change", channel=channel, control=number, value=value)
-
-
-def _rhythm_part(channel: int, is_drum: bool) -> mido.Message:
-    """Roland's "use for rhythm part"; its blocks are numbered 10, 1 to 9, 11 to 16."""
-    block = 0 if channel == 9 else channel + 1 if channel < 9 else channel
-    body = (0x40, 0x10 | block, 0x15, int(is_drum))
-    return mido.Message("sysex", data=(0x41, 0x10, 0x42, 0x12, *body, -sum(body) & 127))

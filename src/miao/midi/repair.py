@@ -1,0 +1,184 @@
+"""What must know the future, done over a file's events before they are played: order, lost note-offs, bogus pauses.
+
+A sound module takes events as they come. A file can be looked at as a whole: settings that stand in another track at
+the tick of a note were meant for it, a note whose note-off was lost ends with the music, and what a damaged pause has
+thrown days away is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from miao.midi.events import CONTROL, META, NOTE_OFF, NOTE_ON, SYSEX
+from miao.midi.exclusive import settings
+from miao.midi.file import TrackEvents, seconds_at
+
+LONGEST_PAUSE_SECONDS = 3600.0  # a damaged delta time can say days; no music pauses for an hour in all its tracks
+OPEN_SECONDS, OPEN_SECONDS_IN_DAMAGE = 30.0, 4.0  # a note that never ends outlasts other notes by no longer pause
+
+
+@dataclass(frozen=True)
+class Events:
+    """The events of tracks that play together, in the order in which they are played."""
+
+    table: np.ndarray  # int64 [E, 5]: tick, kind, lane, two data bytes (of SYSEX the first is the index of its message)
+    tracks: np.ndarray  # int64 [E], which track an event stands in
+    seconds: np.ndarray  # float64 [E]
+    n_unended: int = 0  # notes that had no end and got one
+
+
+def cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> int:
+    """Drops what tracks that play together hold behind their first too long pause, and says how many events."""
+    tempi = [tempo for track in tracks for tempo in track.tempi]
+    ticks = np.unique(np.concatenate([*(t.table()[:, 0] for t in tracks), np.array([0, *(t for t, _ in tempi)])]))
+    pauses = np.flatnonzero(np.diff(seconds_at(ticks, division, tempi)) > LONGEST_PAUSE_SECONDS)
+    if not len(pauses):
+        return 0
+    last, n_dropped = int(ticks[pauses[0]]), 0
+    for track in tracks:
+        n_kept = int(np.searchsorted(track.table()[:, 0], last, side="right"))
+        if n_kept < len(track.rows) // 5:
+            n_dropped += len(track.rows) // 5 - n_kept - 1  # the end of the track is no loss
+            track.rows = track.rows[: 5 * n_kept]
+            track.rows.extend((last, META, 0, 0, 0))
+        track.tempi = [tempo for tempo in track.tempi if tempo[0] <= last]
+    return n_dropped
+
+
+def merge(tracks: Sequence[TrackEvents], clock: Callable[[np.ndarray], np.ndarray]) -> Events:
+    """The events of tracks that share their channels, by time; `clock` turns ticks into seconds.
+
+    Tracks play at once: what stands at one tick before the first note of its track comes before the notes of all
+    tracks, and system-exclusive messages at the head of a track come before that. Otherwise tracks come in order, each
+    in the order of the file.
+    """
+    table = np.concatenate([track.table() for track in tracks])
+    sources = np.repeat(np.arange(len(tracks)), [len(track.rows) // 5 for track in tracks])
+    ticks, kinds = table[:, 0], table[:, 1]
+    group = np.cumsum(np.append(0, (np.diff(ticks) != 0) | (np.diff(sources) != 0)))  # of one track at one tick
+    rank = np.where(kinds == SYSEX, 0, np.where((kinds == NOTE_ON) & (table[:, 4] > 0), 2, 1))
+    rank = np.maximum.accumulate(4 * group + rank) & 3
+    order = np.argsort(4 * ticks + rank, kind="stable")
+    return Events(table[order], sources[order], clock(ticks[order]))
+
+
+def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged: Sequence[bool]) -> Events:
+    """The same with a note-off for each note that has none.
+
+    If a note-off was lost, giving each one to the oldest note shifts all that follow on this key by one; so here
+    they go to the latest note-on before them. A note that is left over ends at the next start of its key in its track,
+    or with its track, or earlier where the music ends: where nothing has been played for 30 s, or 4 s if the
+    track is damaged, as its pauses cannot be trusted then. `messages` and `damaged` are by track.
+    """
+    table, tracks, seconds = events.table, events.tracks, events.seconds
+    kinds = table[:, 1]
+    is_on = (kinds == NOTE_ON) & (table[:, 4] > 0)
+    rows = np.flatnonzero(is_on | (kinds == NOTE_ON) | (kinds == NOTE_OFF))
+    keys = table[rows, 2] * 128 + table[rows, 3]
+    suspects = _keys_with_open_notes(keys, is_on[rows])
+    if not len(suspects):
+        return events
+    releases = _releases(table, tracks, messages, {int(key) // 128 for key in suspects})
+    note_seconds = seconds[rows]
+    track_ends = np.zeros(len(damaged))
+    track_ends[tracks[kinds == META]] = seconds[kinds == META]
+    added: list[tuple[int, float, int, int, int]] = []  # (row to stand before, seconds, lane, pitch, track)
+    for key in suspects.tolist():
+        lane, pitch = key // 128, key % 128
+        here = rows[keys == key]
+        lines: list[tuple[int, bool | None, int]] = [*releases.get(lane, [])]
+        lines += [(row, bool(is_on[row]), int(tracks[row])) for row in here.tolist()]
+        lines.sort()
+        for note, following in _left_over(lines):
+            track = int(tracks[note])
+            if following >= 0:
+                added.append((following, float(seconds[following]), lane, pitch, track))
+                continue
+            limit = OPEN_SECONDS_IN_DAMAGE if damaged[track] else OPEN_SECONDS
+            end = _end_of_music(float(seconds[note]), float(track_ends[track]), note_seconds, limit)
+            added.append((max(int(np.searchsorted(seconds, end, side="right")), note + 1), end, lane, pitch, track))
+    added.sort()
+    places = [row for row, *_ in added]
+    offs = np.array([(0, NOTE_OFF, lane, pitch, 0) for _, _, lane, pitch, _ in added], np.int64).reshape(-1, 5)
+    return Events(
+        np.insert(table, places, offs, axis=0),
+        np.insert(tracks, places, [track for *_, track in added]),
+        np.insert(seconds, places, [end for _, end, *_ in added]),
+        len(added),
+    )
+
+
+def _keys_with_open_notes(keys: np.ndarray, is_on: np.ndarray) -> np.ndarray:
+    """The keys on which more is struck than let go, where a note-off that finds no note counts for nothing."""
+    if not len(keys):
+        return keys
+    order = np.argsort(keys, kind="stable")
+    firsts = np.flatnonzero(np.append(True, np.diff(keys[order]) > 0))
+    steps = np.where(is_on[order], 1, -1)
+    sums = np.cumsum(steps)
+    before = (sums - steps)[firsts]  # what other keys have added up to
+    lowest = np.minimum.reduceat(sums, firsts) - before
+    total = np.append(sums[firsts[1:] - 1], sums[-1]) - before
+    return keys[order][firsts][total - np.minimum(lowest, 0) > 0]
+
+
+def _releases(
+    table: np.ndarray, tracks: np.ndarray, messages: Sequence[Sequence[bytes]], lanes: set[int]
+) -> dict[int, list[tuple[int, bool | None, int]]]:
+    """Where all keys of a lane come up by one message, as lines for `_left_over`."""
+    found: dict[int, list[tuple[int, bool | None, int]]] = {lane: [] for lane in lanes}
+    kinds, numbers = table[:, 1], table[:, 3]
+    is_mode = (kinds == CONTROL) & ((numbers == 120) | (numbers >= 123))
+    for row in np.flatnonzero(is_mode).tolist():
+        if table[row, 2] in found:
+            found[int(table[row, 2])].append((row, None, -1))
+    for row in np.flatnonzero(kinds == SYSEX).tolist():
+        message = messages[tracks[row]][numbers[row]]
+        if any(setting[0] == "reset" for setting in settings(message)):
+            for lane in lanes:
+                if lane // 16 == table[row, 2] // 16:
+                    found[lane].append((row, None, -1))
+    return found
+
+
+def _left_over(lines: list[tuple[int, bool | None, int]]) -> list[tuple[int, int]]:
+    """Of the events of one key, (row, is on, track), the notes that have no end of their own, and the row of the next
+    start in their track or -1. None for "is on" lets go all."""
+    open_notes: list[tuple[int, int]] = []  # (row, track)
+    ends: dict[int, int] = {}  # note -> row of its end
+    track_of: dict[int, int] = {}
+    for row, is_on, track in lines:
+        if is_on is None:
+            ends |= {note: row for note, _ in open_notes}
+            open_notes.clear()
+        elif is_on:
+            open_notes.append((row, track))
+            track_of[row] = track
+        elif open_notes:
+            place = next((i for i, note in enumerate(open_notes) if note[1] == track), 0)
+            ends[open_notes.pop(place)[0]] = row
+    left: list[tuple[int, int]] = []
+    for track in sorted({track for _, track in open_notes}):
+        notes = [note for note, its in track_of.items() if its == track]
+        waiting: list[int] = []
+        for _, note in sorted([(note, note) for note in notes] + [(ends[note], -1) for note in notes if note in ends]):
+            if note >= 0:
+                waiting.append(note)
+            else:
+                waiting.pop()
+        following = dict(pairwise(notes))
+        left += [(note, following.get(note, -1)) for note in waiting]
+    return left
+
+
+def _end_of_music(start: float, track_end: float, note_seconds: np.ndarray, limit: float) -> float:
+    """When a note from `start` on that is never let go has outlasted the music around it."""
+    later = note_seconds[np.searchsorted(note_seconds, start, side="right") :]
+    moments = np.concatenate([[start], later])
+    pauses = np.flatnonzero(np.diff(moments) > limit)
+    last = float(moments[pauses[0]] if len(pauses) else moments[-1])
+    if track_end <= last + limit:
+        return max(track_end, start)
+    return last if last > start else start + limit
