@@ -54,6 +54,7 @@ check: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/ruff check
 	$(DEV_VENV)/bin/ruff format --check
 	$(DEV_VENV)/bin/mypy
+	$(DEV_VENV)/bin/python docs/build_api.py
 
 bench: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh

@@ -89,7 +89,7 @@ def test_what_is_durable_is_flushed_before_it_has_its_name_and_its_folder_after(
 
 def test_without_force_what_is_there_stays(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(DataError, match="a exists; --force overwrites it"):
+    with pytest.raises(DataError, match="a exists; force=True overwrites it"):
         WRITERS["bytes"](tmp_path / "a", force=False)
     assert (tmp_path / "a").read_bytes() == b"old"
     WRITERS["bytes"](tmp_path / "a")

@@ -124,7 +124,7 @@ def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(t
 def test_two_at_once_do_not_write_into_one_folder(tmp_path):
     jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
     (tmp_path / "out").mkdir()
-    with many._Journal(tmp_path / "out"), pytest.raises(ConfigError, match="another `miao render` is writing"):
+    with many._Journal(tmp_path / "out"), pytest.raises(ConfigError, match="somebody else is rendering into it"):
         next(render_many(jobs, tmp_path / "out", Wishes()))
 
 

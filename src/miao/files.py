@@ -144,7 +144,7 @@ def check_target(path: str | Path, kind: type[MiaoError], *, force: bool) -> Non
     if not target.parent.is_dir():
         raise kind(f"{path}: there is no folder {target.parent}; make it first")
     if target.exists() and not force:
-        raise kind(f"{path} exists; --force overwrites it")
+        raise kind(f"{path} exists; force=True overwrites it")
 
 
 def is_device(path: str | Path) -> bool:

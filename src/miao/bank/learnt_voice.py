@@ -85,6 +85,10 @@ class LearntVoice:
 
     ``about`` has `name`, `bank` (what it was learnt for), `nets` (their checksum), and whatever else its maker says:
     `licence`, `origin`, `source`, `n_notes`, scores.
+
+    >>> from miao import find_voice
+    >>> find_voice("alto-sax").name
+    'alto-sax'
     """
 
     table: VoiceTable  # of one voice
@@ -94,6 +98,7 @@ class LearntVoice:
 
     @property
     def name(self) -> str:
+        """By which it is called."""
         return self.about["name"]
 
     def check(self, bank: str, nets_checksum: str) -> None:
@@ -101,7 +106,7 @@ class LearntVoice:
         if self.about["nets"] != nets_checksum:
             raise BankError(
                 f'voice "{self.name}" was learnt for other nets ({self.about["bank"]} {self.about["nets"]}) than those '
-                f"of the bank {bank} ({nets_checksum}); learn it again with `miao learn`"
+                f"of the bank {bank} ({nets_checksum}); learn it again"
             )
 
     def save(self, path: Path, *, force: bool = True) -> None:

@@ -23,7 +23,7 @@ from miao.cli import render_many as cli_many
 from miao.cli import reproduce as cli_reproduce
 from miao.cli import room as cli_room
 from miao.cli import train as cli_train
-from miao.cli.terminal import clock, count, numbers, progress, say
+from miao.cli.terminal import as_options, clock, count, numbers, progress, say
 from miao.errors import MiaoError, missing, needs
 from miao.files import reason
 
@@ -43,7 +43,7 @@ class _Commands(TyperGroup):
         except MiaoError as error:
             if isinstance(error.__cause__, BrokenPipeError):
                 raise typer.Exit(141) from error
-            say(f"miao: {error}")
+            say(f"miao: {as_options(str(error))}")
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
             name = (error.name or "").partition(".")[0]

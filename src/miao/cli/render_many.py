@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miao.cli.terminal import clock, count, say
+from miao.cli.terminal import as_options, clock, count, say
 from miao.errors import MiaoError
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _line(outcome: "Outcome") -> str:
     from miao.synth.many import shown
 
     if outcome.state == "failed":
-        return f"{shown(outcome.job.source)}: {outcome.message.removeprefix(f'{outcome.job.source}: ')}"
+        message = outcome.message.removeprefix(f"{outcome.job.source}: ")
+        return f"{shown(outcome.job.source)}: {as_options(message)}"
     speed = outcome.seconds / max(outcome.wall_seconds, 1e-9)
     warned = f"; {count(len(outcome.warnings), 'warning')}" if outcome.warnings else ""
     return f"{shown(outcome.job.target)}: {clock(outcome.seconds)}, {speed:.0f} times as fast as it plays{warned}"

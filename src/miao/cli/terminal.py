@@ -12,6 +12,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def as_options(text: str) -> str:
+    """What the library says of its arguments, in the words of the command."""
+    return text.replace("force=True", "--force")
+
+
 def count(n: int, what: str) -> str:
     """A number of things: "1 note", "1,200 notes"."""
     return f"{n:,} {what}{'s' * (n != 1)}"

@@ -82,7 +82,12 @@ class Meter:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Tracks that hold notes, and what reading them had to leave out."""
+    """Tracks that hold notes, and what reading them had to leave out.
+
+    >>> score = read_score("song.mid").between(0.0, 2.0).transposed(12)
+    >>> int(score.tracks[0].notes["pitch"].min()) >= 12
+    True
+    """
 
     tracks: tuple[Track, ...]
     duration: float  # seconds, when the last note is damped; 0 without notes
@@ -96,6 +101,7 @@ class Score:
 
     @property
     def n_notes(self) -> int:
+        """Of all tracks."""
         return sum(len(track.notes) for track in self.tracks)
 
     def describe(self) -> tuple[TrackSummary, ...]:
@@ -152,6 +158,9 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
     note or SMPTE time, under the whole tempo map. Damage is left out, and named in `warnings` and in the log.
 
     Raises: ScoreError if there is no such file, nothing readable in it, or no note.
+
+    >>> read_score("song.mid").n_notes > 0
+    True
     """
     data, name = _load(source)
     file = parse_midi_file(data, name)

@@ -26,6 +26,9 @@ def write_score(score: Score, path: str | Path) -> None:
     first.
 
     Raises: ScoreError if the file cannot be written.
+
+    >>> from miao import read_score
+    >>> write_score(read_score("song.mid").select([0]), "first track.mid")
     """
     file = mido.MidiFile(type=1, ticks_per_beat=_WRITE_DIVISION)
     # with GS on, drums are where "use for rhythm part" says and nowhere else, whatever the bank

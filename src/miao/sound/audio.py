@@ -22,6 +22,9 @@ class Audio:
     """Sound in memory; full scale is 1.
 
     Raises: ValueError if the samples are not [channels, S] or the rate is not positive.
+
+    >>> Audio(np.zeros((2, 22050)), 44100).duration
+    0.5
     """
 
     samples: np.ndarray  # f4[channels, S]
@@ -37,6 +40,7 @@ class Audio:
 
     @property
     def channels(self) -> int:
+        """1 for mono, 2 for stereo."""
         return self.samples.shape[0]
 
     @property

@@ -78,6 +78,9 @@ def plan(sources: Iterable[str | Path], output: str | Path, format: str = "wav")
 
     Songs that would become the same file get a few letters made of their whole path, always the same ones.
     Raises: ConfigError if a source is not there or a folder holds no song.
+
+    >>> [job.target.name for job in plan(["song.mid"], "rendered", "flac")]
+    ['song.flac']
     """
     found: dict[Path, Path] = {}  # by real path, the place below the output
     for source in map(Path, sources):
@@ -118,6 +121,11 @@ def render_many(
     scheduler  the cluster's address; None starts one on this machine
 
     Raises: ConfigError if somebody else is rendering into ``output``, or Dask is not installed.
+
+    >>> wishes = Wishes(settings={"end": 0.5})
+    >>> for outcome in render_many(plan(["song.mid"], "rendered"), "rendered", wishes):
+    ...     print(outcome.state, outcome.job.target)
+    rendered rendered/song.wav
     """
     output = Path(output)
     make_folder(output, ConfigError)
@@ -134,7 +142,7 @@ def render_many(
             elif state == "done":
                 yield Outcome(job, "there")
             else:
-                yield Outcome(job, "failed", f"{shown(job.target)} exists; overwriting has to be asked for")
+                yield Outcome(job, "failed", f"{shown(job.target)} exists; force=True overwrites it")
         folders = {job.target.parent for job in waiting}
         for folder in folders:
             make_folder(folder, ConfigError)
@@ -166,7 +174,7 @@ class _Journal:
             _lock(self._file.fileno())
         except BlockingIOError:
             self._file.close()
-            raise ConfigError(f"{shown(self._path.parent)}: another `miao render` is writing there") from None
+            raise ConfigError(f"{shown(self._path.parent)}: somebody else is rendering into it") from None
         except OSError as error:
             raise ConfigError(f"{shown(self._path)}: cannot be written: {reason(error)}") from error
         self._file.seek(0)

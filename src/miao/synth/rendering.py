@@ -56,9 +56,7 @@ def rows_of(
         is_silent = is_silent and not part.any()
         yield part
     if is_silent:
-        raise MiaoError(
-            f"nothing sounds {span(settings.start, settings.end)}; look at volumes and programs with `miao info`"
-        )
+        raise MiaoError(f"nothing sounds {span(settings.start, settings.end)}; look at its volumes and programs")
 
 
 def _mixed(
