@@ -328,6 +328,30 @@ def test_a_notes_tuning_and_glide_move_its_pitch(toy_bank):
     assert hz(RATE // 2, glide=-12.0, glide_seconds=1.0) == pytest.approx(middle, rel=0.02)
 
 
+def test_a_key_that_is_pressed_harder_has_vibrato_and_no_other_key(toy_bank):
+    def sound(pitch, pressed):
+        player = Player(toy_bank, (0,))
+        player.start(Strike(0.0, 0, 0, pitch, 0.7))
+        player.press(0, pressed, 1.0, 0.2)
+        return player.block(RATE // 2).stems[0]
+
+    border = RATE // 5
+    np.testing.assert_array_equal(sound(60, 61), sound(60, 59))
+    difference = np.abs(sound(60, 60) - sound(60, 61)).max(axis=0)
+    assert not difference[:border].any() and difference[border:].max() > 0.01
+
+
+def test_tracks_that_are_one_instrument_are_one_stem(toy_bank, midi):
+    score = read_score(midi(*({"notes": [(0.1 * n, 0.5, 60 + n, 100)], "channel": n} for n in range(3))))
+    tracks = [dataclasses.replace(t, stem=s) for t, s in zip(score.tracks, (7, None, 7), strict=True)]
+    grouped = dataclasses.replace(score, tracks=tuple(tracks))
+    apart, one = (
+        np.concatenate(list(rows_of(toy_bank, s, PlaySettings(), {}, True)), axis=2) for s in (score, grouped)
+    )
+    assert len(apart) == 4 and len(one) == 3
+    np.testing.assert_allclose(one, [apart[0] + apart[2], apart[1], apart[3]], atol=1e-6)
+
+
 def test_a_score_is_told_in_time_whatever_the_blocks(toy_bank, song):
     score = read_score(song)
     feed, player = ScoreFeed(score), Player(toy_bank, [track.channel for track in score.tracks])

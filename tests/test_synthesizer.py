@@ -255,7 +255,9 @@ def test_an_excerpt_is_a_part_of_the_whole(synthesizer, song):
     part = render(synthesizer, song, gain_db=0, start=2.0, end=4.5).samples
     n = int(FADE_SECONDS * RATE) + 1
     assert part.shape == whole.shape
-    np.testing.assert_allclose(part[:, n:-n], whole[:, n:-n], atol=1e-6)
+    # what was sent to the room over 1.2 s before is no longer looked at: 60 dB below what sounds
+    np.testing.assert_allclose(part[:, n:-n], whole[:, n:-n], atol=1e-3 * np.abs(whole).max())
+    assert np.abs(part[:, RATE:-n] - whole[:, RATE:-n]).max() < 1e-6  # and a second later nothing is missing
     assert (part[:, 0] == 0).all() and np.abs(part[:, -1]).max() < 0.01
     assert np.abs(part[:, n : 2 * n]).max() > 0.05  # the bass, which began long before
 

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from miao.midi.score import Curve
 
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
-DEFAULTS = {"volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0}  # General MIDI's
+# General MIDI's; brightness in the middle leaves the sound as it is
+DEFAULTS = {
+    "volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0, "brightness": 64 / 127,
+}  # fmt: skip
+BRIGHTNESS_HZ = 1000.0  # from where on brightness turns the treble up or down,
+BRIGHTNESS_DB = 18.0  # and by how much at its ends
 
 LINE = ("volume", "expression", "pan")
 
@@ -37,6 +42,13 @@ def line_gains(values: Mapping[str, float]) -> tuple[float, float]:
 def send_gains(name: str) -> Law:
     """A send's gain is its controller."""
     return lambda values: (values[name], values[name])
+
+
+def brightness_gains(values: Mapping[str, float]) -> tuple[float, float]:
+    """What the treble is turned up by (RP-021 calls CC 74 brightness): 0 dB at 64, 18 dB down at 0 and up at 127."""
+    steps = round(values["brightness"] * 127 - 64, 6)
+    gain = float(10 ** (BRIGHTNESS_DB / 20 * steps / (64 if steps < 0 else 63)))
+    return gain, gain
 
 
 class Fader:
@@ -103,16 +115,47 @@ def track_gains(
     return fader.gains(start_sample, n_samples, [(0.0, np.inf)])
 
 
+class Brightness:
+    """A shelf over a stem: what a high-pass of first order lets through is added again, as much as the fader says.
+
+    The response is cut where it has fallen by 140 dB: how the sound is cut into blocks makes no difference.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._fader = Fader(sample_rate, brightness_gains, ("brightness",))
+        decay = np.exp(-2 * np.pi * BRIGHTNESS_HZ / sample_rate)
+        low = (1 - decay) * decay ** np.arange(int(np.ceil(np.log(1e-7) / np.log(decay))))
+        self._low = (low / low.sum()).astype(np.float32)  # impulse response of the low-pass; the high-pass is the rest
+        self._past = np.zeros((2, len(low) - 1), np.float32)
+
+    def set(self, value: float, time: float) -> None:
+        """The controller takes a value at a time (seconds)."""
+        self._fader.set("brightness", value, time)
+
+    def process(self, start_sample: int, stem: NDArray[np.float32], busy: Spans) -> NDArray[np.float32]:
+        """The stem [2, n], or as bright as it is to be."""
+        gains = self._fader.gains(start_sample, stem.shape[1], busy)
+        line = np.concatenate([self._past, stem], axis=1)
+        self._past = line[:, line.shape[1] - self._past.shape[1] :]
+        if (gains == 1).all() or not line.any():
+            return stem
+        high = stem - np.stack([np.convolve(row, self._low, "valid") for row in line])
+        return stem + (gains - 1) * high
+
+
 class Strip:
-    """What a part has on the desk: its fader, and those of its sends."""
+    """What a part has on the desk: its brightness, its fader, and those of its sends."""
 
     def __init__(self, sample_rate: int, sends: Sequence[str]) -> None:
+        self.brightness = Brightness(sample_rate)
         self.line = Fader(sample_rate, line_gains, LINE)
         self.sends = {name: Fader(sample_rate, send_gains(name), (name,)) for name in sends}
 
     def set(self, name: str, value: float, time: float) -> None:
         """A controller takes a value at a time (seconds)."""
         self.line.set(name, value, time)
+        if name == "brightness":
+            self.brightness.set(value, time)
         if name in self.sends:
             self.sends[name].set(name, value, time)
 
@@ -139,11 +182,12 @@ class Desk:
         sent = {name: np.zeros((2, n), np.float32) for name in self._sends}
         lines = np.zeros_like(stems)
         for i, (strip, stem) in enumerate(zip(self.strips, stems, strict=True)):
+            bright = strip.brightness.process(start_sample, stem, busy[i])
             gains = strip.line.gains(start_sample, n, busy[i])
             faders = {name: fader.gains(start_sample, n, busy[i]) for name, fader in strip.sends.items()}
-            if not stem.any() and i not in extra:  # most parts rest most of the time
+            if not bright.any() and i not in extra:  # most parts rest most of the time
                 continue
-            np.multiply(stem, gains, out=lines[i])
+            np.multiply(bright, gains, out=lines[i])
             for name, fader in faders.items():
                 source = lines[i] if i not in extra or name != "reverb" else lines[i] + extra[i] * gains
                 sent[name] += source * fader

@@ -6,7 +6,6 @@ the block that it lies in makes the same samples, however the sound is cut into 
 
 import heapq
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,16 +20,14 @@ from miao.bank.bank import Bank
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter
 from miao.synth.ear import Ear
-from miao.synth.note import Bend, Note, Strike, timbre
+from miao.synth.note import Note, Strike, timbre
+from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
 
-VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
 SOFT_PEDAL_VELOCITY = 0.8
-BEND_SMOOTHING_SECONDS = 0.005
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
 _FLOOR = 1e-5  # amplitude below which a partial or band is left out
-_CONTROL, _CUT, _RELEASE, _LIFT, _START = range(5)  # at one instant they count in this order
-_MOVES_PITCH = ("bend", "modulation", "pressure")
+_CONTROL, _PRESS, _CUT, _RELEASE, _LIFT, _START = range(6)  # at one instant they count in this order
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Player:
         self.sample_rate = self.settings.sample_rate
         self.n_left_out = 0  # notes that there was no room for
         self._bank = bank
-        self._parts = [_Part(channel) for channel in channels]
+        self._parts = [Part(channel) for channel in channels]
         self._noise = _noise(self.sample_rate)
         self._chance = _chance(self.settings.seed, self._noise.shape[1])
         self._ear = Ear(bank)
@@ -122,6 +119,10 @@ class Player:
         """
         self._tell(time, _CONTROL, part, (name, value))
 
+    def press(self, part: int, pitch: int, value: float, time: float) -> None:
+        """A key of a part is pressed harder while it is down, 0 to 1: vibrato of its notes alone."""
+        self._tell(time, _PRESS, part, (pitch, value))
+
     def prefetch(self, voice: int, pitches: Iterable[int] = range(21, 109)) -> None:
         """Have a voice at hand before its first note: its timbres, and nets that have been run."""
         chosen = list(pitches)
@@ -149,7 +150,7 @@ class Player:
         over = []
         for handle, note in self._notes.items():
             strike = note.strike
-            bend = self._parts[strike.part].bend
+            bend = self._parts[strike.part].bend(strike.pitch)
             heard = note.part(begin, n_samples, self.sample_rate, bend)
             busy[strike.part].append((strike.time, note.end))
             if heard is not None:
@@ -192,10 +193,14 @@ class Player:
             if kind == _CONTROL:
                 assert isinstance(what, tuple)
                 name, value = what
-                if name in _MOVES_PITCH or name == "soft":
+                if name in Part.NAMES:
                     self._parts[target].set(name, value, time)
                 else:
                     steps.append((target, name, value, time))
+            elif kind == _PRESS:
+                assert isinstance(what, tuple)
+                pitch, value = what
+                self._parts[target].press(pitch, value, time)
             elif kind == _START:
                 assert isinstance(what, Strike)
                 self._start(target, what._replace(time=time))
@@ -268,75 +273,6 @@ class Player:
 
     def _contexts(self, notes: Sequence[Note]) -> NDArray[np.float32]:
         return self._ear.contexts(notes, self._until)
-
-
-class _Part:
-    """What a part's controllers stand at, as far as they concern how its notes sound."""
-
-    def __init__(self, channel: int) -> None:
-        self.channel = channel
-        self.soft = 0.0
-        self._steps = {name: _Steps() for name in _MOVES_PITCH}
-
-    def set(self, name: str, value: float, time: float) -> None:
-        if name == "soft":
-            self.soft = value
-        else:
-            self._steps[name].add(time, value)
-
-    def forget(self, before: float) -> None:
-        for steps in self._steps.values():
-            steps.forget(before)
-
-    @property
-    def bend(self) -> Bend | None:
-        """Pitch wheel, tuning and vibrato, cents; None where nothing moves or shifts the pitch."""
-        return self._cents if any(any(steps.values) for steps in self._steps.values()) else None
-
-    def _cents(self, times: NDArray, start: float) -> NDArray:
-        bend, *depths = (self._steps[name].mean(times, start) for name in _MOVES_PITCH)
-        vibrato = np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
-        return 100 * bend + VIBRATO_CENTS * np.maximum(*depths) * vibrato
-
-
-class _Steps:
-    """A controller over time, as far back as it may still be asked about."""
-
-    def __init__(self) -> None:
-        self.times, self.values = [-math.inf], [0.0]
-
-    def add(self, time: float, value: float) -> None:
-        if time == self.times[-1]:
-            self.values[-1] = value
-        elif value != self.values[-1]:
-            self.times.append(time)
-            self.values.append(value)
-
-    def forget(self, before: float) -> None:
-        n = bisect_right(self.times, before) - 1
-        if n > 0:
-            del self.times[:n], self.values[:n]
-            self.times[0] = -math.inf
-
-    def mean(self, times: NDArray, since: float) -> NDArray:
-        """Of the last 5 ms before each of some times, but not of what was before ``since``."""
-        values, at = np.array(self.values), np.array(self.times[1:])
-        if not len(at):
-            return np.full(len(times), values[0])
-        origin = float(at[0])
-        area = np.concatenate([[0.0], np.cumsum(values[1:-1] * np.diff(at))])  # integral from the first step to each
-
-        def integral(moments: NDArray) -> NDArray:
-            place = at.searchsorted(moments, side="right")
-            left = np.maximum(place - 1, 0)
-            return np.where(
-                place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left])
-            )
-
-        begin = np.maximum(times - BEND_SMOOTHING_SECONDS, since)
-        place = at.searchsorted(times, side="right")
-        means = (integral(times) - integral(begin)) / np.maximum(times - begin, 1e-9)
-        return np.where(place == at.searchsorted(begin, side="right"), values[place], means)
 
 
 @dataclass(frozen=True, eq=False)

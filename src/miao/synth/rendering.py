@@ -48,7 +48,8 @@ def rows_of(
     room = Room(settings.sample_rate)
     begin = max(settings.start - REMEMBERED * room.n_tail / settings.sample_rate, 0.0)
     blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
-    rows = ahead(_mixed(ahead(blocks), len(score.tracks), room, settings.sample_rate, with_stems))
+    stems = stem_places(score) if with_stems else [0] * len(score.tracks)
+    rows = ahead(_mixed(ahead(blocks), stems, room, settings.sample_rate, with_stems))
     if settings.end is None or settings.end >= score.duration:
         rows = _trimmed(rows)
     is_silent = True
@@ -59,21 +60,26 @@ def rows_of(
         raise MiaoError(f"nothing sounds {span(settings.start, settings.end)}; look at its volumes and programs")
 
 
+def stem_places(score: Score) -> list[int]:
+    """For each track which stem it is part of, from 0; tracks that are one instrument (MPE) share theirs."""
+    places: dict[tuple[str, int], int] = {}
+    keys = [("track", i) if track.stem is None else ("stem", track.stem) for i, track in enumerate(score.tracks)]
+    return [places.setdefault(key, len(places)) for key in keys]
+
+
 def _mixed(
-    blocks: Iterator[Block], n_parts: int, room: Room, sample_rate: int, with_stems: bool
+    blocks: Iterator[Block], stems: list[int], room: Room, sample_rate: int, with_stems: bool
 ) -> Iterator[np.ndarray]:
-    """Each part behind its fader, and the room; goes on until the room is silent."""
-    desk = Desk(sample_rate, n_parts)
-    n_rows = n_parts + 1 if with_stems else 1
+    """Each part behind its fader in the row of its stem, and the room, in the last row; goes on until it is silent."""
+    desk = Desk(sample_rate, len(stems))
+    n_rows = max(stems) + 2 if with_stems else 1
     for block in blocks:
         for step in block.steps:
             desk.set(*step)
         lines, sent = desk.mix(block.start_sample, block.stems, block.busy, block.extra)
         rows = np.zeros((n_rows, 2, lines.shape[2]), np.float32)
-        if with_stems:
-            rows[:-1] = lines
-        else:
-            np.sum(lines, axis=0, out=rows[0])
+        for place, line in zip(stems, lines, strict=True):
+            rows[place] += line
         rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
         yield rows
     tail = room.tail()

@@ -12,7 +12,8 @@ from miao.bank.frames import HOP_SECONDS, seconds_to_sample
 from miao.bank.voices import DRUM_KEYS, note_voice
 from miao.midi.score import NOTE, Score, Track
 from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
-from miao.synth.player import BEND_SMOOTHING_SECONDS, Block, Player
+from miao.synth.parts import BEND_SMOOTHING_SECONDS
+from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
 
 BLOCK_SECONDS = HOP_SECONDS
@@ -20,7 +21,7 @@ FIRST_BLOCK_SECONDS = HOP_SECONDS / 8  # so that something is heard soon; the ne
 _GROUPS = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81))
 _CHOKES = {key: group for group, keys in enumerate(_GROUPS) for key in keys}
 _FIELDS = NOTE.names or ()
-_CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "modulation", "soft", "pressure", "bend")
+_CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend")
 
 
 class ScoreFeed:
@@ -45,9 +46,13 @@ class ScoreFeed:
         self._notes, self._tracks, self._rings = notes[kept][order], tracks[kept][order], rings[kept][order]
         self._handles = np.full(len(order), -1, np.int64)
         self._by = {name: np.argsort(self._notes[name], kind="stable") for name in ("end", "damp", "cut")}
-        self._done = {"start": 0, "end": 0, "damp": 0, "cut": 0, "control": 0}
+        self._done = {"start": 0, "end": 0, "damp": 0, "cut": 0, "control": 0, "press": 0}
         first = min([start, *self._notes["start"][:1]]) - BEND_SMOOTHING_SECONDS
         self._controls = _control_events(score.tracks, first)
+        presses = [(float(e["time"]), i, int(e["pitch"]), float(e["value"]))
+                   for i, track in enumerate(score.tracks) for e in track.key_pressure]  # fmt: skip
+        self._presses = sorted(presses)
+        self._press_times = np.array([time for time, *_ in self._presses])
 
     @property
     def is_over(self) -> bool:
@@ -59,6 +64,9 @@ class ScoreFeed:
         times, parts, names, values = self._controls
         for n in self._next("control", times, until):
             player.control(int(parts[n]), _CONTROLS[names[n]], float(values[n]), max(float(times[n]), 0.0))
+        for n in self._next("press", self._press_times, until):
+            time, part, pitch, value = self._presses[n]
+            player.press(part, pitch, value, time)
         starts = self._next("start", self._notes["start"], until)
         for n, note, track, rings in zip(
             starts,

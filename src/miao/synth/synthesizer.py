@@ -17,7 +17,7 @@ from miao.midi.score import Score, TrackSummary, read_score
 from miao.sound.audio import Audio
 from miao.sound.limiter import Limiter
 from miao.sound.writer import SUBTYPES, AudioWriter
-from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, rows_of
+from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, rows_of, stem_places
 from miao.synth.settings import PlaySettings
 
 STREAM_GAIN_DB = 14.0  # from the mixing desk, as nothing is known of the song yet; most want 13 to 24 dB for -16 LUFS
@@ -206,7 +206,7 @@ class _Progress:
 
 
 def _open_stems(files: ExitStack, folder: Path, score: Score, mix: AudioWriter, force: bool) -> list[AudioWriter]:
-    """A writer for each track and one for the room, entered into `files`; a folder that stays empty is removed."""
+    """A writer for each stem and one for the room, entered into `files`; a folder that stays empty is removed."""
     if not folder.is_dir():
         try:
             folder.mkdir(parents=True)
@@ -214,7 +214,8 @@ def _open_stems(files: ExitStack, folder: Path, score: Score, mix: AudioWriter, 
             raise AudioError(f"{folder}: cannot be made: {(error.strerror or str(error)).lower()}") from error
         files.callback(_remove_if_empty, folder)
     format, subtype = (mix.format, mix.subtype) if SUBTYPES[mix.format] else ("wav", "24")
-    names = [f"{number:02} {_file_name(track)}" for number, track in enumerate(score.describe(), start=1)]
+    first = {place: track for place, track in reversed(list(zip(stem_places(score), score.describe(), strict=True)))}
+    names = [f"{place + 1:02} {_file_name(track)}" for place, track in sorted(first.items())]
     return [
         files.enter_context(AudioWriter(folder / f"{name}.{format}", mix.sample_rate, 2, None, subtype, force))
         for name in (*names, "room")

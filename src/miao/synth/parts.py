@@ -1,0 +1,99 @@
+"""What the controllers of a part stand at, as far as they concern how its notes sound: bend, vibrato, soft pedal."""
+
+import math
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.synth.note import Bend
+
+VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
+BEND_SMOOTHING_SECONDS = 0.005
+_MOVES_PITCH = ("bend", "modulation", "pressure")
+
+
+class Part:
+    """What a part's controllers stand at, as far as they concern how its notes sound."""
+
+    NAMES = ("bend", "modulation", "pressure", "soft")
+
+    def __init__(self, channel: int) -> None:
+        self.channel = channel
+        self.soft = 0.0
+        self._steps = {name: Steps() for name in _MOVES_PITCH}
+        self._keys: dict[int, Steps] = {}  # pressure by pitch
+
+    def set(self, name: str, value: float, time: float) -> None:
+        """A controller takes a value at a time."""
+        if name == "soft":
+            self.soft = value
+        else:
+            self._steps[name].add(time, value)
+
+    def press(self, pitch: int, value: float, time: float) -> None:
+        """A key is pressed so hard from a time on."""
+        self._keys.setdefault(pitch, Steps()).add(time, value)
+
+    def forget(self, before: float) -> None:
+        """Drop what was in force before a time and is no longer."""
+        for steps in (*self._steps.values(), *self._keys.values()):
+            steps.forget(before)
+
+    def bend(self, pitch: int) -> Bend | None:
+        """Pitch wheel, tuning and vibrato of notes of a pitch, cents; None where nothing moves or shifts it."""
+        key = self._keys.get(pitch)
+        bend, modulation, pressure = (self._steps[name] for name in _MOVES_PITCH)
+        if not any(any(steps.values) for steps in (bend, modulation, pressure, *([key] if key else []))):
+            return None
+
+        def cents(times: NDArray, start: float) -> NDArray:
+            depth = np.maximum(modulation.mean(times, start), pressure.mean(times, start))
+            if key is not None:
+                depth = np.maximum(depth, key.mean(times, start))
+            vibrato = np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
+            return 100 * bend.mean(times, start) + VIBRATO_CENTS * depth * vibrato
+
+        return cents
+
+
+class Steps:
+    """A controller over time, as far back as it may still be asked about."""
+
+    def __init__(self) -> None:
+        self.times, self.values = [-math.inf], [0.0]
+
+    def add(self, time: float, value: float) -> None:
+        """It takes a value at a time, no earlier than the last one told."""
+        if time == self.times[-1]:
+            self.values[-1] = value
+        elif value != self.values[-1]:
+            self.times.append(time)
+            self.values.append(value)
+
+    def forget(self, before: float) -> None:
+        """Drop what was in force before a time and is no longer."""
+        n = bisect_right(self.times, before) - 1
+        if n > 0:
+            del self.times[:n], self.values[:n]
+            self.times[0] = -math.inf
+
+    def mean(self, times: NDArray, since: float) -> NDArray:
+        """Of the last 5 ms before each of some times, but not of what was before ``since``."""
+        values, at = np.array(self.values), np.array(self.times[1:])
+        if not len(at):
+            return np.full(len(times), values[0])
+        origin = float(at[0])
+        area = np.concatenate([[0.0], np.cumsum(values[1:-1] * np.diff(at))])  # integral from the first step to each
+
+        def integral(moments: NDArray) -> NDArray:
+            place = at.searchsorted(moments, side="right")
+            left = np.maximum(place - 1, 0)
+            return np.where(
+                place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left])
+            )
+
+        begin = np.maximum(times - BEND_SMOOTHING_SECONDS, since)
+        place = at.searchsorted(times, side="right")
+        means = (integral(times) - integral(begin)) / np.maximum(times - begin, 1e-9)
+        return np.where(place == at.searchsorted(begin, side="right"), values[place], means)
