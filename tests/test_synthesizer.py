@@ -308,7 +308,7 @@ def test_a_score_without_notes_is_refused(synthesizer, song, no_engine):
 def test_silence_throughout_is_an_error_and_writes_nothing(synthesizer, midi, tmp_path, monkeypatch, settings):
     monkeypatch.chdir(tmp_path)
     muted = midi({"notes": [note()], "controls": [(0, 7, 0)]})
-    with pytest.raises(MiaoError, match="nothing sounds from beginning to end; look at volumes"):
+    with pytest.raises(MiaoError, match="nothing sounds from beginning to end; look at its volumes"):
         render_file(synthesizer, muted, "a.wav", **settings)
     assert list(tmp_path.iterdir()) == []
 
