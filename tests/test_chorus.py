@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from miao.errors import ConfigError
+from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, Chorus
+
+RATE = 44_100
+
+
+def tone(seconds, hz=440.0):
+    wave = np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
+    return np.stack([wave, wave]).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", CHORUS_TYPES)
+def test_blocks_of_any_size_give_the_same_samples(kind):
+    sent = tone(0.5)
+    whole = Chorus(RATE, kind).process(sent)
+    chorus, parts, first = Chorus(RATE, kind), [], 0
+    for size in (1, 7, 64, 4096, 3, 20_000):
+        parts.append(chorus.process(sent[:, first : first + size]))
+        first += size
+    np.testing.assert_array_equal(np.concatenate([p for p in parts if p.size], axis=1), whole[:, : sent.shape[1]])
+
+
+def test_nothing_sent_is_nothing_heard_and_silence_comes_back_after_the_tail():
+    chorus = Chorus(RATE, "flanger")
+    assert not chorus.process(np.zeros((2, 100), np.float32)).any()
+    chorus.process(tone(0.1))
+    tail = chorus.tail()
+    assert np.abs(tail[:, -10:]).max() < 1e-3 < np.abs(tail[:, :100]).max()
+
+
+def test_an_impulse_comes_back_once_within_the_swing_on_each_side():
+    """Without feedback the delay lies between 4 ms and 4 ms and the depth."""
+    sent = np.zeros((2, 2000), np.float32)
+    sent[:, 0] = 1
+    back = Chorus(RATE, "chorus 1").process(sent)
+    for side in back:
+        heard = np.flatnonzero(np.abs(side) > 1e-3)
+        assert heard[0] >= 0.004 * RATE - 2 and heard[-1] <= (0.004 + 0.0019) * RATE + 2
+        assert side.sum() == pytest.approx(CHORUS_LEVEL, abs=0.02)
+
+
+def test_the_pitch_swings_against_each_other_left_and_right():
+    """A delay that grows lowers the pitch: while it grows on one side it shrinks on the other."""
+    back = Chorus(RATE, "chorus 2").process(tone(1.0))
+    crossings = [np.flatnonzero((side[:-1] < 0) & (side[1:] >= 0)) for side in back[:, 3000:12_000]]
+    hz = [RATE * (len(c) - 1) / (c[-1] - c[0]) for c in crossings]
+    assert hz[0] < 440 < hz[1]
+    assert hz[1] - hz[0] > 4
+
+
+def test_another_name_is_one_line():
+    with pytest.raises(ConfigError, match="there are chorus 1"):
+        Chorus(RATE, "phaser")
