@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz.py FOLDER [FOLDER ...] --files 100000 --journal fuzz.json
 
-Each file is a real one from the folders, shortened (the first bytes of each of its tracks) and then damaged: bytes changed,
-left out, put in, moved, taken from another file; the number of the file decides how. What is read is checked note by
-note, and of every 200th file a second is played. The journal is written every 500 files: the same command goes on where it
-was stopped. A file that fails is kept beside the journal.
+Each file is a real one from the folders, shortened (the first bytes of each of its tracks) and then damaged: bytes
+changed, left out, put in, moved, taken from another file; the number of the file decides how. What is read is checked
+note by note, and of every 200th file a second is played. The journal is written every 500 files: the same command goes
+on where it was stopped. A file that fails is kept beside the journal.
 """
 
 import argparse

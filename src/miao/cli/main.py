@@ -111,6 +111,9 @@ Bits = Annotated[str | None, typer.Option(metavar="N", help="16, 24 or float. De
 Format = Annotated[
     str | None, typer.Option(metavar="NAME", help="wav, flac, ogg or mp3. Default: by the name of the output, or wav.")
 ]
+Loop = Annotated[
+    bool, typer.Option("--loop", help="End exactly where the piece does; what sounds on is laid over the beginning.")
+]
 BankOption = Annotated[str, typer.Option("--bank", metavar="NAME", help="The voices: a name, or a folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 
@@ -126,6 +129,7 @@ def render(
     tracks: Tracks = None,
     start: Start = 0.0,
     end: End = None,
+    loop: Loop = False,
     sample_rate: SampleRate = 44_100,
     seed: Seed = 0,
     variation: Variation = 0.0,
@@ -163,7 +167,7 @@ def render(
         settings = {
             "sample_rate": sample_rate, "seed": seed, "variation": variation, "gain_db": gain,
             "loudness": -16.0 if loudness is None else loudness, "start": start, "end": end, "subtype": bits,
-        }  # fmt: skip
+        } | ({"loop": True} if loop else {})  # fmt: skip
         wishes = {"bank": bank, "settings": settings, "tracks": tuple(tracks or ()), "force": force}
         return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
     song = songs[0]
@@ -182,6 +186,7 @@ def render(
             loudness=-16.0 if loudness is None else loudness,
             start=start,
             end=end,
+            loop=loop,
             subtype=bits,
             format=format,
             force=force,
@@ -202,13 +207,15 @@ def info(song: Song, as_json: AsJson = False) -> None:
     from miao.midi.score import read_score
 
     score = read_score(_source(song))
+    told = _told(score)
     if as_json:
-        print(json.dumps(_as_dict(song, score), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_dict(song, score, told), indent=2, ensure_ascii=False))
         return
-    print(f"{song}: {clock(score.duration)}, {count(score.n_notes, 'note')}")
+    rest = f" and a rest up to {clock(score.end)}" if score.end > score.duration + 0.05 else ""
+    print(f"{song}: {clock(score.duration)}{rest}, {count(score.n_notes, 'note')}")
     _print_tracks(score.describe(), sys.stdout)
-    for what in score.ignored:
-        print(f"will not be heard: {what}")
+    for what in told:
+        print(f"not as the file asks: {what}")
 
 
 @app.command()
@@ -347,11 +354,19 @@ def _report(summary: "RenderSummary", score: "Score", song: str, target: str) ->
     )
     for warning in summary.warnings[len(score.warnings) :]:  # the score's have been logged
         say(f"miao: {warning}")
-    if score.ignored:
-        say(f"miao: {count(len(score.ignored), 'thing')} in it cannot be rendered; see `miao info {song}`")
+    if told := _told(score):
+        say(f"miao: {count(len(told), 'thing')} in it will not sound as it asks; see `miao info {song}`")
 
 
-def _as_dict(song: str, score: "Score") -> dict:
+def _told(score: "Score") -> tuple[str, ...]:
+    """What will not sound as the file asks, by what it says and by the sounds that there are."""
+    from miao.bank.voices import GeneralMidiSounds
+    from miao.midi.told import missing_sounds
+
+    return (*score.ignored, *missing_sounds(score.tracks, GeneralMidiSounds()))
+
+
+def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> dict:
     tracks = [
         {
             "number": number,
@@ -371,6 +386,7 @@ def _as_dict(song: str, score: "Score") -> dict:
         "seconds": round(score.duration, 6),
         "notes": score.n_notes,
         "tracks": tracks,
-        "ignored": score.ignored,
+        "ends_at": round(score.end, 6),
+        "ignored": told,
         "warnings": score.warnings,
     }

@@ -1,7 +1,7 @@
 """A stereo chorus: what is sent to it comes back a little later and earlier in turn, left and right against each other.
 
-The types are those of General MIDI 2 (Global Parameter Control, CA-024, in RP-024): the rate of the swing, its depth, and
-how much comes back in. It is fed by controller 93 and is silent where nothing is sent.
+The types are those of General MIDI 2 (Global Parameter Control, CA-024, in RP-024): the rate of the swing, its depth,
+and how much comes back in. It is fed by controller 93 and is silent where nothing is sent.
 """
 
 import math
@@ -52,7 +52,7 @@ class Chorus:
         self._depth = self._kind.depth_seconds * sample_rate
         self._past = np.zeros((2, math.ceil(self._shortest + self._depth) + 4), np.float32)  # what went in
         self._position = 0
-        self._is_silent = True
+        self.is_silent = True
 
     @property
     def n_tail(self) -> int:
@@ -64,7 +64,7 @@ class Chorus:
     def process(self, sent: NDArray[np.float32]) -> NDArray[np.float32]:
         """What comes back for f4[2, n], f4[2, n]."""
         n = sent.shape[1]
-        if self._is_silent and not sent.any():
+        if self.is_silent and not sent.any():
             self._position += n
             return np.zeros((2, n), np.float32)
         back = np.empty((2, n), np.float32)
@@ -72,7 +72,7 @@ class Chorus:
         step = max(int(self._shortest) - 3, 1) if self._kind.feedback else max(n, 1)
         for first in range(0, n, step):
             back[:, first : first + step] = self._short(sent[:, first : first + step])
-        self._is_silent = not self._past.any()
+        self.is_silent = not self._past.any()
         return np.float32(CHORUS_LEVEL) * back
 
     def tail(self) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -18,10 +19,13 @@ from miao.bank.bank import Bank
 from miao.bank.frames import seconds_to_sample
 from miao.errors import AudioError, MiaoError
 from miao.midi.score import Score
+from miao.sound.chorus import USUAL as USUAL_CHORUS
+from miao.sound.chorus import Chorus
 from miao.sound.desk import Desk
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
 from miao.sound.room import Room
+from miao.sound.rooms import changed, find_room
 from miao.synth.player import Block
 from miao.synth.settings import PlaySettings, span
 from miao.synth.stems import stream_stems
@@ -34,26 +38,27 @@ PATIENCE_SECONDS = 1.0  # with a stage that is interrupted
 SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
 METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
 
+LONGEST_SILENCE_SECONDS = 600.0  # behind the music, for who asks for a later end
+_SILENT_BLOCK = 1 << 17
+# General MIDI 2's reverb types: a room, and its time in seconds; large hall is the usual room
+ROOMS = {
+    "small room": ("club", 1.1), "medium room": ("chamber", 1.3), "large room": ("chamber", 1.5),
+    "medium hall": ("hall", 1.8), "plate": ("plate", 1.3),
+}  # fmt: skip
+
 T = TypeVar("T")
 
 
 def rows_of(
     bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool
 ) -> Iterator[np.ndarray]:
-    """What comes from the desk, f4[R, 2, n] a block: the stems and the room, or only their sum (R = 1).
+    """What comes from the desk, f4[R, 2, n] a block: the stems and their effects, or only their sum (R = 1).
 
-    Only the excerpt is made, and before it as much as the room still tells of. Raises: MiaoError at the end if nothing
-    sounded.
+    Without an end the sound goes on until all has died away, and at least to where the file ends: a rest is part of the
+    piece. Raises: MiaoError at the end if nothing sounded.
     """
-    room = Room(settings.sample_rate)
-    begin = max(settings.start - REMEMBERED * room.n_tail / settings.sample_rate, 0.0)
-    blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
-    stems = stem_places(score) if with_stems else [0] * len(score.tracks)
-    rows = ahead(_mixed(ahead(blocks), stems, room, settings.sample_rate, with_stems))
-    if settings.end is None or settings.end >= score.duration:
-        rows = _trimmed(rows)
     is_silent = True
-    for part in _excerpt(rows, settings, begin):
+    for part in (_looped if settings.loop else _stretch)(bank, score, settings, voices, with_stems):
         is_silent = is_silent and not part.any()
         yield part
     if is_silent:
@@ -67,11 +72,72 @@ def stem_places(score: Score) -> list[int]:
     return [places.setdefault(key, len(places)) for key in keys]
 
 
-def _mixed(
-    blocks: Iterator[Block], stems: list[int], room: Room, sample_rate: int, with_stems: bool
+def _stretch(
+    bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool, is_faded: bool = True
 ) -> Iterator[np.ndarray]:
-    """Each part behind its fader in the row of its stem, and the room, in the last row; goes on until it is silent."""
-    desk = Desk(sample_rate, len(stems))
+    """The sound from start to end; only that is made, and before it as much as the room still tells of."""
+    room = _room_of(score, settings.sample_rate)
+    begin = max(settings.start - REMEMBERED * room.n_tail / settings.sample_rate, 0.0)
+    blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
+    rows = ahead(_mixed(ahead(blocks), score, room, settings.sample_rate, with_stems))
+    if settings.end is None or settings.end >= score.duration:
+        rows = _trimmed(rows)
+    n_made = 0
+    for part in _excerpt(rows, settings, begin, FADE_SECONDS if is_faded else 0.0):
+        n_made += part.shape[2]
+        yield part
+    end = score.end if settings.end is None else min(settings.end, score.duration + LONGEST_SILENCE_SECONDS)
+    n_rows = max(stem_places(score)) + 2 if with_stems else 1
+    n_missing = round((end - settings.start) * settings.sample_rate) - n_made
+    for first in range(0, n_missing, _SILENT_BLOCK):
+        shape = (n_rows, 2, min(_SILENT_BLOCK, n_missing - first))
+        yield np.broadcast_to(np.float32(0), shape)  # without memory
+
+
+def _looped(
+    bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool
+) -> Iterator[np.ndarray]:
+    """The sound from start to exactly the end, and what sounds on behind it laid over the beginning: played again and
+    again, it has no seam."""
+    stop = max(score.end, score.duration) if settings.end is None else settings.end
+    n_loop = round((stop - settings.start) * settings.sample_rate)
+    tracks = [replace(track, notes=track.notes[track.notes["start"] < stop]) for track in score.tracks]
+    score = replace(score, tracks=tuple(tracks), end=0.0)
+    behind = replace(settings, start=stop, end=None)
+    tail = list(_stretch(bank, score, behind, voices, with_stems, is_faded=False))
+    n_tail = sum(part.shape[2] for part in tail)
+    n_rows = max(stem_places(score)) + 2 if with_stems else 1
+    folded, at = np.zeros((n_rows, 2, min(n_tail, n_loop)), np.float32), 0
+    for part in tail:
+        while part.shape[2]:
+            n = min(part.shape[2], n_loop - at)
+            folded[:, :, at : at + n] += part[:, :, :n]
+            part, at = part[:, :, n:], (at + n) % n_loop
+    begin = 0
+    for part in _stretch(bank, score, replace(settings, end=stop), voices, with_stems, is_faded=False):
+        over = folded[:, :, begin : begin + part.shape[2]]
+        if over.shape[2]:
+            part = np.array(part)
+            part[:, :, : over.shape[2]] += over
+        begin += part.shape[2]
+        yield part
+
+
+def _room_of(score: Score, sample_rate: int) -> Room:
+    """The room that the file asks for by General MIDI 2's name, as near as there is one, else the usual one."""
+    if score.room not in ROOMS:
+        return Room(sample_rate)
+    name, seconds = ROOMS[score.room]
+    return Room(sample_rate, acoustics=changed(find_room(name), seconds))
+
+
+def _mixed(
+    blocks: Iterator[Block], score: Score, room: Room, sample_rate: int, with_stems: bool
+) -> Iterator[np.ndarray]:
+    """Each stem behind its faders, and room and chorus; goes on until they are silent."""
+    desk = Desk(sample_rate, len(score.tracks), ("reverb", "chorus"))
+    chorus = Chorus(sample_rate, score.chorus or USUAL_CHORUS)
+    stems = stem_places(score) if with_stems else [0] * len(score.tracks)
     n_rows = max(stems) + 2 if with_stems else 1
     for block in blocks:
         for step in block.steps:
@@ -81,9 +147,14 @@ def _mixed(
         for place, line in zip(stems, lines, strict=True):
             rows[place] += line
         rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
+        if not chorus.is_silent or sent["chorus"].any():
+            rows[-1] += chorus.process(sent["chorus"])
         yield rows
-    tail = room.tail()
-    yield np.concatenate([np.zeros((n_rows - 1, *tail.shape), np.float32), tail[None]])
+    tails = [room.tail(), *([] if chorus.is_silent else [chorus.tail()])]
+    rows = np.zeros((n_rows, 2, max(tail.shape[1] for tail in tails)), np.float32)
+    for tail in tails:
+        rows[-1, :, : tail.shape[1]] += tail
+    yield rows
 
 
 def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
@@ -140,19 +211,21 @@ def _trimmed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         held = [rows[:, :, loud[-1] + 1 :]]
 
 
-def _excerpt(blocks: Iterator[np.ndarray], settings: PlaySettings, begins: float) -> Iterator[np.ndarray]:
+def _excerpt(
+    blocks: Iterator[np.ndarray], settings: PlaySettings, begins: float, fade_seconds: float
+) -> Iterator[np.ndarray]:
     """The samples [start, end) of a stream that begins before, faded where it goes on beyond."""
     rate = settings.sample_rate
     first, last = round(settings.start * rate), np.inf if settings.end is None else round(settings.end * rate)
-    fade, begin = FADE_SECONDS * rate, int(seconds_to_sample(begins, rate))
+    fade, begin = fade_seconds * rate, int(seconds_to_sample(begins, rate))
     for rows in blocks:
         stop = begin + rows.shape[2]
         if min(stop, last) > max(first, begin):
             inside = np.arange(max(first, begin), min(last, stop), dtype=np.int64)
             part = rows[:, :, inside[0] - begin : inside[-1] + 1 - begin]
-            if first and inside[0] < first + fade:
+            if fade and first and inside[0] < first + fade:
                 part = part * np.minimum((inside - first) / fade, 1).astype(np.float32)
-            if inside[-1] > last - fade:
+            if fade and inside[-1] > last - fade:
                 part = part * np.minimum((last - inside) / fade, 1).astype(np.float32)
             yield part
         begin = stop

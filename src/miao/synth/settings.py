@@ -29,6 +29,7 @@ class PlaySettings:
     gain_db: float | None = None  # a fixed gain in place of the loudness, -100 to 100
     start: float = 0.0  # seconds: an excerpt of the whole rendering, with what began earlier still sounding,
     end: float | None = None  # which may end beyond the piece; faded over 10 ms where it cuts into the sound
+    loop: bool = False  # end exactly where the piece does, with what sounds on laid over the beginning
     voices: Cast | None = None  # learnt voices by the number of the track (from 1) that each plays
     polyphony: int = 1024  # most notes at one time
 

@@ -18,8 +18,6 @@ from miao.synth.settings import PlaySettings
 
 BLOCK_SECONDS = HOP_SECONDS
 FIRST_BLOCK_SECONDS = HOP_SECONDS / 8  # so that something is heard soon; the next ones are twice as long each
-_GROUPS = ((42, 44, 46), (71, 72), (73, 74), (78, 79), (80, 81))
-_CHOKES = {key: group for group, keys in enumerate(_GROUPS) for key in keys}
 _FIELDS = NOTE.names or ()
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend")
 
@@ -39,7 +37,6 @@ class ScoreFeed:
         tracks = np.repeat(np.arange(self._n_tracks), [len(track.notes) for track in score.tracks])
         rings = notes["is_drum"] & ~np.isin(tracks, list(self._voices))
         ends = np.where(rings, notes["start"] + RING_SECONDS + 1, notes["damp"] + MOST_RELEASE_SECONDS)
-        _choke(notes, tracks)
         kept = np.minimum(ends, notes["cut"] + 1) > start
         kept &= ~rings | np.isin(notes["pitch"], DRUM_KEYS)  # a kit has no other keys
         order = np.argsort(notes["start"][kept], kind="stable")
@@ -87,17 +84,6 @@ class ScoreFeed:
         first = self._done[name]
         last = self._done[name] = max(first, int(np.searchsorted(times, until)))
         return range(first, last)
-
-
-def _choke(notes: NDArray, tracks: NDArray) -> None:
-    """A drum is cut by the next one of its group in the same track."""
-    sounding: dict[tuple[int, int], int] = {}
-    order = np.argsort(notes["start"], kind="stable")
-    for n in order[notes["is_drum"][order] & np.isin(notes["pitch"][order], list(_CHOKES))].tolist():
-        key = int(tracks[n]), _CHOKES[int(notes["pitch"][n])]
-        if key in sounding:
-            notes["cut"][sounding[key]] = min(notes["cut"][sounding[key]], notes["start"][n])
-        sounding[key] = n
 
 
 def _strike(note: dict, track: int, rings: bool, voices: Mapping[int, int]) -> Strike:

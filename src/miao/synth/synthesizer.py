@@ -206,7 +206,7 @@ class _Progress:
 
 
 def _open_stems(files: ExitStack, folder: Path, score: Score, mix: AudioWriter, force: bool) -> list[AudioWriter]:
-    """A writer for each stem and one for the room, entered into `files`; a folder that stays empty is removed."""
+    """Writers for each stem and for room and chorus, entered into `files`; a folder that stays empty is removed."""
     if not folder.is_dir():
         try:
             folder.mkdir(parents=True)
