@@ -114,8 +114,6 @@ class Module:
                 self._write(time, each, "pressure", first / 127)
         elif kind == KEY_PRESSURE:
             actions.append(KeyPressure(time, lane, first, second / 127))
-            if second:
-                self.told.say("polyphonic aftertouch")
         elif kind == SYSEX:
             for setting in settings(message):
                 self._apply(time, lane, setting)
