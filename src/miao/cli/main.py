@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from miao.cli import data as cli_data
 from miao.cli import evaluate as cli_evaluate
+from miao.cli import express as cli_express
 from miao.cli import learn as cli_learn
 from miao.cli import match as cli_match
 from miao.cli import render_many as cli_many
@@ -140,6 +141,11 @@ def render(
     bank: BankOption = "gm",
     voice: cli_learn.Parts = None,
     voices: cli_learn.VoicesFolder = None,
+    expression: cli_express.Amount = 0.0,
+    mood: cli_express.Mood = None,
+    valence: cli_express.Valence = 0.0,
+    arousal: cli_express.Arousal = 0.0,
+    rewrite: cli_express.Rewrite = False,
     jobs: cli_many.Jobs = None,
     engine: cli_many.Engine = "processes",
     scheduler: cli_many.Scheduler = None,
@@ -151,6 +157,7 @@ def render(
     miao render song.mid
     miao render song.mid -o song.flac --stems stems --tracks 1,3 --from 0:30 --to 1:00
     miao render song.mid --voice 1=alto-sax
+    miao render song.mid --expression 0.7 --mood tender:0.6
     miao render - -o - < song.mid | play -
     miao render songs/ more/*.mid -o rendered/ --jobs 2
 
@@ -161,6 +168,7 @@ def render(
 
     if gain is not None and loudness is not None:
         raise typer.BadParameter("--gain and --loudness exclude each other")
+    how = cli_express.wishes(expression, mood, valence, arousal, rewrite=rewrite, seed=seed)
     if cli_many.is_many(songs, output):
         if stems is not None or voice:
             raise MiaoError("--stems and --voice are for one song at a time")
@@ -169,9 +177,10 @@ def render(
             "loudness": -16.0 if loudness is None else loudness, "start": start, "end": end, "subtype": bits,
         } | ({"loop": True} if loop else {})  # fmt: skip
         wishes = {"bank": bank, "settings": settings, "tracks": tuple(tracks or ()), "force": force}
+        wishes["expression"] = how
         return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
     song = songs[0]
-    score = _chosen(read_score(_source(song)), tracks)
+    score = _chosen(read_score(_source(song)).expressed(**how), tracks)
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
     with progress("rendering") as tell:
@@ -252,6 +261,7 @@ data.command()(cli_data.verify)
 data.command()(cli_data.download)
 data.command()(cli_data.unpack)
 data.command()(cli_data.prepare)
+app.command()(cli_express.express)
 app.command()(cli_match.match)
 app.command()(cli_match.search)
 app.command()(cli_train.train)

@@ -150,6 +150,15 @@ class Score:
             raise ScoreError(f"there is no track {wrong[0]}; the score has tracks 0 to {len(self.tracks) - 1}")
         return _with_tracks(self, [self.tracks[i] for i in indices])
 
+    def expressed(self, amount: float = 0.0, **how) -> "Score":
+        """The score played with expression and in a mood; see `miao.expression.expressed`, whose arguments these are.
+
+        With nothing asked for, this very object. Raises: ConfigError for a setting out of range.
+        """
+        from miao.expression import expressed  # the one door to what stands right of here: opened only when asked
+
+        return expressed(self, amount, **how)
+
 
 def read_score(source: str | Path | bytes | BinaryIO) -> Score:
     """The score in a Standard MIDI File: a path, the bytes, or an open binary file.

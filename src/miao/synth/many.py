@@ -52,12 +52,13 @@ class Wishes:
     bank: str = "gm"
     settings: dict[str, Any] = field(default_factory=dict)  # keywords of `Synthesizer.render_file`
     tracks: tuple[int, ...] = ()  # from 1; none: all
+    expression: dict[str, Any] = field(default_factory=dict)  # arguments of `Score.expressed`; none: as written
     force: bool = False
 
     @property
     def mark(self) -> str:
         """What distinguishes these wishes from others, whether or not files are overwritten."""
-        return json.dumps([self.bank, self.settings, self.tracks], sort_keys=True, default=str)
+        return json.dumps([self.bank, self.settings, self.tracks, self.expression], sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -327,7 +328,7 @@ def render_job(job: Job, wishes: Wishes) -> Outcome:
 
     began = time.perf_counter()
     try:
-        score = read_score(job.source)
+        score = read_score(job.source).expressed(**wishes.expression)
         for number in wishes.tracks:
             if number > len(score.tracks):
                 raise ConfigError(f"there is no track {number}; the song has tracks 1 to {len(score.tracks)}")

@@ -1,0 +1,6 @@
+"""Expression and mood: a score played as a person would, calm or angry, by the amount asked for."""
+
+from miao.expression.moods import MOODS, Cues, cues_of
+from miao.expression.play import expressed
+
+__all__ = ["MOODS", "Cues", "cues_of", "expressed"]

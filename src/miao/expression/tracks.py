@@ -1,0 +1,159 @@
+"""From notes in played time to the tracks of a score: controllers, pedals, doublings, and when each sound is let go."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.expression.beats import bar_positions
+from miao.expression.moods import Cues
+from miao.expression.reading import Reading
+from miao.expression.sustained import (
+    PIANOS,
+    SUSTAINED,
+    VIBRATING,
+    VIBRATO,
+    held_by_pedal,
+    is_moving,
+    line_of,
+    pedal,
+    with_swells,
+    with_vibrato,
+)
+from miao.expression.time_warp import Warp
+from miao.midi.score import Curve, Score, Track
+
+DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
+MOOD_VIBRATO = 0.5  # of the modulation wheel, for a cue of 1
+CURVE_SHARE = 0.5  # of a controller's range, for a cue of 1: brightness, attack, room
+_LOWEST, _HIGHEST = 24, 103  # keys that are doubled onto
+_SAME_MOMENT = 20  # a second has that many: what starts within one is struck together
+
+
+def tracks_of(
+    score: Score, reading: Reading, notes: list[NDArray], warp: Warp, amount: float, cues: Cues
+) -> tuple[Track, ...]:
+    """The tracks of a score with their notes as played, in the order of the file, and all that goes with them."""
+    groups: dict[tuple, list[int]] = {}
+    for number, track in enumerate(score.tracks):  # a controller belongs to the channel
+        curves = tuple(c.times.tobytes() + c.values.tobytes() for c in track.controls.values())
+        groups.setdefault((track.channel, curves), []).append(number)
+    tracks = list(score.tracks)
+    for numbers in groups.values():
+        mine = np.flatnonzero(np.isin(reading.track, numbers))
+        controls = {name: warp.curve(curve) for name, curve in score.tracks[numbers[0]].controls.items()}
+        presses = _pedalled(controls, reading, mine, warp, amount)
+        _colour(controls, reading, mine, [notes[i] for i in numbers], amount, cues)
+        for number in numbers:
+            track = score.tracks[number]
+            pressure = track.key_pressure.copy()
+            pressure["time"] = warp.at(pressure["time"])
+            played = _with_register(notes[number], reading, number, cues.register)
+            _let_go(played, track.notes, warp, presses)
+            order = np.lexsort((played["pitch"], played["start"]))
+            tracks[number] = replace(track, notes=played[order], controls=controls, key_pressure=pressure)
+    return tuple(tracks)
+
+
+def _pedalled(
+    controls: dict[str, Curve], reading: Reading, mine: NDArray, warp: Warp, amount: float
+) -> tuple[NDArray, NDArray]:
+    """Gives a piano that has no pedal one, and says when it goes down and comes up."""
+    has_pedal = len(controls["sustain"].times) or controls["sustain"].initial
+    if not amount or has_pedal or not set(reading.program[mine].tolist()) <= PIANOS or reading.is_drum[mine].any():
+        return np.zeros(0), np.zeros(0)
+    since, bar, _ = bar_positions(reading.quarter[mine], reading.bars)
+    half = (reading.quarter[mine] - since) * 4 + np.floor((since + 1e-6) / (bar / 2))
+    cells = np.unique(np.rint(half), return_inverse=True)[1]
+    starts, ends = warp.at(reading.start[mine]), warp.at(reading.end[mine])
+    downs, ups = pedal(starts, ends, reading.pitch[mine], reading.chord_root[mine], cells, amount)
+    if len(downs):
+        times = np.stack([downs, ups], axis=1).ravel()
+        controls["sustain"] = Curve(times, np.tile([1.0, 0.0], len(downs)), 0.0)
+    return downs, ups
+
+
+def _colour(
+    controls: dict[str, Curve], reading: Reading, mine: NDArray, notes: list[NDArray], amount: float, cues: Cues
+) -> None:
+    """Swells and vibrato of held notes; brightness, attack and room of the mood."""
+    controls["reverb"] = _raised(controls["reverb"], cues.room)
+    if reading.is_drum[mine].all():
+        return
+    programs, line = set(reading.program[mine].tolist()), line_of(notes)
+    if programs <= SUSTAINED and amount and not is_moving(controls["expression"]):
+        controls["expression"] = with_swells(controls["expression"], line, amount)
+    depth = VIBRATO * amount + MOOD_VIBRATO * cues.vibrato
+    if programs <= VIBRATING and depth > 0 and not is_moving(controls["modulation"]):
+        controls["modulation"] = with_vibrato(controls["modulation"], line, depth)
+    for name, cue in (("brightness", cues.brightness), ("attack", cues.attack)):
+        if name in controls:
+            controls[name] = _raised(controls[name], cue)
+
+
+def _raised(curve: Curve, cue: float) -> Curve:
+    """A controller moved by a cue, within its range."""
+    if not cue:
+        return curve
+    values, initial = (np.clip(v + CURVE_SHARE * cue, 0, 1) for v in (curve.values, curve.initial))
+    return Curve(curve.times, values, float(initial))
+
+
+def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: tuple[NDArray, NDArray]) -> None:
+    """Sets when each note's sound is let go: with its key; later, where the file's pedal or ours holds it; sooner,
+    where the file has it stopped by the next stroke of its key."""
+    n = len(written)
+    new = played[:n]
+    moved = new["start"] - warp.at(written["start"])
+    damp = new["end"].copy()
+    held = written["damp"] > written["end"] + 1e-9
+    damp[held] = np.maximum(warp.at(written["damp"][held]), damp[held])
+    stopped = written["damp"] < written["end"] - 1e-9
+    damp[stopped] = np.minimum((warp.at(written["damp"]) + moved)[stopped], damp[stopped])
+    new["damp"] = np.maximum(damp, new["start"])
+    new["cut"] = warp.at(written["cut"]) + moved  # where nothing cuts, infinite as it was
+    played["damp"][n:] = played["end"][n:]
+    if len(presses[0]):
+        played["damp"] = np.maximum(played["damp"], held_by_pedal(played["end"], *presses))
+    rings_on = np.zeros(len(played), bool)
+    rings_on[:n] = written["damp"] > _next_strokes(written) + 1e-6
+    stop = np.where(rings_on, np.inf, _next_strokes(played))
+    played["damp"] = np.maximum(np.minimum(played["damp"], stop), played["start"])
+
+
+def _next_strokes(notes: NDArray) -> NDArray[np.float64]:
+    """When each note's key is struck again, [n]; infinite if never."""
+    order = np.lexsort((notes["start"], notes["pitch"]))
+    start, pitch = notes["start"][order], notes["pitch"][order]
+    again = np.flatnonzero((np.diff(pitch) == 0) & (np.diff(start) > 0))
+    following = np.full(len(notes), np.inf)
+    following[order[again]] = start[again + 1]
+    return following
+
+
+def _with_register(played: NDArray, reading: Reading, number: int, register: float) -> NDArray:
+    """A track's notes and their doublings: the tune's an octave above, or the bass's an octave below."""
+    if not register:
+        return played
+    mine = np.flatnonzero(reading.track == number)
+    wanted = (reading.is_tune if register > 0 else _is_bass(reading))[mine]
+    notes = played[reading.place[mine[wanted]]].copy()
+    notes["pitch"] += 12 if register > 0 else -12
+    notes["velocity"] = np.rint(notes["velocity"] * DOUBLING_SHARE * min(abs(register), 1.5)).clip(0, 127)
+    notes = notes[(notes["pitch"] >= _LOWEST) & (notes["pitch"] <= _HIGHEST) & (notes["velocity"] > 0)]
+
+    def moments(some: NDArray) -> NDArray:
+        return np.rint(some["start"] * _SAME_MOMENT).astype(np.int64) * 128 + some["pitch"]
+
+    taken = np.isin(moments(notes), moments(played))  # a key that the part strikes itself is not struck twice
+    return np.concatenate([played, notes[~taken]])
+
+
+def _is_bass(reading: Reading) -> NDArray[np.bool_]:
+    """The lowest notes of the part that is lowest on the whole, [n]."""
+    pitched = ~reading.is_drum
+    numbers = np.unique(reading.track[pitched])
+    if not len(numbers):
+        return pitched
+    means = [reading.pitch[pitched & (reading.track == number)].mean() for number in numbers]
+    return pitched & reading.is_bottom & (reading.track == numbers[int(np.argmin(means))])
