@@ -4,6 +4,7 @@ VENV ?= .venv
 DEV_VENV ?= .venv-dev
 SONG ?= examples/greensleeves.mid
 JOBS ?= 2
+N ?= 20
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NAME = $(basename $(notdir $(SONG)))
@@ -11,13 +12,14 @@ BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-slow test-processors planted check bench examples clean
+.PHONY: help demo test test-slow test-processors planted mutants check bench examples clean
 
 help:
 	@echo "make demo       install the renderer and turn $(SONG) into demo/$(NAME).wav and .png"
 	@echo "make test       run the fast tests        make test-slow  run the slow ones"
 	@echo "make test-processors  the fast ones as other processors would run them"
 	@echo "make planted    plant faults one by one and see that the tests notice each"
+	@echo "make mutants    draw small faults by lot and see how many the tests notice; writes docs/mutants.md"
 	@echo "make check      lint and type-check       make bench      measure the speed"
 	@echo "make examples   write examples/*.mid anew make clean      remove what make has made"
 
@@ -49,6 +51,9 @@ test-processors: $(DEV_VENV)/.installed
 
 planted: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/python tests/mutants/planted.py --only "$(ONLY)"
+
+mutants: $(DEV_VENV)/.installed
+	$(ONE_THREAD) $(DEV_VENV)/bin/python tests/mutants/run.py $(FILES) -n $(N)
 
 check: $(DEV_VENV)/.installed
 	$(DEV_VENV)/bin/ruff check

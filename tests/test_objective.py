@@ -207,10 +207,11 @@ def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(p
     ("batch.colour_db=6.0",),
 ], ids=lambda changes: changes[0])  # fmt: skip
 def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
+    changes = ("batch.pairs=4", *changes)
     trainer = tiny(pairs_folder, tmp_path, *changes)
     results = trainer.step()
     assert np.isfinite(list(results.values())).all()
-    assert ("loss/mac" in results) == ("audio_encoder" not in changes[0])
+    assert ("loss/mac" in results) == ("audio_encoder" not in changes[-1])
     trainer.save()
     again = tiny(pairs_folder, tmp_path, *changes)
     assert again.resume() and again.step_number == 1
@@ -235,15 +236,14 @@ def test_what_contrast_is_on_must_be_known(pairs_folder, tmp_path):
 
 
 def test_a_run_on_pairs_that_was_stopped_goes_the_same_way(pairs_folder, tmp_path):
-    whole = tiny(pairs_folder, tmp_path / "whole")
-    curve = [whole.step() for _ in range(7)]
-    stopped = tiny(pairs_folder, tmp_path / "stopped")
-    for _ in range(4):
+    small = ("batch.pairs=4", "batch.pair_chunks=8")
+    stopped = tiny(pairs_folder, tmp_path, *small)
+    for _ in range(2):
         stopped.step()
     stopped.save()
-    resumed = tiny(pairs_folder, tmp_path / "stopped")
+    resumed = tiny(pairs_folder, tmp_path, *small)
     assert resumed.resume()
-    assert [resumed.step() for _ in range(3)] == curve[4:]
+    assert [resumed.step() for _ in range(2)] == [stopped.step() for _ in range(2)], "the one that was not stopped"
 
 
 @pytest.mark.slow

@@ -35,11 +35,21 @@ ROUNDING = 1e-5  # of losses near 1 in single precision: sums of some thousand n
 @pytest.fixture(scope="module")
 def batches():
     """Two batches of pairs, all random numbers drawn."""
+    return made_up_batches(N_PAIRS)
+
+
+@pytest.fixture(scope="module")
+def small_batches():
+    """The same of two pairs."""
+    return made_up_batches(2)
+
+
+def made_up_batches(n_pairs):
     made = []
     for number in range(2):
-        pairs = [made_up_pair(10 * number + n) for n in range(N_PAIRS)]
+        pairs = [made_up_pair(10 * number + n) for n in range(n_pairs)]
         rng = np.random.default_rng(number)
-        lots = torch.from_numpy(rng.gumbel(size=(2, N_PAIRS, N_PAIRS)).astype(np.float32))
+        lots = torch.from_numpy(rng.gumbel(size=(2, n_pairs, n_pairs)).astype(np.float32))
         chunks = pair_chunks(pairs, 8, 1.5, RUN.model.width, rng)
         made.append(TrainBatch(chunks, *images(pairs), lots))
     return made
@@ -80,13 +90,13 @@ def test_all_settings_of_the_objective_are_tried():
 
 
 @pytest.fixture(scope="module")
-def plain_losses(batches):
-    return losses_of(batches)
+def plain_losses(small_batches):
+    return losses_of(small_batches)
 
 
 @pytest.mark.parametrize("name", OBJECTIVE_CHANGES)
-def test_every_setting_of_the_objective_reaches_the_loss(batches, plain_losses, name):
-    changed = losses_of(batches, **{name: OBJECTIVE_CHANGES[name]})
+def test_every_setting_of_the_objective_reaches_the_loss(small_batches, plain_losses, name):
+    changed = losses_of(small_batches, **{name: OBJECTIVE_CHANGES[name]})
     assert np.abs(np.subtract(changed, plain_losses)).max() > 10 * ROUNDING
     # a loss's weight counts from the first step on, a past only later
     assert (abs(changed[0] - plain_losses[0]) > 0) == (name not in ("momentum", "queue"))

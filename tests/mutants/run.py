@@ -1,0 +1,297 @@
+"""Small faults of every kind, a sample drawn by a seed, in a copy of the code: how many do the tests notice?
+
+    make mutants                          the sample of all files; writes docs/mutants.md
+    make mutants FILES=sound N=20         some of them, other numbers a file
+
+Each mutant changes one place: an operator, a comparison, a number, a word of logic, an argument, a statement. The tests
+of its file (`TESTS`) run in a forked process that has torch and pytest at hand but nothing of miao, and stop at the
+first failure. Results are kept in ``.mutants.json``: a mutant that has been judged is not judged again while its file
+and its tests are the same. Survivors that no test can notice are listed with the reason in ``reasons.toml``, by file
+and change.
+"""
+
+import argparse
+import ast
+import copy
+import hashlib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / ".mutants.json"
+REASONS = Path(__file__).parent / "reasons.toml"
+PAGE = ROOT / "docs" / "mutants.md"
+SLOWEST_SECONDS = 60  # of processor time; a mutant that takes longer is noticed, too
+TESTS = {
+    "sound/audio.py": "test_audio",
+    "sound/chorus.py": "test_chorus test_desk_and_room",
+    "sound/decay.py": "test_desk_and_room",
+    "sound/desk.py": "test_desk_and_room test_synthesizer",
+    "sound/limiter.py": "test_loudness_and_limiter",
+    "sound/loudness.py": "test_loudness_and_limiter",
+    "sound/quantiser.py": "test_audio",
+    "sound/room.py": "test_desk_and_room",
+    "sound/rooms.py": "test_desk_and_room test_synthesizer",
+    "sound/spectrum.py": "test_spectrum test_metrics",
+    "sound/writer.py": "test_audio",
+    "midi/file.py": "test_score",
+    "midi/general_midi.py": "test_score",
+    "midi/module.py": "test_score test_module",
+    "midi/repair.py": "test_score test_module",
+    "midi/score.py": "test_score",
+    "synth/chunks.py": "test_synth_handovers test_player test_engine",
+    "synth/ear.py": "test_synth_handovers test_player test_engine",
+    "synth/engine.py": "test_synth_handovers test_engine",
+    "synth/note.py": "test_synth_handovers test_player test_engine",
+    "synth/oscillators.py": "test_oscillators",
+    "synth/player.py": "test_synth_handovers test_player test_engine",
+    "synth/stems.py": "test_synth_handovers test_player test_engine",
+    "synth/settings.py": "test_synthesizer",
+    "synth/synthesizer.py": "test_synthesizer",
+    "synth/rendering.py": "test_synthesizer",
+    "training/losses.py": "test_objective test_model test_training_handovers",
+    "training/objective.py": "test_training_handovers test_objective",
+    "training/trainer.py": "test_training_handovers test_training",
+}
+_LEFT_ALONE = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert)
+_SWAPS: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or,
+    ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str  # below src/miao
+    line: int
+    was: str
+    becomes: str
+    code: str  # of the whole file
+
+    @property
+    def change(self) -> str:
+        return f"{self.was} -> {self.becomes}"
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    """Every mutant of a file. Messages, annotations, docstrings and declarations of dataclasses are left alone."""
+    source = (ROOT / "src" / "miao" / file).read_text()
+    n = sum(1 for _ in _places(ast.parse(source)))
+    for i in range(n):
+        tree = ast.parse(source)
+        node, parent, name, index = next(place for k, place in enumerate(_places(tree)) if k == i)
+        for new in _changed(node):
+            fresh = ast.parse(source)
+            _, parent, name, index = next(place for k, place in enumerate(_places(fresh)) if k == i)
+            if index is None:
+                setattr(parent, name, new)
+            else:
+                getattr(parent, name)[index] = new
+            code = ast.unparse(ast.fix_missing_locations(fresh))
+            was, becomes = (" ".join(ast.unparse(x).split())[:90] for x in (node, new))
+            yield Mutant(file, node.lineno, was, becomes, code)
+
+
+def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, ast.AST, str, int | None]]:
+    """What may be changed: (node, parent, field, index)."""
+
+    def walk(parent: ast.AST) -> Iterator[tuple[ast.AST, ast.AST, str, int | None]]:
+        for name, value in ast.iter_fields(parent):
+            if name in ("annotation", "returns", "decorator_list", "bases"):
+                continue
+            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if not isinstance(node, ast.AST) or isinstance(node, _LEFT_ALONE):
+                    continue
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log", "warnings.warn")):
+                    continue
+                if any(True for _ in _changed(node)):
+                    yield node, parent, name, index
+                yield from walk(node)
+
+    return walk(tree)
+
+
+def _changed(node: ast.AST) -> Iterator[ast.AST]:
+    def with_(**fields: object) -> ast.AST:
+        new = copy.copy(node)
+        for name, value in fields.items():
+            setattr(new, name, value)
+        return new
+
+    match node:
+        case ast.BinOp(op=op) | ast.BoolOp(op=op) | ast.AugAssign(op=op) if type(op) in _SWAPS:
+            yield with_(op=_SWAPS[type(op)]())
+        case ast.Compare(ops=[op]) if type(op) in _SWAPS:
+            yield with_(ops=[_SWAPS[type(op)]()])
+        case ast.UnaryOp(op=ast.Not() | ast.USub()):
+            yield node.operand
+        case ast.Constant(value=bool() as value):
+            yield with_(value=not value)
+        case ast.Constant(value=int() | float() as value):
+            yield with_(value=value + 1)
+        case ast.IfExp():
+            yield with_(body=node.orelse, orelse=node.body)
+        case ast.If():
+            yield with_(test=ast.UnaryOp(ast.Not(), node.test))
+        case ast.Call(args=[first, second, *rest]) if not rest and ast.dump(first) != ast.dump(second):
+            yield with_(args=[second, first])
+        case ast.Call(keywords=keywords) if len(keywords) > 1 and not node.args:
+            yield with_(keywords=keywords[:-1])
+        case ast.Expr(value=ast.Call()) | ast.AugAssign():
+            yield ast.copy_location(ast.Pass(), node)
+        case ast.Return(value=value) if value is not None and not isinstance(value, ast.Constant):
+            yield with_(value=ast.Constant(None))
+        case ast.Continue():
+            yield ast.copy_location(ast.Break(), node)
+
+
+def chosen(files: list[str], n: int, seed: int) -> list[Mutant]:
+    """At most n mutants of each file, drawn by the seed and the file's name."""
+    found = []
+    for file in files:
+        every = list(mutants_of(file))
+        found += sorted(random.Random(f"{seed} {file}").sample(every, min(n, len(every))), key=lambda m: m.line)
+    return found
+
+
+def unchanged(file: str) -> Mutant:
+    """The file as it is, written by the same hand: its tests must pass."""
+    return Mutant(file, 0, "", "", ast.unparse(ast.parse((ROOT / "src" / "miao" / file).read_text())))
+
+
+def judge(mutant: Mutant, place: Path) -> str:
+    """ "killed", "survived" or "too slow", by the tests of its file in a forked process."""
+    path = place / "src" / "miao" / mutant.file
+    whole = path.read_text()
+    path.write_text(mutant.code)
+    try:
+        child = os.fork()
+        if not child:
+            _run_tests(place, TESTS[mutant.file].split())
+        _, status = os.waitpid(child, 0)
+    finally:
+        path.write_text(whole)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
+        return "too slow"
+    return "survived" if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0 else "killed"
+
+
+def _run_tests(place: Path, names: list[str]) -> None:
+    """In a forked process: never comes back."""
+    import resource
+
+    import pytest
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (SLOWEST_SECONDS, SLOWEST_SECONDS))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.alarm(20 * SLOWEST_SECONDS)  # what waits for ever
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(place / "src"))
+    os.environ["PYTHONPATH"] = str(place / "src")
+    os.chdir(place)
+    tests = [f"tests/{name}.py" for name in names if (place / "tests" / f"{name}.py").exists()]
+    code = pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+    os._exit(int(code))
+
+
+def key_of(mutant: Mutant) -> str:
+    """What a judgement depends on."""
+    texts = [mutant.code]
+    for name in ["conftest", *TESTS[mutant.file].split()]:
+        path = ROOT / "tests" / f"{name}.py"
+        texts.append(path.read_text() if path.exists() else "")
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def main() -> int:
+    """Judge the sample, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("files", nargs="*", help="beginnings of names below src/miao, such as sound or midi/file")
+    parser.add_argument("-n", type=int, default=20, help="mutants of each file at the most (20)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--page-only", action="store_true", help="write docs/mutants.md of what has been judged")
+    options = parser.parse_args()
+    files = [f for f in TESTS if (ROOT / "src" / "miao" / f).exists() and f.startswith(tuple(options.files or [""]))]
+    results: dict[str, dict] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in ("mido", "onnxruntime", "pytest", "soundfile", "soxr", "torch", "typer.testing"):
+        importlib.import_module(name)  # once, for all forks
+    sample = chosen(files, options.n, options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        for part in ("src", "tests", "examples", "docs"):
+            shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("pyproject.toml", "README.md", "Makefile"):
+            shutil.copy(ROOT / part, place / part)
+        for file in files:
+            whole = unchanged(file)
+            if (key := key_of(whole)) not in results and not options.page_only:
+                if judge(whole, place) != "survived":
+                    sys.exit(f"{file}: its tests ({TESTS[file]}) fail as it is; mend them first")
+                results[key] = {"file": file, "line": 0, "change": "", "said": "passes"}
+        for number, mutant in enumerate(sample, 1):
+            key = key_of(mutant)
+            if key not in results and not options.page_only:
+                began = time.monotonic()
+                said = judge(mutant, place)
+                results[key] = {"file": mutant.file, "line": mutant.line, "change": mutant.change, "said": said}
+                RESULTS.write_text(json.dumps(results, indent=0))
+                print(f"{number}/{len(sample)} {said:9} {mutant.file}:{mutant.line}  {mutant.change}  "
+                      f"({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
+    judged = [results[key] for m in sample if (key := key_of(m)) in results]
+    PAGE.write_text(page(judged, options.n, options.seed))
+    n_alive = sum(r["said"] == "survived" for r in judged)
+    print(f"{len(judged)} mutants, {len(judged) - n_alive} noticed, {n_alive} survived; see {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def page(judged: list[dict], n: int, seed: int) -> str:
+    """docs/mutants.md."""
+    reasons = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
+    lines = [
+        "# Mutants",
+        "",
+        f"Written by `make mutants` (at most {n} mutants of each file, seed {seed}); how they are made and judged",
+        "stands in `tests/mutants/run.py`. A mutant that changes nothing that could be heard or seen is *alike*: no test",
+        "can notice it.",
+        "",
+        "| file | mutants | noticed | survived | of these alike | noticed of those that differ |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows, survivors = [], []
+    for file in TESTS:
+        mine = [r for r in judged if r["file"] == file]
+        if not mine:
+            continue
+        alive = [r for r in mine if r["said"] == "survived"]
+        alike = [r for r in alive if reasons.get(file, {}).get(r["change"], "").startswith("alike")]
+        rows.append((file, len(mine), len(mine) - len(alive), len(alive), len(alike)))
+        survivors += [(file, r, reasons.get(file, {}).get(r["change"], "")) for r in alive]
+    total = ("all", *(sum(row[k] for row in rows) for k in range(1, 5)))
+    for name, all_of_them, noticed, alive, alike in [*rows, total]:
+        share = 100 * noticed / max(all_of_them - alike, 1)
+        lines.append(f"| {name} | {all_of_them} | {noticed} | {alive} | {alike} | {share:.0f} % |")
+    lines += ["", "## Survivors", "", "| where | change | why |", "|---|---|---|"]
+    for file, r, why in survivors:
+        change = r["change"].replace("|", "\\|")
+        lines.append(f"| {file}:{r['line']} | `{change}` | {why or 'not looked at yet'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
