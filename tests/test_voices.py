@@ -19,7 +19,7 @@ from miao.bank.learnt_voice import (
     voice_paths,
     voices_folder,
 )
-from miao.bank.voices import HARMONIC, N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, is_drum_voice
+from miao.bank.voices import HARMONIC, N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, balance_of, is_drum_voice
 from miao.cli.main import app
 from miao.errors import BankError, ConfigError
 from miao.measuring.roundtrip import one_voice_table
@@ -299,3 +299,12 @@ def test_a_song_is_rendered_with_a_voice(own_voices, tmp_path, midi):
     song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1, "program": 73}))
     assert run("render", song, "-o", tmp_path / "b.wav", "--tracks", "2").exit_code == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_a_left_share_of_the_power_is_a_gain_to_the_left(toy_bank):
+    balance = toy_bank.table.balance.copy()
+    balance[3, 60] = balance_of(0.9)
+    left, right = replace(toy_bank.table, balance=balance).gains(3, 60)[0]
+    # the table keeps shares in steps of 1/254
+    assert left**2 == pytest.approx(2 * 0.9, abs=2 / 254) and right**2 == pytest.approx(2 * 0.1, abs=2 / 254)
+    np.testing.assert_array_equal(toy_bank.table.gains(3, 60), 1)
