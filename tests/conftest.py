@@ -10,6 +10,7 @@ import pytest
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import HARMONIC, N_PITCHES, N_PROGRAMS, N_VOICES, VoiceTable
+from miao.sound.spectrum import mel_filters
 from miao.synth import oscillators
 from miao.synth.synthesizer import Synthesizer
 
@@ -76,6 +77,11 @@ def noise_tables_made_once():
         yield
 
 
+def rounding(size: float = 1.0, n: int = 16, kind: type = np.float32) -> float:
+    """What n roundings of numbers up to a size may come to, whatever order a processor adds them in."""
+    return n * float(np.finfo(kind).eps) / 2 * size
+
+
 @pytest.fixture
 def in_double(monkeypatch):
     """NumPy and torch reckon in double precision, also where the code says single: what must be equal but for rounding
@@ -87,12 +93,14 @@ def in_double(monkeypatch):
         tensor = from_numpy(array)
         return tensor.to(torch.float64) if tensor.is_floating_point() else tensor
 
+    mel_filters.cache_clear()
     monkeypatch.setattr(torch, "from_numpy", as_double)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     monkeypatch.setattr(np, "float32", np.float64)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+    mel_filters.cache_clear()
 
 
 @pytest.fixture(scope="session")

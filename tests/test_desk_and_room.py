@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import rounding
 
 from miao.midi.score import Curve
 from miao.sound.desk import Brightness, Desk, Fader, pan_gains, send_gains, track_gains
@@ -38,24 +39,24 @@ def test_pan_keeps_the_power_and_leaves_the_centre_alone():
 
 
 def test_a_track_without_controllers_has_the_gain_of_general_midi():
-    np.testing.assert_allclose(track_gains({}, 0, 10, RATE), (100 / 127) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(track_gains({}, 0, 10, RATE), (100 / 127) ** 2, rtol=rounding())
 
 
 def test_volume_and_expression_are_squared_and_multiplied():
     controls = {"volume": steps(0.5), "expression": steps(0.8), "pan": steps(0.0)}
-    np.testing.assert_allclose(track_gains(controls, 12345, 10, RATE), 0.25 * 0.64, rtol=1e-6)
+    np.testing.assert_allclose(track_gains(controls, 12345, 10, RATE), 0.25 * 0.64, rtol=rounding())
 
 
 def test_a_step_is_a_straight_ramp_of_5_ms_that_begins_with_it():
     controls = {"volume": steps(1.0, (1.0, 0.0))}
     gains = track_gains(controls, 0, 2 * 8000, 8000)
     assert (gains[:, :8001] == 1).all() and (gains[:, 8000 + 40 :] == 0).all()
-    np.testing.assert_allclose(gains[0, 8000 : 8000 + 40], np.arange(40, 0, -1) / 40, atol=1e-6)
+    np.testing.assert_allclose(gains[0, 8000 : 8000 + 40], np.arange(40, 0, -1) / 40, atol=rounding())
 
 
 def test_what_is_set_at_time_zero_counts_from_the_first_sample():
     controls = {"volume": steps(1.0, (0.0, 0.5))}
-    np.testing.assert_allclose(track_gains(controls, 0, 1000, RATE), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(track_gains(controls, 0, 1000, RATE), 0.25, rtol=rounding())
 
 
 def test_a_fader_jumps_where_its_part_is_silent_and_nowhere_else():
@@ -68,7 +69,7 @@ def test_a_fader_jumps_where_its_part_is_silent_and_nowhere_else():
     silent = moved([(0.0, 0.4), (0.5, 1.0)])
     np.testing.assert_array_equal(silent, np.arange(8000) >= 4000)
     sounding = moved([(0.0, 0.6)])
-    np.testing.assert_allclose(sounding[4000:4041], np.arange(41) / 40, atol=1e-6)
+    np.testing.assert_allclose(sounding[4000:4041], np.arange(41) / 40, atol=rounding())
     np.testing.assert_array_equal(sounding[:4000], 0)
 
 
@@ -80,9 +81,9 @@ def test_the_desk_sends_what_is_behind_the_fader_and_more_where_it_is_asked():
         desk.set(part, name, value, 0.0)
     lines, sent = desk.mix(0, stems, ([], []), {1: np.full((2, 100), -0.5, np.float32)})
     right = 0.25 * np.sqrt(2)
-    np.testing.assert_allclose(lines[:, :, 50], [[0, right], [0.5, 0.5]], atol=1e-6)
-    np.testing.assert_allclose(sent["reverb"][:, 50], [0, 0.5 * right], atol=1e-6)
-    np.testing.assert_allclose(sent["chorus"][:, 50], [0.125, 0.125], atol=1e-6)
+    np.testing.assert_allclose(lines[:, :, 50], [[0, right], [0.5, 0.5]], atol=rounding())
+    np.testing.assert_allclose(sent["reverb"][:, 50], [0, 0.5 * right], atol=rounding())
+    np.testing.assert_allclose(sent["chorus"][:, 50], [0.125, 0.125], atol=rounding())
 
 
 @pytest.mark.parametrize(("value", "treble_db"), [(0, -18), (32, -9), (64, 0), (127, 18)])
@@ -142,7 +143,7 @@ def test_gains_do_not_depend_on_how_the_song_is_cut():
     whole = track_gains(controls, 0, RATE, RATE)
     cuts = [0, 1, 2, 700, 777, 11025, 11026, 20000, RATE]
     pieces = [track_gains(controls, a, b - a, RATE) for a, b in itertools.pairwise(cuts)]
-    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=rounding())
 
 
 def test_gains_move_smoothly_and_stay_between_the_steps():
@@ -153,14 +154,14 @@ def test_gains_move_smoothly_and_stay_between_the_steps():
     assert np.abs(np.diff(gains)).max() <= 1 / (0.005 * RATE) + 1e-6
     assert gains.min() >= values.min() ** 2 - 1e-6 and gains.max() <= values.max() ** 2 + 1e-6
     in_the_middle = (np.arange(100) / 100 + 0.0075) * RATE
-    np.testing.assert_allclose(gains[0, in_the_middle.astype(int)], values**2, atol=1e-6)
+    np.testing.assert_allclose(gains[0, in_the_middle.astype(int)], values**2, atol=rounding())
 
 
 def test_a_ramp_ten_hours_in_is_as_exact_as_the_first():
     start = 36000.0
     early = track_gains({"volume": steps(1.0, (1.0, 0.3))}, RATE - 500, 1000, RATE)
     late = track_gains({"volume": steps(1.0, (1.0 + start, 0.3))}, RATE - 500 + int(start * RATE), 1000, RATE)
-    np.testing.assert_allclose(late, early, atol=1e-6)
+    np.testing.assert_allclose(late, early, atol=rounding())
 
 
 def test_the_room_is_the_convolution_with_its_response():
@@ -181,9 +182,9 @@ def test_the_room_does_not_depend_on_how_the_song_is_cut(partition_samples):
     whole = Room(RATE, 0.5, partition_samples=partition_samples).process(sent)
     assert whole.shape == sent.shape
     np.testing.assert_allclose(
-        in_pieces(Room(RATE, 0.5, partition_samples=partition_samples).process, sent), whole, atol=1e-6
+        in_pieces(Room(RATE, 0.5, partition_samples=partition_samples).process, sent), whole, atol=rounding()
     )
-    np.testing.assert_allclose(Room(RATE, 0.5).process(sent), whole, atol=1e-6)
+    np.testing.assert_allclose(Room(RATE, 0.5).process(sent), whole, atol=rounding())
 
 
 def test_silence_stays_silence_and_a_room_falls_silent():

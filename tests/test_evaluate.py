@@ -7,6 +7,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from conftest import rounding
 from test_soundfont import needs_fluidsynth, write_soundfont
 from typer.testing import CliRunner
 
@@ -251,7 +252,7 @@ def test_every_system_gives_as_much_sound_as_the_reference_has(built, toy_bank, 
         sound = system(name).play(material)
         assert sound.mix.shape == mix.shape and sound.stems.shape == stems.shape, name
         if not name.endswith("+effects"):
-            np.testing.assert_allclose(sound.stems.sum(axis=0), sound.mix, atol=1e-6)
+            np.testing.assert_allclose(sound.stems.sum(axis=0), sound.mix, atol=rounding())
     assert system("miao:a/toy+effects").name == "miao:toy+effects"
     two = replace(score, tracks=(*score.tracks, *score.tracks))
     with pytest.raises(DataError, match="encoded is not available for recordings of several tracks without stems"):

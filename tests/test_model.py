@@ -96,7 +96,7 @@ def test_probabilities_of_all_levels_sum_to_one():
     shape = (2, 3, 4)
     distribution = LevelDistribution(torch.rand(shape) * 80 - 8, torch.rand(shape) * 4 - 1)
     total = sum(distribution.log_prob(torch.full(shape, float(k))).exp() for k in range(tk.N_LEVELS))
-    torch.testing.assert_close(total, torch.ones(shape), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(total, torch.ones(shape), atol=tk.N_LEVELS * 1e-5, rtol=0)
 
 
 def test_log_probability_stays_finite_far_from_the_mean():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy_bank
+from conftest import make_toy_bank, rounding
 from test_mi_ddpm import played, sines_pair
 from typer.testing import CliRunner
 
@@ -314,7 +314,7 @@ def test_a_peer_plays_a_score_track_by_track(name, runs, midi):
     sound = player.play(piece)
     assert sound.stems.shape == (len(score.tracks), *silence.shape)
     assert np.isfinite(sound.mix).all()
-    np.testing.assert_allclose(sound.mix, sound.stems.sum(axis=0), atol=1e-6)
+    np.testing.assert_allclose(sound.mix, sound.stems.sum(axis=0), atol=rounding())
     np.testing.assert_array_equal(sound.mix, player.play(piece).mix)
     assert player.name == f"{name}:{name}" and not player.is_floor
     assert load_peer(runs / name).n_parameters > 1000

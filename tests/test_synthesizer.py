@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soxr
+from conftest import rounding
 
 from miao.errors import AudioError, ConfigError, MiaoError, ScoreError
 from miao.midi.score import read_score
@@ -125,7 +126,7 @@ def test_how_the_stems_are_cut_changes_nothing(synthesizer, song, monkeypatch, n
             yield Block(start, stems[:, :, start : start + n], ([], [], []), {}, now)
 
     monkeypatch.setattr(rendering, "stream_stems", recut)
-    np.testing.assert_allclose(render(synthesizer, song, loudness=-12).samples, expected, atol=1e-6)
+    np.testing.assert_allclose(render(synthesizer, song, loudness=-12).samples, expected, atol=rounding())
 
 
 @pytest.mark.parametrize("rate", [8000, 48_000])
@@ -143,7 +144,7 @@ def test_pan_and_volume_reach_the_mix(synthesizer, midi):
     plain = render(synthesizer, midi({"notes": [note()], "controls": dry}), gain_db=0)
     moved = render(synthesizer, midi({"notes": [note()], "controls": [*dry, (0, 10, 0), (0, 7, 50)]}), gain_db=0)
     gains = pan_gains(-1) * (50 / 100) ** 2
-    np.testing.assert_allclose(moved.samples[:, :RATE], plain.samples[:, :RATE] * gains[:, None], atol=1e-6)
+    np.testing.assert_allclose(moved.samples[:, :RATE], plain.samples[:, :RATE] * gains[:, None], atol=rounding())
 
 
 def test_the_usual_room_is_16_db_below_the_sound(synthesizer, midi, tmp_path):
@@ -157,7 +158,7 @@ def test_a_later_note_never_changes_earlier_sound(synthesizer, midi):
     first = render(synthesizer, midi({"notes": [note(0, 4)]}), gain_db=0).samples
     both = render(synthesizer, midi({"notes": [note(0, 4), note(3, 5, 76)]}), gain_db=0).samples
     n = int(2.99 * RATE)
-    np.testing.assert_allclose(both[:, :n], first[:, :n], atol=1e-6)
+    np.testing.assert_allclose(both[:, :n], first[:, :n], atol=rounding())
     assert np.abs(both[:, n : 4 * RATE] - first[:, n : 4 * RATE]).max() > 0.01
 
 
@@ -198,7 +199,7 @@ def test_a_fixed_gain_is_the_gain(synthesizer, song):
     np.testing.assert_allclose(
         render(synthesizer, song, gain_db=-20).samples,
         render(synthesizer, song, gain_db=-26).samples * 10**0.3,
-        atol=1e-6,
+        atol=rounding(),
     )
 
 
@@ -224,7 +225,7 @@ def test_stems_and_room_add_up_to_the_mix(synthesizer, song, tmp_path, name, sub
     assert [path.name for path in summary.stems] == [f"{name}.{stem}" for name in names]
     stems = [read_audio(path).samples for path in summary.stems]
     mix = read_audio(tmp_path / name).samples
-    np.testing.assert_allclose(sum(stems), mix, atol=0.05 if name == "a.ogg" else 1e-6)
+    np.testing.assert_allclose(sum(stems), mix, atol=0.05 if name == "a.ogg" else rounding())
     assert peak_hz(stems[0].sum(axis=0)[: RATE // 2], RATE) == pytest.approx(880, abs=4)
     assert summary.loudness == pytest.approx(-16, abs=0.3)
 
@@ -233,7 +234,7 @@ def test_instead_of_limiting_stems_the_gain_gives_way(synthesizer, song, tmp_pat
     summary = render_file(synthesizer, song, tmp_path / "a.wav", stems_folder=tmp_path / "stems", gain_db=40)
     mix = read_audio(tmp_path / "a.wav")
     assert -1.3 < true_peak_db(mix) <= -1 + 0.1
-    np.testing.assert_allclose(sum(read_audio(path).samples for path in summary.stems), mix.samples, atol=1e-6)
+    np.testing.assert_allclose(sum(read_audio(path).samples for path in summary.stems), mix.samples, atol=rounding())
     assert summary.reduction_db == 0 and summary.gain_db < 40
     assert summary.warnings == (
         f"the mix is {40 - summary.gain_db:.1f} dB below what was asked for, so that it has no "
@@ -257,7 +258,7 @@ def test_an_excerpt_is_a_part_of_the_whole(synthesizer, song):
     assert part.shape == whole.shape
     # what was sent to the room over 1.2 s before is no longer looked at: 60 dB below what sounds
     np.testing.assert_allclose(part[:, n:-n], whole[:, n:-n], atol=1e-3 * np.abs(whole).max())
-    assert np.abs(part[:, RATE:-n] - whole[:, RATE:-n]).max() < 1e-6  # and a second later nothing is missing
+    assert np.abs(part[:, RATE:-n] - whole[:, RATE:-n]).max() < rounding()  # and a second later nothing is missing
     assert (part[:, 0] == 0).all() and np.abs(part[:, -1]).max() < 0.01
     assert np.abs(part[:, n : 2 * n]).max() > 0.05  # the bass, which began long before
 

@@ -207,6 +207,8 @@ def test_lots_decide_where_likeness_does_not(batches, monkeypatch):
 
 def test_the_queue_holds_the_newest_windows_of_the_momentum_encoders_and_they_are_negatives(batches, monkeypatch):
     objective = new_objective(queue=6)
+    with torch.no_grad():  # the nets have gone on, the momentum encoders have not followed yet
+        objective.understanding.audio_head[-1].weight.mul_(torch.rand(RUN.model.width))
     seen = []
     monkeypatch.setattr(objective_file, "mac_loss", lambda similarity, partner, temperature, **soft: (
         seen.append((similarity.detach(), partner, temperature, soft)) or similarity.sum() * 0))  # fmt: skip
@@ -231,6 +233,9 @@ def test_the_queue_holds_the_newest_windows_of_the_momentum_encoders_and_they_ar
 
 def test_the_targets_soften_up_to_their_share_with_what_the_momentum_encoders_find_alike(batches, monkeypatch):
     objective = new_objective(soft_share=0.4, soft_ramp_steps=20)
+    with torch.no_grad():  # the nets have gone on, the momentum encoders have not followed yet
+        objective.understanding.midi_head[-1].weight.mul_(torch.rand(RUN.model.width))
+        objective.understanding.audio_head[-1].weight.mul_(torch.rand(RUN.model.width))
     seen = []
     monkeypatch.setattr(objective_file, "mac_loss", lambda similarity, partner, temperature, **soft: (
         seen.append(soft) or similarity.sum() * 0))  # fmt: skip

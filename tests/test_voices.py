@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import rounding
 from typer.testing import CliRunner
 
 from miao.bank import tokens as tk
@@ -165,7 +166,7 @@ def test_a_voice_changes_its_track_and_no_other(gm, midi):
     changed = np.concatenate([b.stems for b in stream_stems(bank, score, voices={1: N_VOICES})], axis=2)
     n = min(plain.shape[2], changed.shape[2])
     # to a rounding, as batches for the nets are put together of other notes
-    np.testing.assert_allclose(plain[[0, 2], :, :n], changed[[0, 2], :, :n], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(plain[[0, 2], :, :n], changed[[0, 2], :, :n], rtol=0, atol=rounding())
     assert np.abs(plain[1, :, :n] - changed[1, :, :n]).max() > 0.01
 
 
