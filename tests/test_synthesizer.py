@@ -318,7 +318,7 @@ def test_silence_throughout_is_an_error_and_writes_nothing(synthesizer, midi, tm
 
 def test_what_exists_is_not_overwritten_and_that_is_said_at_once(synthesizer, song, tmp_path, no_engine):
     (tmp_path / "a.wav").write_bytes(b"mine")
-    with pytest.raises(AudioError, match=r"a\.wav exists; --force"):
+    with pytest.raises(AudioError, match=r"a\.wav exists; force=True"):
         render_file(synthesizer, song, tmp_path / "a.wav")
     (tmp_path / "stems").mkdir()
     (tmp_path / "stems" / "room.wav").write_bytes(b"mine")
