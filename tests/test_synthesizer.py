@@ -322,7 +322,7 @@ def test_what_exists_is_not_overwritten_and_that_is_said_at_once(synthesizer, so
         render_file(synthesizer, song, tmp_path / "a.wav")
     (tmp_path / "stems").mkdir()
     (tmp_path / "stems" / "room.wav").write_bytes(b"mine")
-    with pytest.raises(AudioError, match=r"room\.wav exists; --force"):
+    with pytest.raises(AudioError, match=r"room\.wav exists; force=True"):
         render_file(synthesizer, song, tmp_path / "b.wav", stems_folder=tmp_path / "stems")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.wav", "room.wav", "stems"]
     assert (tmp_path / "a.wav").read_bytes() == b"mine"

@@ -35,35 +35,45 @@ RESULTS = ROOT / ".mutants.json"
 REASONS = Path(__file__).parent / "reasons.toml"
 PAGE = ROOT / "docs" / "mutants.md"
 SLOWEST_SECONDS = 60  # of processor time; a mutant that takes longer is noticed, too
+_MIDI, _SYNTH = "test_score", "test_synth_handovers test_player test_engine"
 TESTS = {
     "sound/audio.py": "test_audio",
-    "sound/chorus.py": "test_rooms test_desk_and_room",
-    "sound/decay.py": "test_rooms test_desk_and_room",
-    "sound/desk.py": "test_desk_and_room test_synthesizer",
+    "sound/chorus.py": "test_chorus",
+    "sound/convolution.py": "test_rooms test_desk_and_room",
+    "sound/decay.py": "test_rooms",
+    "sound/desk.py": "test_desk_and_room test_player",
     "sound/limiter.py": "test_loudness_and_limiter",
     "sound/loudness.py": "test_loudness_and_limiter",
-    "sound/quantiser.py": "test_audio",
-    "sound/room.py": "test_desk_and_room",
+    "sound/quantiser.py": "test_sound_loops test_audio",
+    "sound/room.py": "test_desk_and_room test_rooms",
     "sound/rooms.py": "test_rooms",
     "sound/spectrum.py": "test_spectrum test_metrics",
     "sound/writer.py": "test_audio",
+    "midi/channel.py": _MIDI,
+    "midi/events.py": _MIDI,
+    "midi/exclusive.py": _MIDI,
     "midi/file.py": "test_score",
     "midi/general_midi.py": "test_score",
-    "midi/module.py": "test_score test_module",
-    "midi/repair.py": "test_score test_module",
-    "midi/score.py": "test_score",
-    "synth/chunks.py": "test_synth_handovers test_player test_engine",
-    "synth/ear.py": "test_synth_handovers test_player test_engine",
-    "synth/note.py": "test_synth_handovers test_player test_engine",
+    "midi/module.py": _MIDI,
+    "midi/notes.py": _MIDI,
+    "midi/performance.py": _MIDI,
+    "midi/repair.py": _MIDI,
+    "midi/score.py": "test_score test_engine",
+    "midi/told.py": _MIDI,
+    "midi/writing.py": "test_score",
+    "synth/chunks.py": _SYNTH,
+    "synth/ear.py": _SYNTH,
+    "synth/note.py": _SYNTH,
     "synth/oscillators.py": "test_oscillators",
-    "synth/player.py": "test_synth_handovers test_player test_engine",
-    "synth/stems.py": "test_synth_handovers test_player test_engine",
-    "synth/settings.py": "test_synthesizer",
-    "synth/synthesizer.py": "test_synthesizer",
+    "synth/parts.py": _SYNTH,
+    "synth/player.py": _SYNTH,
     "synth/rendering.py": "test_synthesizer",
-    "training/losses.py": "test_objective test_model test_training_handovers",
+    "synth/settings.py": "test_synthesizer",
+    "synth/stems.py": _SYNTH,
+    "synth/synthesizer.py": "test_synthesizer",
+    "training/losses.py": "test_model test_objective test_training_handovers",
     "training/objective.py": "test_training_handovers test_objective",
-    "training/trainer.py": "test_training_handovers test_training",
+    "training/trainer.py": "test_training test_training_handovers",
 }
 _LEFT_ALONE = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert)
 _SWAPS: dict[type, type] = {
@@ -247,7 +257,7 @@ def main() -> int:
     options = parser.parse_args()
     files = [f for f in TESTS if (ROOT / "src" / "miao" / f).exists() and f.startswith(tuple(options.files or [""]))]
     results: dict[str, dict] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    sample = chosen(files, options.n, options.seed)
+    sample = [(mutant, key_of(mutant)) for mutant in chosen(files, options.n, options.seed)]
     with copied() as place:
         for file in files:
             whole = unchanged(file)
@@ -255,8 +265,7 @@ def main() -> int:
                 if judge(whole, place) != "survived":
                     sys.exit(f"{file}: its tests ({TESTS[file]}) fail as it is; mend them first")
                 results[key] = {"file": file, "line": 0, "change": "", "said": "passes"}
-        for number, mutant in enumerate(sample, 1):
-            key = key_of(mutant)
+        for number, (mutant, key) in enumerate(sample, 1):
             if key not in results and not options.page_only:
                 began = time.monotonic()
                 said = judge(mutant, place)
@@ -264,7 +273,7 @@ def main() -> int:
                 RESULTS.write_text(json.dumps(results, indent=0))
                 print(f"{number}/{len(sample)} {said:9} {mutant.file}:{mutant.line}  {mutant.change}  "
                       f"({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
-    judged = [results[key] for m in sample if (key := key_of(m)) in results]
+    judged = [results[key] for _, key in sample if key in results]
     PAGE.write_text(page(judged, options.n, options.seed))
     n_alive = sum(r["said"] == "survived" for r in judged)
     print(f"{len(judged)} mutants, {len(judged) - n_alive} noticed, {n_alive} survived; see {PAGE.relative_to(ROOT)}")
