@@ -272,6 +272,7 @@ def test_table2_trains_plays_measures_and_does_nothing_twice(pairs_folder, built
     assert (output / "reproduce-table2.md").read_text() == text
 
 
+@pytest.mark.slow
 def test_table3_shares_the_default_run_and_only_takes_some_rows(pairs_folder, built, output):  # noqa: F811
     ran = training("table3", pairs_folder, built, output, "--only", "full", "--only", "audio encoder")
     assert ran.exit_code == 0, ran.output
@@ -280,6 +281,7 @@ def test_table3_shares_the_default_run_and_only_takes_some_rows(pairs_folder, bu
     assert "recall@1" in held_out["full scheme"] and "recall@1" not in held_out["without audio encoder"]
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on(pairs_folder, built, output):  # noqa: F811
     banks = output / "banks" / "default-0"
     (output / "runs" / "default-0" / "held_out.json").unlink()
@@ -288,6 +290,7 @@ def test_a_stopped_training_goes_on(pairs_folder, built, output):  # noqa: F811
     assert (banks / "attack.onnx").read_bytes() == before, "it had all its steps"
 
 
+@pytest.mark.slow
 def test_figure2_draws_its_pictures(pairs_folder, built, output, monkeypatch):  # noqa: F811
     monkeypatch.setattr(figure_module, "FIGURE2", (Sweep("inputs f", "model.n_segments", (2, 8)),))
     ran = training("figure2", pairs_folder, built, output, "--only", "inputs")

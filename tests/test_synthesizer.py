@@ -1,5 +1,6 @@
 import errno
 import tempfile
+import time
 import tracemalloc
 
 import numpy as np
@@ -423,5 +424,6 @@ def test_silence_takes_no_room_in_the_temporary_file(tmp_path):
 @pytest.mark.slow
 def test_hours_of_silence_cost_little_time(synthesizer, midi, tmp_path):
     score = midi({"notes": [note(t, t + 1) for t in (0, 3000, 6000)]})
+    began = time.process_time()  # of this process: others beside it do not count
     summary = render_file(synthesizer, score, tmp_path / "a.wav", sample_rate=8000)
-    assert summary.seconds == pytest.approx(6002, abs=2) and summary.speed > 100
+    assert summary.seconds == pytest.approx(6002, abs=2) and time.process_time() - began < 60

@@ -174,8 +174,8 @@ def chosen(files: list[str], n: int, seed: int) -> list[Mutant]:
     for file in files:
         source = (ROOT / "src" / "miao" / file).read_text()
         every = places_of(source)
-        drawn = random.Random(f"{seed} {file}").sample(every, min(n, len(every)))
-        found += [mutant_at(file, source, place) for place in sorted(drawn)]
+        random.Random(f"{seed} {file}").shuffle(every)  # so that a larger sample holds a smaller one
+        found += [mutant_at(file, source, place) for place in sorted(every[:n])]
     return found
 
 
