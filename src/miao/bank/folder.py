@@ -94,6 +94,8 @@ def open_graph(path: Path, takes: Sizes | None = None, gives: Sizes | None = Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # halves of a batch on two threads are faster than two threads on a batch
     options.log_severity_level = 3
+    # weights that are kept in bytes become floats once, when the graph is opened, and not in each run
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds share no base class but this one

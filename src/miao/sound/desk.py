@@ -127,13 +127,19 @@ class Brightness:
         low = (1 - decay) * decay ** np.arange(int(np.ceil(np.log(1e-7) / np.log(decay))))
         self._low = (low / low.sum()).astype(np.float32)  # impulse response of the low-pass; the high-pass is the rest
         self._past = np.zeros((2, len(low) - 1), np.float32)
+        self._is_neutral = True  # it has never been anything else
 
     def set(self, value: float, time: float) -> None:
         """The controller takes a value at a time (seconds)."""
         self._fader.set("brightness", value, time)
+        self._is_neutral = self._is_neutral and value == DEFAULTS["brightness"]
 
     def process(self, start_sample: int, stem: NDArray[np.float32], busy: Spans) -> NDArray[np.float32]:
         """The stem [2, n], or as bright as it is to be."""
+        n_past = self._past.shape[1]
+        if self._is_neutral:
+            self._past = np.concatenate([self._past, stem[:, -n_past:]], axis=1)[:, -n_past:]
+            return stem
         gains = self._fader.gains(start_sample, stem.shape[1], busy)
         line = np.concatenate([self._past, stem], axis=1)
         self._past = line[:, line.shape[1] - self._past.shape[1] :]

@@ -95,12 +95,13 @@ def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) ->
 def _drawn(room: DrawnRoom, sample_rate: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(room.seed)
     n = int((room.predelay_seconds + 1.25 * room.t60_seconds) * sample_rate)
-    hz = np.fft.rfftfreq(n, 1 / sample_rate)
+    size = _drawn_samples(n, sample_rate)
+    hz = np.fft.rfftfreq(size, 1 / sample_rate)
     seconds = np.arange(n) / sample_rate - room.predelay_seconds
     # diffuse tail: Gaussian noise in octave bands with cos^2 flanks, each with its own decay; drawn from the lowest
     # frequency upwards, so that the room is the same at every sample rate
     drawn = [source.standard_normal((len(hz), 2), np.float32) for source in rng.spawn(4)]
-    noise = n * np.stack([draw[:, 0] + 1j * draw[:, 1] for draw in drawn]).reshape(2, 2, -1)
+    noise = size * np.stack([draw[:, 0] + 1j * draw[:, 1] for draw in drawn]).reshape(2, 2, -1)
     if room.width < 1:
         noise[1] = room.width * noise[1] + np.sqrt(1 - room.width**2) * noise[0]
     octave = np.interp(np.log2(np.maximum(hz, 1)), np.log2(BAND_HZ), np.arange(len(BAND_HZ)))
@@ -109,13 +110,32 @@ def _drawn(room: DrawnRoom, sample_rate: int) -> NDArray[np.float32]:
     for band, (decay, level) in enumerate(zip(room.decays, room.levels_db, strict=True)):
         flanks = np.cos(np.pi / 2 * np.minimum(np.abs(octave - band), 1)).astype(np.float32)
         envelope = 10 ** (level / 20 - 3 * seconds / (decay * room.t60_seconds))
-        tail += np.fft.irfft(noise * flanks, n) * envelope.astype(np.float32)
+        tail += np.fft.irfft(noise * flanks, size)[..., :n] * envelope.astype(np.float32)
     rise = np.clip(seconds / room.build_up_seconds, 0, 1)
     fall = np.clip((n - np.arange(n)) / (0.2 * n), 0, 1)
     tail *= (np.sin(np.pi / 2 * rise) * np.sin(np.pi / 2 * fall) ** 2 * (seconds >= 0)).astype(np.float32)
     if room.reflections > 0:
         tail += _reflections(room, sample_rate, n, rng, float(np.sum(tail**2)))
     return _as_loud_as_sent(tail, sample_rate)
+
+
+def _drawn_samples(n: int, sample_rate: int) -> int:
+    """How many samples are drawn for n: a few more, as many hundredths of a second as make transforms fast.
+
+    The same time at all usual rates, so that the frequencies for which numbers are drawn are the same.
+    """
+    hundredths = int(np.ceil(100 * n / sample_rate))
+    while not _is_smooth(hundredths):
+        hundredths += 1
+    return hundredths * sample_rate // 100
+
+
+def _is_smooth(number: int) -> bool:
+    """Whether it has no prime factors above 5."""
+    for factor in (2, 3, 5):
+        while number % factor == 0:
+            number //= factor
+    return number == 1
 
 
 def _reflections(

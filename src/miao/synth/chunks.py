@@ -14,7 +14,7 @@ from miao.bank.bank import Bank
 from miao.synth.note import Chunk, Note
 
 _AT_ONCE = 512  # chunks of a batch
-_KNOWN_CHUNKS = 4096  # written ones that are kept, 10 kB each
+_KNOWN_CHUNKS = 4096  # written ones that are kept, 20 kB each
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
 _FLOOR_LEVEL = float(tk.db_to_level(np.array(-100.0)))  # a cell below it is left out,
@@ -73,9 +73,23 @@ class ChunkWriter:
             sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
             swayed = expected + _SPREAD_TO_DEVIATION * np.minimum(spread, _MOST_SPREAD) * sway
             expected = np.where(expected >= 0.5, np.clip(swayed, 0, tk.N_LEVELS - 1), expected)
-        heard, cells = heard_cells(expected), expected[:, :, : tk.PITCH_CELL]
-        loudest, at_end = cells.max(axis=(1, 2)).tolist(), cells[:, -8:].max(axis=(1, 2)).tolist()
-        return [Chunk(chunk.copy(), *rest) for chunk, *rest in zip(expected, heard, loudest, at_end, strict=True)]
+        return chunks_of(kind, expected)
+
+
+def chunks_of(kind: int, levels: NDArray[np.float32]) -> list[Chunk]:
+    """The chunks [B, a, C] of a kind, with all that their notes ask of them worked out at once."""
+    cells = levels[:, :, : tk.PITCH_CELL]
+    rows = levels * heard_cells(levels)[:, None]
+    if kind == tk.ATTACK:  # no note jumps to its first level within a sample: that is heard as a click
+        first = np.zeros_like(rows[:, :1])
+        first[:, :, tk.PITCH_CELL] = levels[:, :1, tk.PITCH_CELL]
+        rows = np.concatenate([first, rows], axis=1)
+    bends = np.exp2(tk.level_to_cents(rows[:, :, tk.PITCH_CELL].astype(np.float64)) / 1200)
+    loudest, at_end = cells.max(axis=(1, 2)).tolist(), cells[:, -8:].max(axis=(1, 2)).tolist()
+    return [
+        Chunk(own.copy(), heard.copy(), bend.copy(), *rest)
+        for own, heard, bend, *rest in zip(levels, rows, bends, loudest, at_end, strict=True)
+    ]
 
 
 def heard_cells(chunks: NDArray) -> NDArray[np.float32]:

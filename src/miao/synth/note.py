@@ -27,7 +27,11 @@ MOST_RELEASE_SECONDS = MOST_RELEASE_CHUNKS * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk
 _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _WORTH_LEVELS = 6 / tk.LEVEL_STEP_DB  # notes that differ by less are as loud
 _HIGHEST_HZ = 20_000.0
-_CHUNK_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]
+_ROW_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]  # of a chunk's rows
+_ROW_TIMES[tk.ATTACK] = np.insert(_ROW_TIMES[tk.ATTACK], 1, ONSET_SECONDS)
+# an amplitude is 2 ^ (_SILENT + _OCTAVES * level)
+_OCTAVES = np.float32(tk.LEVEL_STEP_DB / (20 * np.log10(2)))
+_SILENT = np.float32(tk.level_to_db(np.zeros(())) / (20 * np.log10(2)))
 _SAME_SECONDS = 1e-5  # lengths of notes that differ by less are the same
 
 
@@ -79,7 +83,8 @@ class Chunk(NamedTuple):
     """A written chunk of a note."""
 
     levels: NDArray[np.float32]  # [a, C] as the nets have them
-    heard: NDArray[np.float32]  # [C] 1, or 0 for a cell too weak to be heard beside the others
+    rows: NDArray[np.float32]  # [a, C] what is heard of them, a silent one before an attack's; see `chunks.chunks_of`
+    bends: NDArray[np.float64]  # [a] frequency of each row over that of the note
     loudest: float  # highest level of it
     at_end: float  # and of its last quarter
 
@@ -148,28 +153,25 @@ class Note:
     def take(self, chunk: Chunk) -> None:
         """Add the next chunk and work out what comes after it."""
         step = tk.STEP_SECONDS[self.kind]
-        times, levels = self.next_chunk + _CHUNK_TIMES[self.kind], chunk.levels * chunk.heard
+        times, rows, bends = self.next_chunk + _ROW_TIMES[self.kind], chunk.rows, chunk.bends
         end = self.next_chunk + tk.CHUNK_STEPS * step
         self.loudest = max(self.loudest, chunk.loudest)
         is_silent = chunk.at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
         if self.kind == tk.RELEASE:
             if self.index == 0:  # it begins with what sounds when it is let go
-                times, levels = times[1:], levels[1:]
+                times, rows, bends = times[1:], rows[1:], bends[1:]
             self.index += 1
             self.is_written = is_silent or self.index >= MOST_RELEASE_CHUNKS
         else:
             self._held = [*self._held[-1:], _Held(self.next_chunk, step, self.n_held, chunk.levels)]
-            if self.kind == tk.ATTACK:  # no note jumps to its first level within a sample: that is heard as a click
-                times = np.insert(times, 1, times[0] + ONSET_SECONDS)
-                levels = np.concatenate([_silent(levels[0]), levels])
             self.n_held += tk.CHUNK_STEPS
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN
             self.is_written = is_silent or (self.strike.rings and end - self.strike.time >= RING_SECONDS)
         self.next_chunk, self.last = end, chunk.levels[-1]
-        self._append(times, levels)
+        self._append(times, rows, bends)
         if self.is_written:
-            self._append(self.times[-1:] + step, _silent(self.levels[-1]))
+            self._append_silence(step)
         if self.let_go <= self.times[-1] and self.kind != tk.RELEASE:
             self._begin_release()
         if self.cut_at <= self.times[-1]:
@@ -237,17 +239,24 @@ class Note:
         at_cell = np.clip(cells.searchsorted(middle, side="right") - 1, 0, len(cells) - 1)
         return fine, hz[at_level] * np.exp2(cents[at_cell] / 1200)
 
-    def _append(self, times: NDArray, levels: NDArray) -> None:
+    def _append(self, times: NDArray, rows: NDArray, bends: NDArray) -> None:
         """Knots behind those that are there; a pitch runs straight from one token's to the next one's."""
-        joined = levels if not len(self.levels) else np.concatenate([self.levels[-1:], levels])
-        hz = self._hz(joined[:, tk.PITCH_CELL])
-        self.hz = np.concatenate([self.hz, 0.5 * (hz[1:] + hz[:-1])])
+        half_hz = 0.5 * self.timbre.hz * 2.0 ** (self.strike.cents / 1200)
+        between = half_hz * (bends[1:] + bends[:-1])
+        if not len(self.times):
+            self.times, self.levels, self.hz = times, rows, between
+            return
+        first = half_hz * (_bend(self.levels[-1, tk.PITCH_CELL]) + bends[:1])
+        self.hz = np.concatenate([self.hz, first, between])
         self.times = np.concatenate([self.times, times])
-        self.levels = np.concatenate([self.levels, levels])
+        self.levels = np.concatenate([self.levels, rows])
 
-    def _hz(self, pitch_levels: NDArray) -> NDArray[np.float64]:
-        cents = tk.level_to_cents(pitch_levels.astype(np.float64)) + self.strike.cents
-        return self.timbre.hz * np.exp2(cents / 1200)
+    def _append_silence(self, seconds: float) -> None:
+        """A silent knot so long after the last one, at its pitch."""
+        pitch = self.levels[-1, tk.PITCH_CELL]
+        silent = np.zeros((1, tk.N_CELLS), np.float32)
+        silent[0, tk.PITCH_CELL] = pitch
+        self._append(self.times[-1:] + seconds, silent, np.array([_bend(pitch)]))
 
     def _truncate(self, moment: float) -> None:
         """Forget the knots from a moment on; what sounds then becomes the last one."""
@@ -274,7 +283,7 @@ class Note:
 
     def _fade(self) -> None:
         self._truncate(self.cut_at)
-        self._append(self.times[-1:] + FADE_SECONDS, _silent(self.levels[-1]))
+        self._append_silence(FADE_SECONDS)
         self.is_written = True
 
 
@@ -284,18 +293,17 @@ Bend = Callable[[NDArray, float], NDArray]
 """(times, start of the note) -> cents at these times, each of them known by then."""
 
 
-def _silent(token: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Silence at the pitch of a token, [1, C]."""
-    silent = np.zeros((1, tk.N_CELLS), np.float32)
-    silent[0, tk.PITCH_CELL] = token[tk.PITCH_CELL]
-    return silent
+def _bend(pitch_level: float) -> float:
+    """Frequency at a level of the pitch cell over that of the note."""
+    return 2.0 ** ((float(pitch_level) - tk.CENTS_CENTRE) * tk.CENTS_STEP / 1200)
 
 
 def _between(left: NDArray[np.float32], right: NDArray[np.float32], share: float) -> NDArray[np.float32]:
     """The token [C] on the straight lines that amplitudes run along; the pitch is the left one's."""
-    amplitudes = (1 - share) * tk.level_to_amplitude(left) + share * tk.level_to_amplitude(right)
-    with np.errstate(divide="ignore"):
-        token = tk.db_to_level(20 * np.log10(amplitudes)).astype(np.float32)
-    token[amplitudes == 0] = 0
+    amplitudes = np.exp2(_OCTAVES * np.stack([left, right]) + _SILENT)
+    amplitudes[0] *= (1 - share) * (left >= 0.5)
+    amplitudes[1] *= share * (right >= 0.5)
+    total = amplitudes[0] + amplitudes[1]
+    token = np.maximum((np.log2(np.maximum(total, 1e-12)) - _SILENT) / _OCTAVES, 0)
     token[tk.PITCH_CELL] = (1 - share) * left[tk.PITCH_CELL] + share * right[tk.PITCH_CELL]
     return token

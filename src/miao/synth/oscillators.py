@@ -255,12 +255,16 @@ def noise_table(
             f"band {edges[band]:g}-{edges[band + 1]:g} Hz is too narrow for a loop of {n_samples} samples at "
             f"{sample_rate} Hz; widen it beyond {spacing_hz:g} Hz or take more samples"
         )
-    magnitude = np.sqrt(power / total / 2)[:, : n_samples // 2]  # the bin at half the sample rate stays empty
+    magnitude = np.zeros((len(edges) - 1, n_samples // 2 + 1), np.float32)  # half the sample rate stays empty
+    magnitude[:, :-1] = n_samples * np.sqrt(power / total / 2)[:, : n_samples // 2]
     table = np.empty((len(edges) - 1, n_samples), dtype=np.float32)
     for band, row in enumerate(table):
-        turns = np.random.default_rng([seed, band]).random(n_samples // 2)
-        spectrum = np.append(magnitude[band] * np.exp(2j * np.pi * turns), 0)
-        row[:] = np.fft.irfft(spectrum, n_samples) * n_samples
+        # most bands are narrow; their numbers are drawn from the lowest frequency on
+        inside = np.flatnonzero(magnitude[band])
+        angles = np.float32(2 * np.pi) * np.random.default_rng([seed, band]).random(len(inside), np.float32)
+        spectrum = np.zeros(n_samples // 2 + 1, np.complex64)
+        spectrum[inside] = magnitude[band, inside] * (np.cos(angles) + np.complex64(1j) * np.sin(angles))
+        row[:] = np.fft.irfft(spectrum, n_samples)
     return table
 
 
@@ -269,7 +273,9 @@ def _fades(edges: NDArray, frequencies_hz: NDArray) -> NDArray:
     widths = np.diff(edges)
     reach = EDGE_WIDTH * np.minimum(np.append(widths, widths[-1]), np.insert(widths, 0, widths[0]))
     position = (frequencies_hz - edges[:, None]) / (2 * reach[:, None]) + 0.5
-    fades = np.sin(np.pi / 2 * np.clip(position, 0, 1)) ** 2
+    fades = np.clip(position, 0, 1)
+    is_between = (position > 0) & (position < 1)
+    fades[is_between] = np.sin(np.pi / 2 * position[is_between]) ** 2
     if edges[0] == 0:
         fades[0] = 1.0
     return fades

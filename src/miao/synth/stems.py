@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank.bank import Bank
-from miao.bank.frames import HOP_SECONDS, seconds_to_sample
+from miao.bank.frames import seconds_to_sample
 from miao.bank.voices import DRUM_KEYS, note_voice
 from miao.midi.score import NOTE, Score, Track
 from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
@@ -16,8 +16,8 @@ from miao.synth.parts import BEND_SMOOTHING_SECONDS
 from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
 
-BLOCK_SECONDS = HOP_SECONDS
-FIRST_BLOCK_SECONDS = HOP_SECONDS / 8  # so that something is heard soon; the next ones are twice as long each
+BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz: whole partitions of the room, and many chunks to be written at once
+FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; the next ones are twice as long each
 _FIELDS = NOTE.names or ()
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend")
 
@@ -126,8 +126,8 @@ def stream_stems(
 ) -> Iterator[Block]:
     """The score's stems, block by block, from a moment (seconds) until the last note has died away.
 
-    The first block is short, later ones last 2.56 s. The same seed gives the same samples. ``variation`` lets repeated
-    notes differ as the bank's distributions say, by a scale of half a level at the most.
+    The first block is short, later ones have 131072 samples. The same seed gives the same samples. ``variation`` lets
+    repeated notes differ as the bank's distributions say, by a scale of half a level at the most.
     ``voices`` as in `ScoreFeed`. Settings of loudness and excerpt are no matter of the stems.
     """
     settings = settings or PlaySettings()
@@ -136,14 +136,13 @@ def stream_stems(
     player = Player(bank, [track.channel for track in score.tracks], settings, position)
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
-        pending, seconds = None, FIRST_BLOCK_SECONDS
+        pending, n_samples = None, FIRST_BLOCK_SAMPLES
         while not (feed.is_over and player.is_silent):
-            n_samples = round(seconds * settings.sample_rate)
             feed.tell(player, (player.position + n_samples) / settings.sample_rate)
             following = player.begin(n_samples, pool)
             if pending is not None:
                 yield pending.wait()
-            pending, seconds = following, min(2 * seconds, BLOCK_SECONDS)
+            pending, n_samples = following, min(2 * n_samples, BLOCK_SAMPLES)
         if pending is not None:
             yield pending.wait()
     finally:
