@@ -32,7 +32,7 @@ from miao.synth.stems import stream_stems
 
 CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
 ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound
-REMEMBERED = 0.6  # of the room's tail: what was sent before is then 45 dB down, and 60 dB below what sounds
+REMEMBERED = 0.65  # of the room's tail: what was sent before is then 48 dB down, and 60 dB below what sounds
 FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
 PATIENCE_SECONDS = 1.0  # with a stage that is interrupted
 SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
