@@ -237,7 +237,7 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path):
 
 def test_an_existing_file_is_kept_unless_forced(tmp_path):
     tones().save(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match=r"a\.wav exists; --force"):
+    with pytest.raises(AudioError, match=r"a\.wav exists; force=True"):
         tones().save(tmp_path / "a.wav")
     tones(0.1).save(tmp_path / "a.wav", force=True)
     assert read_audio(tmp_path / "a.wav").duration == 0.1

@@ -8,6 +8,7 @@ EXTRAS = {  # the libraries that commands import by name: those that `needs` ask
     "plot": ("matplotlib",),
     "web": ("starlette", "uvicorn"),
     "live": ("sounddevice", "rtmidi"),
+    "dask": ("dask", "distributed", "joblib"),
 }
 PARTS = {"train": ("fluidsynth", "yaml", "tensorboard"), "evaluate": ("ai_edge_litert",)}  # that not all of it needs
 

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from miao.errors import ConfigError, MiaoError
+from miao.errors import ConfigError, MiaoError, needs
 from miao.files import make_folder, reason
 
 if TYPE_CHECKING:
@@ -299,11 +299,10 @@ def _by_dask(
     jobs: Sequence[Job], wishes: Wishes, n_jobs: int, journal: _Journal, scheduler: str | None
 ) -> Iterator[Outcome]:
     """On the workers of a Dask cluster, by joblib."""
-    try:
-        import joblib
-        from dask.distributed import Client, KilledWorker
-    except ImportError as error:
-        raise ConfigError(f"rendering on Dask needs {error.name}: pip install 'miao-synth[dask]'") from None
+    needs("dask")
+    import joblib
+    from dask.distributed import Client, KilledWorker
+
     started = {} if scheduler else {"n_workers": max(n_jobs, 1), "threads_per_worker": 1, "dashboard_address": None}
     try:
         client = Client(scheduler, **started)
