@@ -63,8 +63,8 @@ check: $(DEV_VENV)/.installed
 
 bench: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python benchmarks/speed.py $(if $(filter command,$(origin SONG)),$(SONG)) $(BENCH)
-	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python benchmarks/memory.py $(if $(filter command,$(origin SONG)),$(SONG))
+	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python bench/speed.py $(if $(filter command,$(origin SONG)),$(SONG)) $(BENCH)
+	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python bench/memory.py $(if $(filter command,$(origin SONG)),$(SONG))
 
 examples: $(DEV_VENV)/.installed
 	for name in ode_to_joy greensleeves gymnopedie; do $(DEV_VENV)/bin/python examples/$$name.py || exit 1; done

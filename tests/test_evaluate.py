@@ -537,7 +537,7 @@ def test_mistakes_on_the_command_line_take_one_line_and_exit_code_2(built, tmp_p
         ("evaluate", "sine", "--data", built, "--embedder", "clap=x", "-o", tmp_path / "out"),
         ("data", "benchmark", "slakh", "-o", tmp_path / "out"),
         ("data", "benchmark", "gm-heldout", "-o", tmp_path / "out", "--soundfont", tmp_path / "no.sf2"),
-        ("score", tmp_path / "no.wav", tmp_path / "no.wav"),
+        ("measure", tmp_path / "no.wav", tmp_path / "no.wav"),
     ]  # fmt: skip
     for words in lines:
         ran = CliRunner().invoke(app, [str(word) for word in words], prog_name="miao")
@@ -550,7 +550,7 @@ def test_score_measures_a_pair(built, tmp_path):
     piece = load_benchmark(built).pieces[0]
     mix = built / piece.mix
     Audio(0.1 * read_audio(mix).samples, SAMPLE_RATE).save(tmp_path / "quiet.wav", subtype="float")
-    ran = CliRunner().invoke(app, ["score", str(mix), str(tmp_path / "quiet.wav"), "--json"], prog_name="miao")
+    ran = CliRunner().invoke(app, ["measure", str(mix), str(tmp_path / "quiet.wav"), "--json"], prog_name="miao")
     assert ran.exit_code == 0, ran.stderr
     values = {row["key"]: row["value"] for row in json.loads(ran.stdout)["metrics"]}
     assert values["log_mel_db"] == pytest.approx(0, abs=0.01)

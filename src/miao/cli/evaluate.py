@@ -1,4 +1,4 @@
-"""The commands that measure: `miao evaluate`, `miao score`, `miao data benchmark`; cli.py puts them beside the rest.
+"""The commands that measure: `miao evaluate`, `miao measure`, `miao data benchmark`; cli.py puts them beside the rest.
 
 As there: results go to stdout, what is said about them to stderr, and all heavy imports stand inside the commands.
 """
@@ -112,7 +112,7 @@ def evaluate(
     say(str(output / "report.md"))
 
 
-def score(
+def measure(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A sound file: how it should sound.")],
     rendered: Annotated[Path, typer.Argument(metavar="RENDERED", help="A sound file: how it does sound.")],
     midi: Annotated[Path | None, typer.Option(metavar="FILE", help="What was played, for note F1.")] = None,
@@ -122,17 +122,17 @@ def score(
     """Measure one sound file against another.
 
     \b
-    miao score reference.wav rendered.wav
-    miao score reference.wav rendered.wav --midi song.mid --json
+    miao measure reference.wav rendered.wav
+    miao measure reference.wav rendered.wav --midi song.mid --json
     """
     needs("evaluate")
     from dataclasses import asdict
 
     from miao.evaluation.evaluate import Listeners
-    from miao.evaluation.pair import score_pair
+    from miao.evaluation.pair import measure_pair
 
     listeners, missing = Listeners.found(embedder or [])
-    rows = score_pair(reference, rendered, midi, listeners)
+    rows = measure_pair(reference, rendered, midi, listeners)
     if as_json:
         print(json.dumps({"metrics": [asdict(row) for row in rows], "missing": missing}, indent=2))
         return

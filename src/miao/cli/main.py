@@ -270,7 +270,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_learn.learn)
 app.add_typer(cli_learn.voices_app, name="voices")
 app.add_typer(cli_room.room_app, name="room")
-app.command()(cli_evaluate.score)
+app.command()(cli_evaluate.measure)
 app.add_typer(cli_reproduce.app, name="reproduce")
 
 

@@ -1,4 +1,4 @@
-"""The round trip of whole scores: every note measured into audio tokens and played back by the engine, without any net.
+"""Whole scores, encoded: every note measured into audio tokens and played back by the engine, without any net.
 
 What a sound bank plays can be taken apart, so it is measured note by note: each note of a track is rendered alone as
 the source plays it, analysed, and played at its place by the engine that plays banks, with the track's bends and

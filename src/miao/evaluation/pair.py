@@ -29,7 +29,7 @@ class Row:
     reference: float | None  # what the reference itself gets
 
 
-def score_pair(reference: Path, rendered: Path, midi: Path | None, listeners: Listeners) -> list[Row]:
+def measure_pair(reference: Path, rendered: Path, midi: Path | None, listeners: Listeners) -> list[Row]:
     """All metrics of a rendering against its reference; with the score, those that need one too.
 
     The sounds start together; the shorter is continued by silence, their levels are aligned, and both are compared up

@@ -259,7 +259,7 @@ def chord_spread(reading: Reading, timeline: Timeline) -> Deviation:
 
 
 # How much of each rule is played at an expression of 1: chosen on two thirds of the performances that
-# benchmarks/performances.py compares with, in round numbers; 1 is the published quantity.
+# bench/performances.py compares with, in round numbers; 1 is the published quantity.
 RULES: Mapping[str, Rule] = {
     "high_loud": high_loud, "phrase_arch": phrase_arch, "duration_contrast": duration_contrast,
     "double_duration": double_duration, "faster_uphill": faster_uphill, "melodic_charge": melodic_charge,

@@ -1,7 +1,7 @@
 """From recordings to a finished voice: what to set out from, how loud, learning, and what the result is worth.
 
 Worth is measured on notes of pitches that were held out (every fifth one), as log-mel error against the recordings,
-beside the voice of the bank that the new one set out from and beside the round trip (``encoded``). The final voice
+beside the voice of the bank that the new one set out from and beside the same notes encoded. The final voice
 then learns from all notes, unless told to keep those held out.
 """
 

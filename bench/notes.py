@@ -1,6 +1,6 @@
-"""How close held-out single notes come to their teacher, for the round trip and for a bank; a table of all voices.
+"""How close held-out single notes come to their teacher, encoded and played by a bank; a table of all voices.
 
-    python benchmarks/notes.py --soundfont MuseScore_General_Full.sf2 -o results/notes
+    python bench/notes.py --soundfont MuseScore_General_Full.sf2 -o results/notes
 
 Resumable: what is in ``notes.jsonl`` for this bank is not measured again.
 """

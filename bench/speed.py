@@ -1,4 +1,4 @@
-"""How fast a song is made, next to FluidSynth in the same run: `make bench`, or `python benchmarks/speed.py [SONG]`.
+"""How fast a song is made, next to FluidSynth in the same run: `make bench`, or `python bench/speed.py [SONG]`.
 
 Five times in turn, on two cores, warm: miao's whole path from the MIDI file to the WAV file at -16 LUFS, its engine
 alone, the `miao render` command from its start to its end, and FluidSynth's command with its effects on and off.

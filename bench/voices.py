@@ -1,6 +1,6 @@
 """How close voices learnt from recorded single notes come to notes of pitches that they were not learnt from.
 
-    python benchmarks/voices.py FOLDER -o results/voices
+    python bench/voices.py FOLDER -o results/voices
 
 FOLDER holds the recordings, a folder each: alto-sax and double-bass (Karoryfer Samples), spanish-guitar and
 electric-bass (FreePats), philharmonia (with a folder for each instrument); what is missing is left out. Writes the

@@ -2,7 +2,7 @@
 and its own sound against the score 0.7 s late and a semitone higher.
 
     miao data benchmark recordings --root data -o recordings
-    python benchmarks/matching.py --data recordings
+    python bench/matching.py --data recordings
 """
 
 import argparse

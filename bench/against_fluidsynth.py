@@ -1,4 +1,4 @@
-"""Processor time of the whole `miao render` beside FluidSynth's: `python benchmarks/against_fluidsynth.py`.
+"""Processor time of the whole `miao render` beside FluidSynth's: `python bench/against_fluidsynth.py`.
 
 Each of ten songs is rendered by both commands, from the MIDI file to a 16-bit WAV file, with all effects on, one
 straight after the other and several times in turn; what counts is the processor time of the whole process (user and

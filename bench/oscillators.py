@@ -1,4 +1,4 @@
-"""How fast the two hot loops are on one core: `python benchmarks/oscillators.py`.
+"""How fast the two hot loops are on one core: `python bench/oscillators.py`.
 
 A sample of one partial, or of one noise band, counts as one; silent partials are not counted. Best of several runs.
 """

@@ -1,4 +1,4 @@
-"""How much memory an hour of music takes: `python benchmarks/memory.py [SONG]`.
+"""How much memory an hour of music takes: `python bench/memory.py [SONG]`.
 
 A song is repeated until it fills the time, and rendered to a WAV file in a process of its own: once an hour of it, once
 its first minute. Printed is the most memory that each process held at once, and what it held when the bank was loaded

@@ -1,6 +1,6 @@
 """Reads mutated MIDI files by the ten thousand: none may crash, hang, give a number that is none, or eat memory.
 
-    python benchmarks/fuzz.py FOLDER [FOLDER ...] --files 100000 --journal fuzz.json
+    python bench/fuzz.py FOLDER [FOLDER ...] --files 100000 --journal fuzz.json
 
 Each file is a real one from the folders, shortened (the first bytes of each of its tracks) and then damaged: bytes
 changed, left out, put in, moved, taken from another file; the number of the file decides how. What is read is checked

@@ -1,6 +1,6 @@
 """How well notes that sound together are measured, against the same notes alone, and how recordings come back.
 
-    python benchmarks/polyphony.py --soundfont MuseScore_General_Full.sf2 --recordings recordings
+    python bench/polyphony.py --soundfont MuseScore_General_Full.sf2 --recordings recordings
 
 Chords of random notes of a sound bank, staggered by up to 0.25 s: each note's levels as measured in the mix, by
 `measure_notes` (joint) and by `analyse_note` of what sounds from its start on (naive), against those of the note

@@ -1,7 +1,7 @@
 """Phrases against a collection of songs with their lines of text: where `find_phrases` cuts, and F1 of the boundaries.
 
-    python benchmarks/phrases.py MUSIC21.whl            every song whose name is not among those that were tuned on
-    python benchmarks/phrases.py MUSIC21.whl --tuned    the others
+    python bench/phrases.py MUSIC21.whl            every song whose name is not among those that were tuned on
+    python bench/phrases.py MUSIC21.whl --tuned    the others
 
 The Essen folk songs, as the wheel of music21 holds them in ABC (`pip download --no-deps music21`): a line of a file
 is a phrase of the song, which is how Temperley (2001) and Pearce, Muellensiefen and Wiggins (2010) measured it.

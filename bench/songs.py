@@ -1,6 +1,6 @@
 """Real multi-track songs: do they all render, and are their notes heard as well as FluidSynth's?
 
-    python benchmarks/songs.py FOLDER... --soundfont BANK.sf2 -o runs/songs
+    python bench/songs.py FOLDER... --soundfont BANK.sf2 -o runs/songs
 
 Rendering (`--render`): each song that can be read, from beginning to end through `Synthesizer.stream`: every sample
 finite, not silent, and not over before the last note has begun. Files without a readable note are listed with the one

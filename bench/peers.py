@@ -1,6 +1,6 @@
 """How large the peers are, how long they learnt, and how fast they play beside miao and FluidSynth.
 
-    python benchmarks/peers.py runs --soundfont MuseScore_General_Full.sf2
+    python bench/peers.py runs --soundfont MuseScore_General_Full.sf2
 
 `runs` holds the folders of `miao train inverter`, `midi2wave`, `midi-ddsp` and `mi-ddpm`, or some of them. All play the
 same seconds of the same score, dry, in turn, on two threads; stems and mix, score in, samples out.

@@ -1,4 +1,4 @@
-"""Ten instruments as pictures: `python benchmarks/sheet.py --soundfont BANK.sf2` writes docs/images/instruments.png.
+"""Ten instruments as pictures: `python bench/sheet.py --soundfont BANK.sf2` writes docs/images/instruments.png.
 
 A short phrase each, played by FluidSynth with the bank's source (left) and by miao (right), both without faders and
 effects: log-mel spectrograms on one colour scale, over the 80 dB below the louder sound's loudest cell, with the
