@@ -71,7 +71,7 @@ examples: $(DEV_VENV)/.installed
 
 clean:
 	rm -rf $(VENV) $(DEV_VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache
-	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find src tests examples bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(ALL_FILES)
 	$(PYTHON) -m venv $(VENV)
