@@ -173,7 +173,14 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
         song(tmp_path / "in" / f"{n}.mid", 50 + n, 0.1)
     song(tmp_path / "in" / "9 long.mid", 40, 3600)
     words = command(tmp_path / "in", "-o", tmp_path / "out", "--jobs", 2)
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # programs that are started in the background ignore Ctrl-C; this one must not, however the tests were started
+    with subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         said = [process.stderr.readline() for _ in range(4)]  # all but the long one
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read()

@@ -66,7 +66,7 @@ def test_louder_notes_are_denser_and_tracks_differ_in_colour(score):
 
 def test_what_exists_is_not_overwritten_without_force(score, tmp_path):
     (tmp_path / "a.png").write_bytes(b"mine")
-    with pytest.raises(MiaoError, match=r"a\.png exists; --force"):
+    with pytest.raises(MiaoError, match=r"a\.png exists; force=True"):
         save_plot(score, tmp_path / "a.png")
     save_plot(score, tmp_path / "a.png", force=True)
     assert (tmp_path / "a.png").read_bytes() != b"mine"
