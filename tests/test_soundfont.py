@@ -8,10 +8,21 @@ import pytest
 
 from miao.bank.folder import bank_folder
 from miao.bank.frames import window_mel
-from miao.bank.voices import N_PROGRAMS, N_VOICES
+from miao.bank.voices import N_PROGRAMS, N_VOICES, drum_voice
+from miao.datasets import kits
 from miao.datasets import notes as notes_module
 from miao.datasets.bank_pairs import PairSettings, _voices_in, _voices_of, make_pair, make_pairs
-from miao.datasets.notes import HELD_OUT_PITCHES, draw_notes, load_notes, load_table, prepare, training_pitches
+from miao.datasets.kits import find_extras
+from miao.datasets.notes import (
+    HELD_OUT_PITCHES,
+    Source,
+    draw_notes,
+    load_notes,
+    load_table,
+    prepare,
+    source_of,
+    training_pitches,
+)
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError
 from miao.measuring.partials import spectral_peaks
@@ -70,8 +81,8 @@ def font(tmp_path_factory):
 
 def test_held_out_pitches_are_never_rendered_for_training():
     for part in (0, 1):
-        assert not set(training_pitches(0, part)) & set(HELD_OUT_PITCHES)
-    velocities = {velocity for _, velocity, _ in draw_notes(N_PROGRAMS + 5, 0, np.random.default_rng(0))}
+        assert not set(training_pitches(Source(0), part)) & set(HELD_OUT_PITCHES)
+    velocities = {velocity for _, velocity, _ in draw_notes(source_of(N_PROGRAMS + 5), 0, np.random.default_rng(0))}
     assert not velocities & {44, 45, 46, 79, 80, 81, 114, 115, 116}
 
 
@@ -91,6 +102,35 @@ def test_a_drum_kit_that_is_not_there_sounds_as_the_standard_kit(font):
         font.note(30, 60, 100, 0.2)
 
 
+def test_a_kit_that_sounds_like_the_standard_one_at_another_loudness_shares_its_voice(monkeypatch):
+    """Teacher: kit 8 is the standard kit 6 dB softer, but for key 36, which is another sound; kit 16 is kit 8."""
+    random = np.random.default_rng(0)
+    hits = random.normal(0, 0.1, (3, 2, 8000)) * np.exp(-np.arange(8000) / 2000)
+    hits[2] *= np.sin(np.arange(8000) / 20)
+
+    class Teacher:
+        def has(self, program, bank):
+            return bank == 0
+
+    def rendered(font, source, pitch, velocity, seconds):
+        if source.key is None:
+            return np.zeros((2, 100))
+        softer = 10 ** (-6 / 20) if source.program in (8, 16) else 1.0
+        return hits[2] if source.program in (8, 16) and pitch == 36 else softer * hits[pitch % 2]
+
+    monkeypatch.setattr(kits, "render", rendered)
+    monkeypatch.setattr(kits, "DRUM_KEYS", range(35, 38))
+    monkeypatch.setattr(kits, "KITS", (8, 16))
+    extras = {(e.source.program, e.source.key): e for e in find_extras(Teacher())}
+    assert set(extras) == {(kit, key) for kit in (8, 16) for key in (35, 36, 37)}
+    own = extras[8, 36]
+    assert own.voice == own.row == N_VOICES and own.gain_db == 0
+    assert (extras[16, 36].voice, extras[16, 36].row) == (N_VOICES, N_VOICES)
+    for key in (35, 37):
+        assert extras[8, key].row == drum_voice(key) and extras[8, key].gain_db == -6
+        assert extras[8, key].voice == extras[16, key].voice > N_VOICES
+
+
 @needs_fluidsynth
 def test_a_phrase_is_the_sum_of_its_notes(font):
     """Why notes measured alone are true targets inside a phrase, too."""
@@ -106,10 +146,10 @@ def test_a_phrase_is_the_sum_of_its_notes(font):
 def test_shards_are_made_once_and_read_back(tmp_path, monkeypatch):
     path = write_soundfont(tmp_path / "tone.sf2")
     monkeypatch.setattr(notes_module, "PITCHES", range(57, 62))
-    shards = sorted(prepare(path, tmp_path / "notes", [0], 1))
+    shards = sorted(prepare(path, tmp_path / "notes", {0: Source(0)}, 1))
     assert [s.name for s in shards] == ["voice_000.0.npz", "voice_000.1.npz"]
     before = [s.stat().st_mtime_ns for s in shards]
-    assert sorted(prepare(path, tmp_path / "notes", [0], 1)) == shards
+    assert sorted(prepare(path, tmp_path / "notes", {0: Source(0)}, 1)) == shards
     assert [s.stat().st_mtime_ns for s in shards] == before
     notes, table = load_notes(tmp_path / "notes"), load_table(tmp_path / "notes")
     assert {n.pitch for n in notes} == {57, 58, 59, 60, 61}

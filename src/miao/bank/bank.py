@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from miao.bank import tokens as tk
 from miao.bank.folder import bank_folder, open_graph, read_config
 from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
+from miao.bank.kits import GENERAL_MIDI, DrumCorrections, Kits, MoreVoices
+from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import Correction, LearntVoice
 from miao.bank.voices import N_PITCHES, VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
@@ -45,10 +47,16 @@ class Bank:
     embeddings: VoiceEmbeddings | None = None  # None where decode knows its voices by itself
     nets: Nets | None = None
     added: tuple[str, ...] = ()  # names of voices behind those of the bank
+    courses: Courses | None = None  # of notes that are held for long; None where decode writes them to their end
+    kits: Kits = GENERAL_MIDI  # which voice plays which note
+    drum_corrections: DrumCorrections | None = None
 
     @staticmethod
-    def load(name: str | Path = "gm", n_threads: int | None = None) -> "Bank":
-        """A bank by name, or from a folder. Raises: BankError."""
+    def load(name: str | Path = "gm", n_threads: int | None = None, *, has_more: bool = True) -> "Bank":
+        """A bank by name, or from a folder; without its kits and variations if it is not to have ``has_more``.
+
+        Raises: BankError.
+        """
         folder = bank_folder(name)
         config = read_config(folder)
         embeddings = VoiceEmbeddings.load(folder / "embeddings.safetensors")
@@ -74,9 +82,36 @@ class Bank:
         if len(table.kind) != len(embeddings.embeddings):
             raise BankError(f"{folder}: voices.safetensors has {len(table.kind)} voices, embeddings.safetensors "
                             f"{len(embeddings.embeddings)}")  # fmt: skip
+        kits, drums, more = GENERAL_MIDI, None, folder / "kits.safetensors"
+        if has_more and more.is_file():
+            voices = MoreVoices.load(more)
+            kits = voices.kits
+            table, embeddings, drums = voices.added_to(table, embeddings)
         context = encode if config.uses_context else None
-        decode = _decoder(nets, embeddings, ())
-        return Bank(str(name), folder, table, decode, context, config.context_width, embeddings, nets)
+        decode = _decoder(nets, embeddings, (), drums)
+        long = folder / "courses.safetensors"
+        courses = Courses.load(long) if long.is_file() else Courses.none()
+        return Bank(
+            str(name), folder, table, decode, context, config.context_width, embeddings, nets,
+            courses=courses, kits=kits, drum_corrections=drums,
+        )  # fmt: skip
+
+    def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
+        """Voice number of a note, see `Kits.voice`."""
+        return self.kits.voice(program, pitch, is_drum=is_drum, bank=bank)
+
+    def repeats_from(self, voice: int) -> float:
+        """The sustain chunk from which notes of a voice repeat themselves; infinite if they are written to their end."""
+        return float("inf") if self.courses is None else float(self.courses.starts_at(voice))
+
+    def has_kit(self, program: int) -> bool:
+        """Whether the bank has a drum kit of that program number 0..127; the standard kit plays where it has none."""
+        return self.kits.has_kit(program)
+
+    def has_variation(self, bank: int, program: int) -> bool:
+        """Whether the bank has a program's variation (``bank`` is 128 MSB + LSB, GS or GM2); the plain program plays
+        where it has none."""
+        return self.kits.has_variation(bank, program)
 
     def with_voices(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind its own: the first has the number that the bank had voices.
@@ -96,7 +131,7 @@ class Bank:
         return replace(
             self,
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, corrections),
+            decode=_decoder(self.nets, embeddings, corrections, self.drum_corrections),
             embeddings=embeddings,
             added=tuple(voice.name for voice in voices),
         )
@@ -119,15 +154,22 @@ def _checksum(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _decoder(nets: Nets, embeddings: VoiceEmbeddings, corrections: Sequence[Correction | None]) -> Decoder:
+def _decoder(
+    nets: Nets,
+    embeddings: VoiceEmbeddings,
+    corrections: Sequence[Correction | None],
+    drums: DrumCorrections | None = None,
+) -> Decoder:
     """The nets, told of the voices; the last voices are learnt ones and have corrections."""
-    first = len(embeddings.embeddings) - len(corrections)
+    first = embeddings.n_voices - len(corrections)
 
     def decode(kind: int, voice: NDArray, **inputs: NDArray) -> tuple[NDArray, NDArray]:
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
         levels, spread = nets(kind, inputs)
+        if drums is not None:
+            levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
         for n, correction in enumerate(corrections, start=first):
             rows = np.flatnonzero(voice == n)
             if correction is not None and len(rows):

@@ -106,7 +106,7 @@ class VoiceTable:
     modes: NDArray[np.float32]  # [rows, 128, N_PARTIALS] ratios, 0 = unused
     balance: NDArray[np.int8]  # [V, 128, C - 1] left share of a cell's power: -127 right only, 0 middle, 127 left only
     is_wide: NDArray[np.uint8]  # [V, 128] whether the two channels' noise is independent
-    trim_db: NDArray[np.float32]  # [V] gain that makes up for what expected levels lose in power
+    trim_db: NDArray[np.float32]  # [V], or [V, 128] by key: gain that makes up for what expected levels lose in power
 
     def partials(self, voice: int, pitch: int) -> Partials:
         """Where the partials of a note lie."""
@@ -115,8 +115,17 @@ class VoiceTable:
     def gains(self, voice: int, pitch: int) -> NDArray[np.float32]:
         """Left and right gain of each cell, [C - 1, 2], the voice's trim in it; 1 and 1 are the middle."""
         left = 0.5 + self.balance[voice, pitch].astype(np.float32) / 254
-        trim = np.float32(10 ** (self.trim_db[voice] / 20))
+        trim = np.float32(10 ** (self.trim(voice, pitch) / 20))
         return trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+
+    def trim(self, voice: int, pitch: int) -> float:
+        """Gain (dB) that a key of a voice is played with."""
+        return float(self.trim_db[voice] if self.trim_db.ndim == 1 else self.trim_db[voice, pitch])
+
+    def chosen(self, voices: NDArray) -> "VoiceTable":
+        """The rows of some voices, in their order; modes are shared."""
+        rows = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return VoiceTable(**{name: array if name == "modes" else array[voices] for name, array in rows.items()})
 
     @staticmethod
     def joined(tables: Sequence["VoiceTable"]) -> "VoiceTable":
@@ -125,6 +134,8 @@ class VoiceTable:
         firsts = np.cumsum([0] + [len(t.modes) for t in tables])
         rows = [np.where(t.mode_row >= 0, t.mode_row + first, -1) for t, first in zip(tables, firsts, strict=False)]
         parts["mode_row"] = [r.astype(np.int16) for r in rows]
+        if any(trim.ndim == 2 for trim in parts["trim_db"]):
+            parts["trim_db"] = [np.broadcast_to(t.reshape(len(t), -1), (len(t), N_PITCHES)) for t in parts["trim_db"]]
         return VoiceTable(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
 
     def save(self, path: Path) -> None:
@@ -162,12 +173,14 @@ class VoiceEmbeddings:
 
     embeddings: NDArray[np.float16]  # [V, PITCH_NODES, W]
     profiles: NDArray[np.float16]  # [3, V, PITCH_NODES, C] by chunk kind, see `model.AudioDecoder.start`
+    row: NDArray[np.int16] | None = None  # of each voice in these tables; None where they are the voices
 
     def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
         position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
         low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
         share = (position - low).astype(np.float32)[:, None]
+        voice = voice if self.row is None else self.row[voice]
         tables = (self.embeddings, self.profiles[kind])
         embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
         return embedding, profile
@@ -176,10 +189,21 @@ class VoiceEmbeddings:
     def joined(parts: Sequence["VoiceEmbeddings"]) -> "VoiceEmbeddings":
         """The voices of several sets, one set after another."""
         embeddings, profiles = [p.embeddings for p in parts], [p.profiles for p in parts]
-        return VoiceEmbeddings(np.concatenate(embeddings), np.concatenate(profiles, axis=1))
+        row = None
+        if any(p.row is not None for p in parts):
+            firsts = np.cumsum([0] + [len(p.embeddings) for p in parts])
+            rows = [np.arange(len(p.embeddings)) if p.row is None else p.row for p in parts]
+            row = np.concatenate([r + first for r, first in zip(rows, firsts, strict=False)]).astype(np.int16)
+        return VoiceEmbeddings(np.concatenate(embeddings), np.concatenate(profiles, axis=1), row)
+
+    @property
+    def n_voices(self) -> int:
+        """How many voices there are."""
+        return len(self.embeddings if self.row is None else self.row)
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
+        assert self.row is None
         write_bytes(path, save({"embeddings": self.embeddings, "profiles": self.profiles}), BankError)
 
     @staticmethod

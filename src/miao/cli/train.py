@@ -32,7 +32,7 @@ def soundfont(
     ] = None,
     jobs: Jobs = 2,
 ) -> None:
-    """Render the notes of a sound bank and measure them into audio tokens.
+    """Render the notes of a sound bank and measure them into audio tokens, its kits and variations too.
 
     Can be interrupted; the same command goes on where it was.
 
@@ -41,15 +41,24 @@ def soundfont(
     """
     needs("train", "joblib", "fluidsynth")
     from miao.bank.voices import N_VOICES
-    from miao.datasets.notes import prepare
+    from miao.datasets.kits import FILE, find_extras, load_extras, save_extras
+    from miao.datasets.notes import prepare, source_of
+    from miao.datasets.soundfont import SoundFont
 
     chosen = [number - 1 for number in (numbers(voices) if voices else range(1, N_VOICES + 1))]
     if not all(0 <= voice < N_VOICES for voice in chosen):
         raise MiaoError(f"there are voices 1 to {N_VOICES}")
+    sources = {voice: source_of(voice) for voice in chosen}
+    if voices is None:
+        output.mkdir(parents=True, exist_ok=True)
+        if not (output / FILE).is_file():
+            with progress("listening to kits and variations") as tell:
+                save_extras(find_extras(SoundFont(font), tell), output)
+        sources |= {extra.voice: extra.source for extra in load_extras(output) if extra.voice == extra.row}
     with progress("measuring") as tell:
-        for n, _ in enumerate(prepare(font, output, chosen, jobs), start=1):
-            tell(n / (2 * len(chosen)))
-    say(f"{output}: {2 * len(chosen)} shards")
+        for n, _ in enumerate(prepare(font, output, sources, jobs), start=1):
+            tell(n / (2 * len(sources)))
+    say(f"{output}: {2 * len(sources)} shards")
 
 
 def pairs(
@@ -204,6 +213,37 @@ def train(
         return {f"held_out/{name}": value for name, value in results.items()}
 
     trainer.fit(log, checkpoint)
+
+
+def finish(
+    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank's folder: what it lacks is written into it.")],
+    font: Annotated[Path, typer.Option("--soundfont", metavar="FILE.sf2", help="What its nets were trained on.")],
+    notes: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Shards of `miao data soundfont`.")],
+    only: Annotated[
+        str | None, typer.Option(metavar="keys|kits|lasting", help="This step alone, with the others as they are.")
+    ] = None,
+) -> None:
+    """Give a bank what needs no training of its nets: even keys, kits and variations, notes that last.
+
+    Can be interrupted; what was measured is kept beside the notes.
+
+    \b
+    miao finish my-bank --soundfont MuseScore_General.sf2 --data notes
+    """
+    from miao.training import finish as steps
+
+    names = {"keys": "even keys", "kits": "kits and variations", "lasting": "notes that last"}
+    if only is not None and only not in names:
+        raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
+    for step in [only] if only else names:
+        with progress(names[step]) as tell:
+            if step == "keys":
+                steps.even_keys(bank, font, notes, tell)
+            elif step == "kits":
+                steps.more_voices(bank, notes, tell)
+            else:
+                steps.lasting_notes(bank, font, notes, tell)
+        say(f"{bank}: {names[step]}")
 
 
 def export(

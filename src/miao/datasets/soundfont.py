@@ -27,7 +27,7 @@ class PlayedNote:
 
 
 class SoundFont:
-    """An open SoundFont. Programs are General MIDI 0..127; drums are keys of preset 0 in bank 128."""
+    """An open SoundFont. Programs are 0..127 of a bank (0 for General MIDI's), drums are keys of a kit, in bank 128."""
 
     def __init__(self, path: str | Path, gain: float = 1.0) -> None:
         """Raises: DataError if FluidSynth or the file cannot be opened."""
@@ -54,20 +54,29 @@ class SoundFont:
         self._write = library.fluid_synth_write_float
         channel = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         self._write.argtypes = [ctypes.c_void_p, ctypes.c_int, *channel, *channel]
+        self._font_of, self._preset_of = library.fluid_synth_get_sfont_by_id, library.fluid_sfont_get_preset
+        self._font_of.restype = self._preset_of.restype = ctypes.c_void_p
+        self._font_of.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        self._preset_of.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         self._n_active = library.fluid_synth_get_active_voice_count
         self._n_active.argtypes = [ctypes.c_void_p]
-        self._selected: tuple[int, bool] | None = None
+        self._selected: tuple[int, int] | None = None
 
-    def _select(self, program: int, is_drum: bool) -> None:
-        if self._selected == (program, is_drum):
+    def _select(self, program: int, is_drum: bool, bank: int = 0) -> None:
+        channel, bank = (9, 128) if is_drum else (0, bank)
+        if self._selected == (bank, program):
             return
-        channel, bank = (9, 128) if is_drum else (0, 0)
         is_there = self._synth.program_select(channel, self._font, bank, program) >= 0
         if not is_there and is_drum:  # a kit that the sound bank lacks sounds as its standard kit, as everywhere
             is_there = self._synth.program_select(channel, self._font, bank, 0) >= 0
         if not is_there:
-            raise DataError(f"{self.path}: has no {'drum kit' if is_drum else 'program'} {program}")
-        self._selected = (program, is_drum)
+            name = "drum kit" if is_drum else "program" if not bank else f"bank {bank} program"
+            raise DataError(f"{self.path}: has no {name} {program}")
+        self._selected = (bank, program)
+
+    def has(self, program: int, bank: int) -> bool:
+        """Whether there is such a program in a bank, or such a kit in bank 128."""
+        return bool(self._preset_of(self._font_of(self._synth.synth, self._font), bank, program))
 
     def _samples(self, n: int) -> NDArray[np.float32]:
         sound = np.zeros((2, n), np.float32)
@@ -83,10 +92,11 @@ class SoundFont:
         hold_seconds: float,
         *,
         is_drum: bool = False,
+        bank: int = 0,
         tail_seconds: float = 3.0,
     ) -> NDArray[np.float32]:
         """One note alone, from its start until it has died away or ``tail_seconds`` after its release: [2, S]."""
-        self._select(program, is_drum)
+        self._select(program, is_drum, bank)
         channel = 9 if is_drum else 0
         self._synth.noteon(channel, pitch, velocity)
         pieces = [self._samples(round(hold_seconds * SAMPLE_RATE))]

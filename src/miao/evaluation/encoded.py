@@ -30,7 +30,7 @@ from miao.bank.voices import (
     note_voice,
     pitch_hz,
 )
-from miao.datasets.notes import choose_kind
+from miao.datasets.notes import choose_kind, source_of
 from miao.datasets.prepare import part_notes
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.measuring.align import CONFIDENT, align
@@ -124,7 +124,7 @@ def _fitted(font: SoundFont, note: _Note, sound: NDArray) -> _Row:
 
 @cache
 def _kind(font: SoundFont, voice: int) -> int:
-    return choose_kind(font, voice)
+    return choose_kind(font, source_of(voice))
 
 
 def _table(rows: dict[tuple[int, int], _Row]) -> VoiceTable:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.bank import lasting
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.synth.note import Chunk, Note
@@ -58,6 +59,24 @@ class ChunkWriter:
 
     def _written(self, kind: int, notes: list[Note]) -> list[Chunk]:
         """For each note its next chunk."""
+        levels = np.empty((len(notes), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+        repeats = np.array([kind == tk.SUSTAIN and note.index >= note.repeats_from for note in notes])
+        asked = np.flatnonzero(~repeats)
+        if len(asked):
+            levels[asked] = self._asked(kind, [notes[n] for n in asked])
+        for n in np.flatnonzero(repeats):
+            levels[n] = self._repeated(notes[n])
+        return chunks_of(kind, levels)
+
+    def _repeated(self, note: Note) -> NDArray[np.float32]:
+        """The next sustain chunk of a note that repeats itself."""
+        assert self._bank.courses is not None
+        course = self._bank.courses.at(note.strike.voice, note.strike.pitch)
+        number, age = note.index - int(note.repeats_from), note.next_chunk - note.strike.time
+        return lasting.next_chunk(note.recent, note.last, number, age, course)
+
+    def _asked(self, kind: int, notes: list[Note]) -> NDArray[np.float32]:
+        """What the nets write for the next chunks of some notes, [B, a, C]."""
         strikes = [note.strike for note in notes]
         expected, spread = self._bank.decode(
             kind,
@@ -65,7 +84,7 @@ class ChunkWriter:
             pitch=np.array([s.pitch for s in strikes], np.float32),
             velocity=np.array([s.velocity for s in strikes], np.float32),
             index=np.array([min(n.index, tk.MAX_CHUNK_INDEX) for n in notes], np.int64),
-            age=np.array([n.next_chunk - n.strike.time for n in notes], np.float32),
+            age=np.array([min(n.next_chunk - n.strike.time, lasting.OLDEST_SECONDS) for n in notes], np.float32),
             previous=np.stack([n.last for n in notes]),
             context=self._contexts(notes),
         )
@@ -73,7 +92,7 @@ class ChunkWriter:
             sway = np.stack([n.sway for n in notes if n.sway is not None])[:, None]
             swayed = expected + _SPREAD_TO_DEVIATION * np.minimum(spread, _MOST_SPREAD) * sway
             expected = np.where(expected >= 0.5, np.clip(swayed, 0, tk.N_LEVELS - 1), expected)
-        return chunks_of(kind, expected)
+        return expected
 
 
 def chunks_of(kind: int, levels: NDArray[np.float32]) -> list[Chunk]:

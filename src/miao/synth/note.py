@@ -122,6 +122,8 @@ class Note:
     let_go: float = math.inf
     cut_at: float = math.inf
     is_written: bool = False  # there is no next chunk
+    repeats_from: float = math.inf  # sustain chunk from which it repeats itself, see `bank.lasting`
+    recent: tuple[NDArray[np.float32], ...] = ()  # the last two sustain chunks before that
     _held: list["_Held"] = field(default_factory=list)  # the last two chunks of attack or sustain
 
     @property
@@ -164,6 +166,8 @@ class Note:
             self.is_written = is_silent or self.index >= MOST_RELEASE_CHUNKS
         else:
             self._held = [*self._held[-1:], _Held(self.next_chunk, step, self.n_held, chunk.levels)]
+            if self.kind == tk.SUSTAIN and self.index < self.repeats_from:
+                self.recent = (*self.recent[-1:], chunk.levels)
             self.n_held += tk.CHUNK_STEPS
             self.index = self.index + 1 if self.kind == tk.SUSTAIN else 0
             self.kind = tk.SUSTAIN

@@ -268,8 +268,12 @@ class Player:
         return Note(
             strike, sound, gains, balance, chance.turns[turn : turn + len(sound.ratios)], noise_offsets,
             np.float32(variation) * chance.sways[sway : sway + tk.N_CELLS] if variation else None,
-            next_chunk=strike.time,
+            next_chunk=strike.time, repeats_from=self._bank.repeats_from(strike.voice),
         )  # fmt: skip
+
+    def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
+        """Which voice of its bank plays a note, see `Bank.voice`."""
+        return self._bank.voice(program, pitch, is_drum=is_drum, bank=bank)
 
     def _contexts(self, notes: Sequence[Note]) -> NDArray[np.float32]:
         return self._ear.contexts(notes, self._until)

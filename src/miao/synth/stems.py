@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from miao.bank.bank import Bank
 from miao.bank.frames import seconds_to_sample
-from miao.bank.voices import DRUM_KEYS, note_voice
+from miao.bank.voices import DRUM_KEYS
 from miao.midi.score import NOTE, Score, Track
 from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
 from miao.synth.parts import BEND_SMOOTHING_SECONDS
@@ -72,28 +72,27 @@ class ScoreFeed:
             self._rings[starts.start : starts.stop].tolist(),
             strict=True,
         ):
-            self._handles[n] = player.start(_strike(dict(zip(_FIELDS, note, strict=True)), track, rings, self._voices))
+            self._handles[n] = player.start(self._strike(player, dict(zip(_FIELDS, note, strict=True)), track, rings))
         for name, tell in (("end", player.lift), ("damp", player.release), ("cut", player.cut)):
             order = self._by[name]
             ends = self._notes[name]
             for place in self._next(name, ends[order], until):
                 tell(int(self._handles[order[place]]), float(ends[order[place]]))
 
+    def _strike(self, player: Player, note: dict, track: int, rings: bool) -> Strike:
+        voice = self._voices.get(track)
+        if voice is None:
+            voice = player.voice(note["program"], note["pitch"], is_drum=note["is_drum"], bank=note["bank"])
+        return Strike(
+            note["start"], track, voice, note["pitch"], note["velocity"] / 127, rings, note["tuning"],
+            note["glide"], note["glide_seconds"], note["gain"], note["pan"], note["send"],
+        )  # fmt: skip
+
     def _next(self, name: str, times: NDArray, until: float) -> range:
         """The places of the events of a kind, sorted by time, that lie before a moment and have not been told."""
         first = self._done[name]
         last = self._done[name] = max(first, int(np.searchsorted(times, until)))
         return range(first, last)
-
-
-def _strike(note: dict, track: int, rings: bool, voices: Mapping[int, int]) -> Strike:
-    voice = voices.get(track)
-    if voice is None:
-        voice = note_voice(note["program"], note["pitch"], is_drum=note["is_drum"])
-    return Strike(
-        note["start"], track, voice, note["pitch"], note["velocity"] / 127, rings, note["tuning"],
-        note["glide"], note["glide_seconds"], note["gain"], note["pan"], note["send"],
-    )  # fmt: skip
 
 
 def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:

@@ -1,0 +1,166 @@
+"""Voices of a bank beyond General MIDI: drum kits and variations of programs, and which notes they play.
+
+Most keys of most kits are the standard kit's at another loudness, so a kit is a table from keys to voices, and a voice
+may be another one with a gain. What is not in the tables sounds as General MIDI has it: the standard kit, the program.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from miao.bank import tokens as tk
+from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
+from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, drum_key, is_drum_voice, note_voice
+from miao.errors import BankError
+from miao.files import write_bytes
+
+_KNOTS = len(STEP_KNOTS[tk.ATTACK]), N_INDICES[tk.SUSTAIN], len(STEP_KNOTS[tk.SUSTAIN])
+_ARRAYS = {
+    "keys": Array(np.int16, ("K", 3), 0),
+    "variations": Array(np.int16, ("A", 3), 0),
+    "drums": Array(np.float16, ("D", 1, "W")),
+    "drum_profiles": Array(np.float16, (3, "D", 1, tk.N_CELLS)),
+    "programs": Array(np.float16, ("P", PITCH_NODES, "W")),
+    "program_profiles": Array(np.float16, (3, "P", PITCH_NODES, tk.N_CELLS)),
+    "attack": Array(np.float16, ("D", _KNOTS[0], 2, tk.N_CELLS)),
+    "sustain": Array(np.float16, ("D", *_KNOTS[1:], 2, tk.N_CELLS)),
+    "like": Array(np.int16, ("L",), 0),
+    "gain_db": Array(np.float32, ("L",), -40, 40),
+}
+_GM2_MSB = 121
+_GM2_VARIATIONS = {1: 8, 2: 16, 3: 24}  # what GM2 calls its first variation is GS's eighth, and so on
+
+
+@dataclass(frozen=True)
+class Kits:
+    """Which voice of a bank plays a note."""
+
+    keys: dict[tuple[int, int], int]  # (kit, key) -> voice, where a kit differs from the standard kit
+    programs: dict[tuple[int, int], int]  # (variation 1..127, program) -> voice
+
+    def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
+        """Voice number of a note: of its kit's key, or its variation of a program; ``bank`` is 128 MSB + LSB. What
+        there is not is played by the standard kit or the plain program."""
+        if is_drum:
+            standard = note_voice(0, pitch, is_drum=True)
+            return self.keys.get((program, drum_key(standard)), standard)
+        return self.programs.get((_variation(bank), program), program)
+
+    def has_kit(self, program: int) -> bool:
+        """Whether the bank has a drum kit of that program number; the standard kit, 0, always."""
+        return program == 0 or program in {kit for kit, _ in self.keys}
+
+    def has_variation(self, bank: int, program: int) -> bool:
+        """Whether the bank has a program's variation (``bank`` is 128 MSB + LSB): the plain program always."""
+        return _variation(bank) == 0 or (_variation(bank), program) in self.programs
+
+    def drum_voices(self) -> frozenset[int]:
+        """The numbers of all voices that play drum keys."""
+        return frozenset(self.keys.values()) | frozenset(v for v in range(N_VOICES) if is_drum_voice(v))
+
+
+GENERAL_MIDI = Kits({}, {})
+
+
+def _variation(bank: int) -> int:
+    """The variation that a bank number asks for, as GS numbers them: its MSB, or what GM2's LSB stands for."""
+    msb, lsb = bank >> 7, bank & 127
+    return _GM2_VARIATIONS.get(lsb, 0) if msb == _GM2_MSB else msb
+
+
+@dataclass(frozen=True, eq=False)
+class DrumCorrections:
+    """What is added to the levels that nets write of some drum voices, as in `learnt_voice.Correction` at one pitch."""
+
+    row: NDArray[np.int16]  # [V] of the tables below, -1 for voices without
+    attack: NDArray[np.float16]  # [rows, knots, 2, C]
+    sustain: NDArray[np.float16]  # [rows, indices, knots, 2, C]
+
+    def applied(self, kind: int, levels: NDArray, voice: NDArray, velocity: NDArray, index: NDArray) -> NDArray:
+        """Corrected levels of chunks [B, a, C]; the other arrays are [B]."""
+        rows = self.row[np.minimum(voice, len(self.row) - 1)]
+        at = np.flatnonzero((rows >= 0) & (voice < len(self.row)))
+        if kind == tk.RELEASE or not len(at):
+            return levels
+        table = (
+            self.attack[rows[at]]
+            if kind == tk.ATTACK
+            else self.sustain[rows[at], np.minimum(index[at], N_INDICES[tk.SUSTAIN] - 1)]
+        )  # [b, knots, 2, C]
+        force = np.asarray(velocity, np.float32)[at, None, None] - np.float32(0.5)
+        knots = table[:, :, 0].astype(np.float32) + force * table[:, :, 1].astype(np.float32)
+        levels = levels.copy()
+        levels[at] = np.clip(levels[at] + np.einsum("ak,bkc->bac", knot_weights(kind), knots), 0, tk.N_LEVELS - 1)
+        return levels
+
+
+@dataclass(frozen=True, eq=False)
+class MoreVoices:
+    """The voices of a bank behind General MIDI's, numbered from N_VOICES on: first those with rows of their own, then
+    those that are another one at another loudness."""
+
+    kits: Kits
+    table: VoiceTable  # of those with rows of their own
+    drums: VoiceEmbeddings  # of the first of them, one node each
+    programs: VoiceEmbeddings  # of the others
+    attack: NDArray[np.float16]  # corrections of the drums
+    sustain: NDArray[np.float16]
+    like: NDArray[np.int16]  # of the voices without rows of their own: the voice each is like,
+    gain_db: NDArray[np.float32]  # and at which gain
+
+    def added_to(
+        self, table: VoiceTable, embeddings: VoiceEmbeddings
+    ) -> tuple[VoiceTable, VoiceEmbeddings, DrumCorrections]:
+        """The tables of a bank with these voices behind its own N_VOICES."""
+        table = VoiceTable.joined([table, self.table])
+        alike = table.chosen(self.like)
+        trims = alike.trim_db + (self.gain_db if alike.trim_db.ndim == 1 else self.gain_db[:, None])
+        table = VoiceTable.joined([table, replace(alike, trim_db=trims.astype(np.float32))])
+        spread = VoiceEmbeddings(
+            np.broadcast_to(
+                self.drums.embeddings, (len(self.drums.embeddings), PITCH_NODES, self.drums.embeddings.shape[2])
+            ),
+            np.broadcast_to(self.drums.profiles, (3, self.drums.profiles.shape[1], PITCH_NODES, tk.N_CELLS)),
+        )
+        own = VoiceEmbeddings.joined([embeddings, spread, self.programs])
+        row = np.concatenate([np.arange(len(own.embeddings)), self.like]).astype(np.int16)
+        corrected = np.full(len(row), -1, np.int16)
+        n_drums = len(self.drums.embeddings)
+        corrected[N_VOICES : N_VOICES + n_drums] = np.arange(n_drums)
+        return table, replace(own, row=row), DrumCorrections(corrected[row], self.attack, self.sustain)
+
+    def save(self, path: Path) -> None:
+        """Write them as a safetensors file, the voice table beside it (`VoiceTable.save`) as NAME-table."""
+        arrays = {
+            "keys": np.array([(*place, v) for place, v in self.kits.keys.items()], np.int16).reshape(-1, 3),
+            "variations": np.array([(*place, v) for place, v in self.kits.programs.items()], np.int16).reshape(-1, 3),
+            "drums": self.drums.embeddings, "drum_profiles": self.drums.profiles,
+            "programs": self.programs.embeddings, "program_profiles": self.programs.profiles,
+            "attack": self.attack, "sustain": self.sustain, "like": self.like, "gain_db": self.gain_db,
+        }  # fmt: skip
+        write_bytes(path, save({name: np.ascontiguousarray(a) for name, a in arrays.items()}), BankError)
+        self.table.save(_table_path(path))
+
+    @staticmethod
+    def load(path: Path) -> "MoreVoices":
+        """Read what `save` wrote. Raises: BankError if it is damaged or does not go together."""
+        a, _ = read_arrays(path)
+        sizes = check_arrays(path, a, _ARRAYS)
+        kits = Kits(*({(int(b), int(p)): int(v) for b, p, v in a[name]} for name in ("keys", "variations")))
+        drums = VoiceEmbeddings(a["drums"], a["drum_profiles"])
+        programs = VoiceEmbeddings(a["programs"], a["program_profiles"])
+        table = VoiceTable.load(_table_path(path))
+        if len(table.kind) != sizes["D"] + sizes["P"]:
+            raise BankError(f"{_table_path(path)}: has {len(table.kind)} voices, not {sizes['D'] + sizes['P']}")
+        n_voices = N_VOICES + len(table.kind) + sizes["L"]
+        if max([*kits.keys.values(), *kits.programs.values(), *a["like"].tolist()], default=0) >= n_voices:
+            raise BankError(f"{path}: names voices that are not there; there are {n_voices}")
+        return MoreVoices(kits, table, drums, programs, a["attack"], a["sustain"], a["like"], a["gain_db"])
+
+
+def _table_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-table{path.suffix}")

@@ -1,0 +1,121 @@
+"""What a sound bank has beyond General MIDI: drum kits and variations of programs, as far as they differ.
+
+Most keys of most kits are those of the standard kit, some at another loudness: these share what is learnt and differ by
+a gain. What sounds unlike anything before it becomes a voice of its own. Decided by the log-mel error of notes of two
+velocities, the second at its best gain: teachers that play one sample are below 0.9 dB, others above 1.4.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank.voices import DRUM_KEYS, N_PROGRAMS, N_VOICES, drum_voice
+from miao.datasets.notes import Source, render, source_of
+from miao.datasets.soundfont import SoundFont
+from miao.errors import DataError
+from miao.files import written
+from miao.sound import spectrum
+
+KITS = (8, 16, 24, 25, 32, 40, 48)  # room, power, electronic, TR-808, jazz, brush, orchestra
+BANKS = (8, 16)  # of variations, GS's capital tones being those of bank 0
+FILE = "extra.json"
+_ALIKE_DB = 1.0
+_GAINS_DB = np.arange(-15, 15.5, 0.5)
+_SILENT = 1e-5
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A voice behind those of General MIDI."""
+
+    voice: int
+    source: Source
+    row: int  # the voice whose nets and partials it has: its own number, or that of one it is like
+    gain_db: float  # against that one
+
+
+def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: None) -> list[Extra]:
+    """All voices of a sound bank's kits and variations that are not just General MIDI's; own rows first.
+
+    Voices are numbered from N_VOICES on, those with rows of their own first.
+    """
+    found: list[tuple[Source, Source, float]] = []  # a voice, what it is like (itself if like nothing), gain
+    known: dict[int, list[tuple[Source, list[NDArray]]]] = {}
+    sources = list(_sources(font))
+    for n, (place, source) in enumerate(sources):
+        tell(n / len(sources))
+        mels = _listened(font, source, place)
+        if mels is None:
+            continue  # the sound bank has nothing there: the standard voice plays
+        likes = [(*_likeness(before, mels), other) for other, before in known.get(place, [])]
+        error, gain, like = min(likes, key=lambda like: like[0], default=(np.inf, 0.0, source))
+        if error > _ALIKE_DB:
+            gain, like = 0.0, source
+            known.setdefault(place, []).append((source, mels))
+        if source not in (source_of(place), like) and abs(gain) < 0.5 and like == source_of(place):
+            continue  # as General MIDI has it
+        if source != source_of(place):
+            found.append((source, like, gain))
+    own = [source for source, like, _ in found if like == source]
+    numbers = {source: N_VOICES + n for n, source in enumerate(own)}
+    numbers |= {source_of(voice): voice for voice in range(N_VOICES)}
+    extras = [Extra(numbers[source], source, numbers[source], 0.0) for source in own]
+    shared: dict[tuple[int, float], int] = {}  # one voice for all that are alike
+    for source, like, gain in found:
+        if source == like:
+            continue
+        row = numbers[like]
+        number = row if abs(gain) < 0.5 else shared.setdefault((row, gain), N_VOICES + len(own) + len(shared))
+        extras.append(Extra(number, source, row, gain))
+    return extras
+
+
+def _sources(font: SoundFont) -> Iterator[tuple[int, Source]]:
+    """What to listen to: the General MIDI voice it would replace, and where it is; General MIDI's own first."""
+    for key in DRUM_KEYS:
+        for kit in (0, *KITS):
+            yield drum_voice(key), Source(kit, key=key)
+    for program in range(N_PROGRAMS):
+        for bank in (0, *BANKS):
+            if font.has(program, bank):
+                yield program, Source(program, bank)
+
+
+def _listened(font: SoundFont, source: Source, place: int) -> list[NDArray] | None:
+    """Log-mel spectra of some notes; None where there is silence."""
+    if source.key is not None:
+        notes = [(source.key, 45), (source.key, 100)]
+    else:
+        notes = [(48, 100), (60, 60), (60, 100), (72, 100)]
+    sounds = [render(font, source, pitch, velocity, 0.8) for pitch, velocity in notes]
+    if max(np.abs(sound).max(initial=0.0) for sound in sounds) < _SILENT:
+        return None
+    return [spectrum.log_mel(sound) for sound in sounds]
+
+
+def _likeness(before: list[NDArray], mels: list[NDArray]) -> tuple[float, float]:
+    """Largest log-mel error (dB) at the gain that suits best, and that gain."""
+    errors = [max(spectrum.log_mel_error(a + gain, b) for a, b in zip(before, mels, strict=True)) for gain in _GAINS_DB]
+    best = int(np.argmin(errors))
+    return float(errors[best]), float(_GAINS_DB[best])
+
+
+def save_extras(extras: list[Extra], folder: Path) -> None:
+    """Write the list into a folder of shards."""
+    with written(folder / FILE, DataError) as temporary:
+        temporary.write_text(json.dumps([asdict(extra) for extra in extras], indent=0) + "\n")
+
+
+def load_extras(folder: Path) -> list[Extra]:
+    """The list of a folder of shards; empty if it has none. Raises: DataError if it cannot be read."""
+    if not (folder / FILE).is_file():
+        return []
+    try:
+        rows = json.loads((folder / FILE).read_text())
+        return [Extra(**row | {"source": Source(**row["source"])}) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder / FILE}: not a list of voices ({error}); delete it to have it made again") from None

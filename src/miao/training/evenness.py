@@ -1,0 +1,79 @@
+"""Evenness: how loud each key of a voice is, set to what the teacher's is.
+
+Nets are told of a voice every three semitones and are off by a little here and there, so that neighbouring keys differ
+by more than their teacher's do. How loud a key of the teacher is needs no net to know: it is measured once, and the
+gain that is missing goes into the voice table (`VoiceTable.trim_db`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.voices import N_PITCHES, VoiceTable
+from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, SAMPLE_RATE, Source
+from miao.datasets.soundfont import SoundFont
+from miao.errors import DataError
+from miao.files import written
+from miao.training.courses import held_chunks, played_db
+
+VELOCITY = 100
+SECONDS = 1.0  # of a held note
+_SILENT = 1e-5
+_MOST_DB = 9.0
+
+
+def measure_keys(font: SoundFont, source: Source) -> NDArray[np.float32]:
+    """Power (dB, mean of the channels) of the first second of each key's note, [128]; NaN where there is none, and at
+    the pitches that are held out."""
+    power = np.full(N_PITCHES, np.nan, np.float32)
+    for pitch in (p for p in PITCHES if p not in HELD_OUT_PITCHES):
+        sound = font.note(source.program, pitch, VELOCITY, SECONDS, bank=source.bank, tail_seconds=0.0)
+        sound = sound[:, : round(SECONDS * SAMPLE_RATE)]
+        if np.abs(sound).max(initial=0.0) >= _SILENT:
+            power[pitch] = 10 * np.log10(np.square(sound).mean())
+    return power
+
+
+def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iterator[Path]:
+    """`measure_keys` of programs into ``keys_NNN.npy``; what is there is kept. Raises: DataError."""
+    font = SoundFont(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for voice, source in voices.items():
+        target = folder / f"keys_{voice:03d}.npy"
+        if not target.exists():
+            with written(target, DataError) as temporary, open(temporary, "wb") as file:
+                np.save(file, measure_keys(font, source))
+        yield target
+
+
+def key_trims(bank: Bank, voice: int, keys: NDArray) -> NDArray[np.float32]:
+    """The trim of each key of a voice, dB, [128]; keys that were not measured lie between their neighbours."""
+    known = np.array([p for p in np.flatnonzero(~np.isnan(keys)) if p not in HELD_OUT_PITCHES])
+    chunks = held_chunks(bank, voice, known, VELOCITY, 2)
+    step = [tk.STEP_SECONDS[tk.ATTACK], tk.STEP_SECONDS[tk.SUSTAIN]]
+    n_held = round((SECONDS - tk.ATTACK_SECONDS) / step[1])
+    ours = np.empty(len(known))
+    for n, pitch in enumerate(known):
+        sustained = np.concatenate([chunks[1][n], chunks[2][n]])[:n_held]
+        parts = [(chunks[0][n], tk.ATTACK_SECONDS), (sustained, n_held * step[1])]
+        power = sum(seconds * 10 ** (played_db(bank.table, voice, int(pitch), some) / 10) for some, seconds in parts)
+        ours[n] = 10 * np.log10(power / SECONDS)
+    before = np.array([bank.table.trim(voice, int(pitch)) for pitch in known])
+    trims = before + np.clip(keys[known] - ours, -_MOST_DB, _MOST_DB)
+    return np.interp(np.arange(N_PITCHES), known, trims).astype(np.float32)
+
+
+def with_even_keys(bank: Bank, folder: Path) -> VoiceTable:
+    """The voice table of a bank with the trims of all voices of which a folder has ``keys_NNN.npy``."""
+    table = bank.table
+    trims = np.broadcast_to(table.trim_db.reshape(len(table.kind), -1), (len(table.kind), N_PITCHES)).copy()
+    for path in sorted(folder.glob("keys_???.npy")):
+        voice, keys = int(path.stem[5:]), np.load(path)
+        if voice < len(trims) and not np.isnan(keys).all():
+            trims[voice] = key_trims(bank, voice, keys)
+    return replace(table, trim_db=trims)

@@ -1,0 +1,107 @@
+"""What a bank gets after its nets are trained: even keys, notes that last, kits and variations.
+
+None of it needs the nets to be trained again, and all of it is measured on the same sound bank: how loud each key is
+(`evenness`), what held notes do (`courses`), and the voices beyond General MIDI, learnt beside the nets (`extras`).
+Each step writes its file into the bank's folder and can be run again by itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from miao.bank.bank import Bank, bank_folder
+from miao.bank.kits import Kits, MoreVoices
+from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
+from miao.datasets.kits import Extra, load_extras
+from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
+from miao.errors import DataError
+from miao.training.courses import make_courses, prepare_held
+from miao.training.evenness import prepare_keys, with_even_keys
+from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
+
+Tell = Callable[[float], None]
+
+
+def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Set the trims of a bank's programs by key."""
+    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
+    for n, _ in enumerate(prepare_keys(font, notes, programs), start=1):
+        tell(n / len(programs))
+    folder = bank_folder(name)
+    with_even_keys(_plain(folder), notes).save(folder / "voices.safetensors")
+
+
+def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write the courses of a bank's held notes, those of variations too."""
+    folder = bank_folder(name)
+    bank = Bank.load(folder)
+    voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)} | _own(notes, is_drum=False, bank=bank)
+    for n, _ in enumerate(prepare_held(font, notes, bank.table, voices), start=1):
+        tell(n / len(voices))
+    make_courses(bank, notes, {}).save(folder / "courses.safetensors")
+
+
+def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig | None = None) -> None:
+    """Learn the kits and variations whose notes are in a folder (`miao data soundfont`) and write them.
+
+    Raises: DataError if the folder has none.
+    """
+    folder, extras = bank_folder(name), load_extras(notes)
+    own = sorted((e for e in extras if e.voice == e.row), key=lambda e: e.voice)
+    drums, programs = ([e for e in own if e.source.is_drum == is_drum] for is_drum in (True, False))
+    if not drums:
+        raise DataError(f"{notes}: no notes of kits; make them with `miao data soundfont`")
+    bank, config = _plain(folder), config or ExtrasConfig()
+    table = load_table(notes, [e.voice for e in own])
+    sets = [_sets(notes, some) for some in (drums, programs)]
+    found = [
+        learn_rows(bank, sets[0], starting_drums(bank, sets[0]), config, lambda n, _: tell(n / config.steps)),
+        learn_rows(bank, sets[1], starting_programs(bank, [e.source.program for e in programs]), config,
+                   lambda n, _: tell(n / config.steps)) if programs else None,
+    ]  # fmt: skip
+    gather_voices(extras, drums, programs, replace(table, trim_db=_trims(found)), found, folder)
+
+
+def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra], table, found, folder: Path) -> None:
+    """Write what was learnt of voices, and which notes they play, into a bank's folder."""
+    learnt, other = found
+    assert learnt is not None and learnt.attack is not None and learnt.sustain is not None
+    own = {e.voice: n for n, e in enumerate([*drums, *programs])}
+    shared = sorted(
+        {e.voice: e for e in extras if e.voice not in own and e.voice != e.row}.values(), key=lambda e: e.voice
+    )
+    shared = [e for e in shared if e.voice >= min(own) + len(own)]
+    kits = Kits(
+        {(e.source.program, e.source.key): e.voice for e in extras if e.source.key is not None},
+        {(e.source.bank, e.source.program): e.voice for e in extras if e.source.key is None},
+    )
+    shape = learnt.embeddings.embeddings.shape
+    nothing = VoiceEmbeddings(
+        np.zeros((0, 43, shape[2]), np.float16), np.zeros((3, 0, 43, learnt.embeddings.profiles.shape[3]), np.float16)
+    )
+    MoreVoices(
+        kits, table, learnt.embeddings, nothing if other is None else other.embeddings, learnt.attack, learnt.sustain,
+        np.array([e.row for e in shared], np.int16), np.array([e.gain_db for e in shared], np.float32),
+    ).save(folder / "kits.safetensors")  # fmt: skip
+
+
+def _trims(found: list[LearntRows | None]) -> np.ndarray:
+    return np.concatenate([rows.trim_db for rows in found if rows is not None])
+
+
+def _plain(folder: Path) -> Bank:
+    """A bank's voices of General MIDI alone, as they were exported."""
+    return Bank.load(folder, has_more=False)
+
+
+def _own(notes: Path, is_drum: bool, bank: Bank) -> dict[int, Source]:
+    some = {e.voice: e.source for e in load_extras(notes) if e.voice == e.row and e.source.is_drum == is_drum}
+    return {voice: source for voice, source in some.items() if voice < len(bank.table.kind)}
+
+
+def _sets(notes: Path, extras: list[Extra]) -> list[list[NoteData]]:
+    voices = [e.voice for e in extras]
+    every = load_notes(notes, set(voices)) if voices else []
+    return [[note for note in every if note.voice == voice] for voice in voices]
