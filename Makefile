@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
 SONG ?= examples/greensleeves.mid
+SOUNDFONT ?= MuseScore_General.sf2
+BANK ?= runs/bank
 JOBS ?= 2
 N ?= 20
 
@@ -12,7 +14,7 @@ BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
-.PHONY: help demo test test-slow test-processors planted mutants check bench examples clean
+.PHONY: help demo test test-slow test-processors planted mutants check bench bank examples clean
 
 help:
 	@echo "make demo       install the renderer and turn $(SONG) into demo/$(NAME).wav and .png"
@@ -21,6 +23,7 @@ help:
 	@echo "make planted    plant faults one by one and see that the tests notice each"
 	@echo "make mutants    draw small faults by lot and see how many the tests notice; writes docs/mutants.md"
 	@echo "make check      lint and type-check       make bench      measure the speed"
+	@echo "make bank       train a bank from SOUNDFONT, from notes to kits (hours; goes on where it was stopped)"
 	@echo "make examples   write examples/*.mid anew make clean      remove what make has made"
 
 demo: $(VENV)/.installed
@@ -65,6 +68,12 @@ bench: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
 	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python bench/speed.py $(if $(filter command,$(origin SONG)),$(SONG)) $(BENCH)
 	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python bench/memory.py $(if $(filter command,$(origin SONG)),$(SONG))
+
+bank: $(DEV_VENV)/.installed  # from a sound bank to a finished bank; go on with the same command if it is stopped
+	$(DEV_VENV)/bin/miao data soundfont $(SOUNDFONT) -o $(BANK)/notes
+	$(DEV_VENV)/bin/miao train gm --data $(BANK)/notes --devices 2 -o $(BANK)/run
+	$(DEV_VENV)/bin/miao export $(BANK)/run --data $(BANK)/notes --no-context -o $(BANK)/bank
+	$(DEV_VENV)/bin/miao finish $(BANK)/bank --soundfont $(SOUNDFONT) --data $(BANK)/notes
 
 examples: $(DEV_VENV)/.installed
 	for name in ode_to_joy greensleeves gymnopedie; do $(DEV_VENV)/bin/python examples/$$name.py || exit 1; done

@@ -27,11 +27,11 @@ def test_a_key_beyond_a_kit_is_that_of_the_nearest_key():
 
 def test_variations_are_asked_for_as_gs_and_gm2_number_them():
     for bank in (8 << 7, 121 << 7 | 1):
-        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 190 and KITS.has_variation(bank, 4)
+        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 190 and KITS.has_variation(4, bank)
     assert KITS.voice(4, 60, is_drum=False, bank=121 << 7 | 2) == 192
     for bank in (0, 121 << 7, 5):
-        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 4 and KITS.has_variation(bank, 4)
-    assert KITS.voice(5, 60, is_drum=False, bank=8 << 7) == 5 and not KITS.has_variation(8 << 7, 5)
+        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 4 and not KITS.has_variation(4, bank)
+    assert KITS.voice(5, 60, is_drum=False, bank=8 << 7) == 5 and not KITS.has_variation(5, 8 << 7)
 
 
 def embeddings(n, nodes, value):
@@ -87,5 +87,6 @@ def test_damaged_voices_are_one_line(more, tmp_path):
 
 
 def test_a_bank_says_which_kits_it_has(toy_bank):
-    assert toy_bank.has_kit(0) and not toy_bank.has_kit(40)
+    assert toy_bank.kits.has_kit(0) and not toy_bank.kits.has_kit(40)
+    assert (KITS.kit_of(8, 0), KITS.kit_of(40, 0)) == (8, 0)
     assert toy_bank.voice(40, 38, is_drum=True) == drum_voice(38)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from miao.bank import tokens as tk
 from miao.bank.folder import bank_folder, open_graph, read_config
 from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
-from miao.bank.kits import GENERAL_MIDI, DrumCorrections, Kits, MoreVoices
+from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import Correction, LearntVoice
 from miao.bank.voices import N_PITCHES, VoiceEmbeddings, VoiceTable
@@ -82,7 +82,7 @@ class Bank:
         if len(table.kind) != len(embeddings.embeddings):
             raise BankError(f"{folder}: voices.safetensors has {len(table.kind)} voices, embeddings.safetensors "
                             f"{len(embeddings.embeddings)}")  # fmt: skip
-        kits, drums, more = GENERAL_MIDI, None, folder / "kits.safetensors"
+        kits, drums, more = GENERAL_MIDI, None, folder / KITS_FILE
         if has_more and more.is_file():
             voices = MoreVoices.load(more)
             kits = voices.kits
@@ -101,17 +101,8 @@ class Bank:
         return self.kits.voice(program, pitch, is_drum=is_drum, bank=bank)
 
     def repeats_from(self, voice: int) -> float:
-        """The sustain chunk from which notes of a voice repeat themselves; infinite if they are written to their end."""
+        """The sustain chunk from which notes of a voice repeat themselves; infinite if nets write them to their end."""
         return float("inf") if self.courses is None else float(self.courses.starts_at(voice))
-
-    def has_kit(self, program: int) -> bool:
-        """Whether the bank has a drum kit of that program number 0..127; the standard kit plays where it has none."""
-        return self.kits.has_kit(program)
-
-    def has_variation(self, bank: int, program: int) -> bool:
-        """Whether the bank has a program's variation (``bank`` is 128 MSB + LSB, GS or GM2); the plain program plays
-        where it has none."""
-        return self.kits.has_variation(bank, program)
 
     def with_voices(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind its own: the first has the number that the bank had voices.

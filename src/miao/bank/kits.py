@@ -14,7 +14,16 @@ from safetensors.numpy import save
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
-from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, drum_key, is_drum_voice, note_voice
+from miao.bank.voices import (
+    DRUM_KEYS,
+    N_VOICES,
+    PITCH_NODES,
+    VoiceEmbeddings,
+    VoiceTable,
+    drum_key,
+    is_drum_voice,
+    note_voice,
+)
 from miao.errors import BankError
 from miao.files import write_bytes
 
@@ -37,7 +46,7 @@ _GM2_VARIATIONS = {1: 8, 2: 16, 3: 24}  # what GM2 calls its first variation is 
 
 @dataclass(frozen=True)
 class Kits:
-    """Which voice of a bank plays a note."""
+    """Which voice of a bank plays a note, and what the bank says of the sounds that it has (`midi.told.Offer`)."""
 
     keys: dict[tuple[int, int], int]  # (kit, key) -> voice, where a kit differs from the standard kit
     programs: dict[tuple[int, int], int]  # (variation 1..127, program) -> voice
@@ -50,13 +59,21 @@ class Kits:
             return self.keys.get((program, drum_key(standard)), standard)
         return self.programs.get((_variation(bank), program), program)
 
-    def has_kit(self, program: int) -> bool:
+    def has_kit(self, kit: int) -> bool:
         """Whether the bank has a drum kit of that program number; the standard kit, 0, always."""
-        return program == 0 or program in {kit for kit, _ in self.keys}
+        return kit == 0 or kit in {own for own, _ in self.keys}
 
-    def has_variation(self, bank: int, program: int) -> bool:
-        """Whether the bank has a program's variation (``bank`` is 128 MSB + LSB): the plain program always."""
-        return _variation(bank) == 0 or (_variation(bank), program) in self.programs
+    def kit_of(self, kit: int, bank: int = 0) -> int:
+        """The number of the kit that plays where one is asked for: the standard kit where the bank has none."""
+        return kit if self.has_kit(kit) else 0
+
+    def has_drum(self, kit: int, key: int) -> bool:
+        """Whether a kit has a sound on a key."""
+        return key in DRUM_KEYS
+
+    def has_variation(self, program: int, bank: int) -> bool:
+        """Whether a bank number (128 MSB + LSB, as GS or GM2 give them) of a program is a sound of its own."""
+        return (_variation(bank), program) in self.programs
 
     def drum_voices(self) -> frozenset[int]:
         """The numbers of all voices that play drum keys."""
@@ -64,6 +81,12 @@ class Kits:
 
 
 GENERAL_MIDI = Kits({}, {})
+KITS_FILE = "kits.safetensors"
+
+
+def kits_of(folder: Path) -> Kits:
+    """The kits and variations of the bank in a folder, without its nets. Raises: BankError."""
+    return MoreVoices.load(folder / KITS_FILE).kits if (folder / KITS_FILE).is_file() else GENERAL_MIDI
 
 
 def _variation(bank: int) -> int:

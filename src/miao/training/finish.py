@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank, bank_folder
-from miao.bank.kits import Kits, MoreVoices
+from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
 from miao.datasets.kits import Extra, load_extras
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
@@ -84,7 +84,7 @@ def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra]
     MoreVoices(
         kits, table, learnt.embeddings, nothing if other is None else other.embeddings, learnt.attack, learnt.sustain,
         np.array([e.row for e in shared], np.int16), np.array([e.gain_db for e in shared], np.float32),
-    ).save(folder / "kits.safetensors")  # fmt: skip
+    ).save(folder / KITS_FILE)  # fmt: skip
 
 
 def _trims(found: list[LearntRows | None]) -> np.ndarray:
