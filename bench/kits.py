@@ -33,7 +33,9 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     font, bank = SoundFont(arguments.soundfont), Bank.load(arguments.bank, n_threads=1)
     errors: dict[int, list[tuple[int, float, float, float]]] = defaultdict(list)
-    for (kit, key), voice in sorted(bank.kits.keys.items()):
+    assert bank.embeddings is not None and bank.embeddings.row is not None
+    own = {place: voice for place, voice in bank.kits.keys.items() if bank.embeddings.row[voice] == voice}
+    for (kit, key), voice in sorted(own.items()):
         for velocity in HELD_OUT_VELOCITIES:
             theirs = render(font, Source(kit, key=key), key, velocity, 1.0)
             if np.abs(theirs).max(initial=0.0) < 1e-5:

@@ -17,7 +17,7 @@ from miao.bank.voices import DRUM_KEYS, N_PROGRAMS, N_VOICES, drum_voice
 from miao.datasets.notes import Source, render, source_of
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
-from miao.files import written
+from miao.files import write_json
 from miao.sound import spectrum
 
 KITS = (8, 16, 24, 25, 32, 40, 48)  # room, power, electronic, TR-808, jazz, brush, orchestra
@@ -106,8 +106,7 @@ def _likeness(before: list[NDArray], mels: list[NDArray]) -> tuple[float, float]
 
 def save_extras(extras: list[Extra], folder: Path) -> None:
     """Write the list into a folder of shards."""
-    with written(folder / FILE, DataError) as temporary:
-        temporary.write_text(json.dumps([asdict(extra) for extra in extras], indent=0) + "\n")
+    write_json(folder / FILE, [asdict(extra) for extra in extras], DataError)
 
 
 def load_extras(folder: Path) -> list[Extra]:

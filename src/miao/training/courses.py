@@ -18,7 +18,7 @@ from miao.bank.voices import PITCH_NODES, SEMITONES_A_NODE, VoiceTable, pitch_hz
 from miao.datasets.notes import SAMPLE_RATE, Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
-from miao.files import written
+from miao.files import make_folder, write_arrays
 
 VELOCITY = 100
 FIRSTS = (2, 3, 4)  # sustain chunks from which notes may repeat themselves
@@ -87,14 +87,13 @@ def _cell_weights(table: VoiceTable, voice: int, pitch: int) -> NDArray[np.float
 def prepare_held(
     path: Path, folder: Path, table: VoiceTable, voices: Mapping[int, Source], nodes: Sequence[int] = NODES
 ) -> Iterator[Path]:
-    """`measure_held` of voices into ``held_NNN.npy``, one at a time; what is there is kept. Raises: DataError."""
+    """`measure_held` of voices into ``held_NNN.npz``, one at a time; what is there is kept. Raises: DataError."""
     font = SoundFont(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, DataError)
     for voice, source in voices.items():
-        target = folder / f"held_{voice:03d}.npy"
+        target = folder / f"held_{voice:03d}.npz"
         if not target.exists():
-            with written(target, DataError) as temporary, open(temporary, "wb") as file:
-                np.save(file, measure_held(font, table, source, voice, nodes))
+            write_arrays(target, {"levels": measure_held(font, table, source, voice, nodes)}, DataError)
         yield target
 
 
@@ -171,12 +170,12 @@ def _settled_from(total: NDArray) -> int:
 
 
 def make_courses(bank: Bank, folder: Path, first: Mapping[int, int]) -> Courses:
-    """The courses of a bank from a folder of ``held_NNN.npy``. ``first`` says of some voices from which sustain chunk
+    """The courses of a bank from a folder of ``held_NNN.npz``. ``first`` says of some voices from which sustain chunk
     on notes repeat themselves; for others it is `FIRST`."""
     row = np.full(len(bank.table.kind), -1, np.int16)
     firsts, offsets = [], []
-    for path in sorted(folder.glob("held_???.npy")):
-        voice, held = int(path.stem[5:]), np.load(path)
+    for path in sorted(folder.glob("held_???.npz")):
+        voice, held = int(path.stem[5:]), np.load(path)["levels"]
         if voice >= len(row) or np.isnan(held[:, 0, 0]).all():
             continue
         row[voice] = len(firsts)

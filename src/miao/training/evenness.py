@@ -18,7 +18,7 @@ from miao.bank.voices import N_PITCHES, VoiceTable
 from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, SAMPLE_RATE, Source
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
-from miao.files import written
+from miao.files import make_folder, write_arrays
 from miao.training.courses import held_chunks, played_db
 
 VELOCITY = 100
@@ -40,14 +40,13 @@ def measure_keys(font: SoundFont, source: Source) -> NDArray[np.float32]:
 
 
 def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iterator[Path]:
-    """`measure_keys` of programs into ``keys_NNN.npy``; what is there is kept. Raises: DataError."""
+    """`measure_keys` of programs into ``keys_NNN.npz``; what is there is kept. Raises: DataError."""
     font = SoundFont(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, DataError)
     for voice, source in voices.items():
-        target = folder / f"keys_{voice:03d}.npy"
+        target = folder / f"keys_{voice:03d}.npz"
         if not target.exists():
-            with written(target, DataError) as temporary, open(temporary, "wb") as file:
-                np.save(file, measure_keys(font, source))
+            write_arrays(target, {"power": measure_keys(font, source)}, DataError)
         yield target
 
 
@@ -69,11 +68,11 @@ def key_trims(bank: Bank, voice: int, keys: NDArray) -> NDArray[np.float32]:
 
 
 def with_even_keys(bank: Bank, folder: Path) -> VoiceTable:
-    """The voice table of a bank with the trims of all voices of which a folder has ``keys_NNN.npy``."""
+    """The voice table of a bank with the trims of all voices of which a folder has ``keys_NNN.npz``."""
     table = bank.table
     trims = np.broadcast_to(table.trim_db.reshape(len(table.kind), -1), (len(table.kind), N_PITCHES)).copy()
-    for path in sorted(folder.glob("keys_???.npy")):
-        voice, keys = int(path.stem[5:]), np.load(path)
+    for path in sorted(folder.glob("keys_???.npz")):
+        voice, keys = int(path.stem[5:]), np.load(path)["power"]
         if voice < len(trims) and not np.isnan(keys).all():
             trims[voice] = key_trims(bank, voice, keys)
     return replace(table, trim_db=trims)
