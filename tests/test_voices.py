@@ -79,11 +79,16 @@ def test_a_voice_file_gives_back_what_was_saved(gm, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["copy.safetensors"], "no temporary file is left"
 
 
+def first_of(bank):
+    """The number of the first voice behind those of a bank."""
+    return len(bank.table.kind)
+
+
 def test_a_copy_of_a_program_sounds_as_the_program(gm):
     for program in (0, 9):  # harmonics, free modes
         score = read_score_of(program)
         bank = gm.with_voices([copy_of(gm, program)])
-        ours = np.concatenate([b.stems for b in stream_stems(bank, score, voices={0: N_VOICES})], axis=2)
+        ours = np.concatenate([b.stems for b in stream_stems(bank, score, voices={0: first_of(gm)})], axis=2)
         theirs = np.concatenate([b.stems for b in stream_stems(gm, score)], axis=2)
         np.testing.assert_array_equal(ours, theirs)
 
@@ -98,7 +103,7 @@ def test_a_correction_makes_a_voice_that_much_louder(gm):
     score = read_score_of(73)
     loud = gm.with_voices([copy_of(gm, 73, 2.0)])
     powers = []
-    for bank, voices in ((gm, None), (loud, {0: N_VOICES})):
+    for bank, voices in ((gm, None), (loud, {0: first_of(gm)})):
         sound = np.concatenate([b.stems[0] for b in stream_stems(bank, score, voices=voices)], axis=1)
         powers.append(10 * np.log10(np.square(sound[:, 2000:6000]).sum()))
     # the attack is 2 levels higher, as nothing goes before it
@@ -141,9 +146,9 @@ def test_the_outermost_pitches_are_played(gm, pitch):
 
 def test_learnt_voices_are_no_drums_and_stand_behind_those_of_the_bank(gm):
     bank = gm.with_voices([copy_of(gm, 5), copy_of(gm, 9)])
-    assert len(bank.table.kind) == N_VOICES + 2 and bank.added == ("copy", "copy")
+    assert len(bank.table.kind) == first_of(gm) + 2 and bank.added == ("copy", "copy")
     assert not is_drum_voice(N_VOICES) and is_drum_voice(N_VOICES - 1)
-    np.testing.assert_array_equal(bank.table.partials(N_VOICES + 1, 60).ratios, gm.table.partials(9, 60).ratios)
+    np.testing.assert_array_equal(bank.table.partials(first_of(gm) + 1, 60).ratios, gm.table.partials(9, 60).ratios)
     assert gm.with_voices([]) is gm
 
 
@@ -163,17 +168,18 @@ def test_a_voice_changes_its_track_and_no_other(gm, midi):
                             {"notes": [(0.2, 0.4, 38, 90)], "channel": 9}))  # fmt: skip
     bank = gm.with_voices([copy_of(gm, 73)])
     plain = np.concatenate([b.stems for b in stream_stems(gm, score)], axis=2)
-    changed = np.concatenate([b.stems for b in stream_stems(bank, score, voices={1: N_VOICES})], axis=2)
+    changed = np.concatenate([b.stems for b in stream_stems(bank, score, voices={1: first_of(gm)})], axis=2)
     n = min(plain.shape[2], changed.shape[2])
     # to a rounding, as batches for the nets are put together of other notes
     np.testing.assert_allclose(plain[[0, 2], :, :n], changed[[0, 2], :, :n], rtol=0, atol=rounding())
     assert np.abs(plain[1, :, :n] - changed[1, :, :n]).max() > 0.01
 
 
-@pytest.mark.parametrize("voice", [0, 24, 40, N_VOICES])
+@pytest.mark.parametrize("voice", [0, 24, 40, "learnt"])
 def test_voices_vary_a_little_and_no_more(gm, midi, voice):
     score = read_score(midi({"notes": [(t / 4, t / 4 + 0.2, 60, 90) for t in range(8)]}))
     bank = gm.with_voices([copy_of(gm, 73)])
+    voice = first_of(gm) if voice == "learnt" else voice
     plain, varied = (
         np.concatenate(
             [b.stems[0] for b in stream_stems(bank, score, PlaySettings(variation=x), voices={0: voice})], axis=1
@@ -187,7 +193,9 @@ def test_voices_vary_a_little_and_no_more(gm, midi, voice):
 def test_a_drum_track_with_a_voice_is_played_as_notes(gm, midi):
     score = read_score(midi({"notes": [(0, 0.5, 60, 90)], "channel": 9}, {"notes": [(0, 0.5, 60, 90)]}))
     bank = gm.with_voices([copy_of(gm, 19)])
-    stems = np.concatenate([b.stems for b in stream_stems(bank, score, voices={0: N_VOICES, 1: N_VOICES})], axis=2)
+    stems = np.concatenate(
+        [b.stems for b in stream_stems(bank, score, voices={0: first_of(gm), 1: first_of(gm)})], axis=2
+    )
     levels = np.abs(stems).max(axis=1)
     assert levels[0, 4410:20_000].max() == pytest.approx(levels[1, 4410:20_000].max(), rel=0.2)
 

@@ -59,22 +59,6 @@ def note_voice(program: int, pitch: int, *, is_drum: bool) -> int:
     return drum_voice(pitch) if is_drum else program_voice(program)
 
 
-class GeneralMidiSounds:
-    """What a bank has that holds General MIDI and no more: 128 programs, one kit. See `midi.told.Offer`."""
-
-    def kit_of(self, kit: int, bank: int) -> int:
-        """The number of the kit that plays where one is asked for."""
-        return 0
-
-    def has_drum(self, kit: int, key: int) -> bool:
-        """Whether a kit has a sound on a key."""
-        return key in DRUM_KEYS
-
-    def has_variation(self, program: int, bank: int) -> bool:
-        """Whether a bank number of a program is a sound of its own."""
-        return False
-
-
 def drum_key(voice: int) -> int:
     """Drum key of a voice number from N_PROGRAMS on."""
     return DRUM_KEYS[voice - N_PROGRAMS]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
-from miao.bank.voices import N_PITCHES, N_PROGRAMS, N_VOICES
+from miao.bank.voices import N_PITCHES, N_PROGRAMS
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes, choose_kind, voice_notes
 from miao.measuring.roundtrip import encoded_bank, one_note_score, play
@@ -136,7 +136,7 @@ def _learnt(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which
     chosen = data.chosen(which)
     voice = LearntVoice(chosen.table(), *learn(bank, chosen, start, config, tell), about)
     player, some = bank.with_voices([voice]), [recordings[i] for i in which[:: max(len(which) // 24, 1)]]
-    trim = np.median([energy_db(r.sound) - energy_db(_played(player, r, N_VOICES)) for r in some])
+    trim = np.median([energy_db(r.sound) - energy_db(_played(player, r, len(bank.table.kind))) for r in some])
     trim_db = np.array([np.clip(trim, -_MOST_TRIM_DB, _MOST_TRIM_DB)], np.float32)
     return replace(voice, table=replace(voice.table, trim_db=trim_db))
 
@@ -165,7 +165,7 @@ def _scores(before: Bank, after: Bank, recordings: list[Recording], data: VoiceN
     new, ceiling = [], []
     for i, recording in enumerate(recordings):
         target = spectrum.log_mel(recording.sound)
-        new.append(spectrum.log_mel_error(target, spectrum.log_mel(_played(after, recording, N_VOICES))))
+        new.append(spectrum.log_mel_error(target, spectrum.log_mel(_played(after, recording, len(before.table.kind)))))
         one = data.chosen([i])
         table = replace(one.table(), tune_cents=np.full((1, N_PITCHES), one.fits[0].tune_cents, np.float32))
         encoded = _played(encoded_bank(one.notes[0].tokens, table), recording, 0)
@@ -187,7 +187,7 @@ def _listening(before: Bank, after: Bank, recordings: list[Recording], start: in
 
     takes = {"recorded": sequence([r.sound for r in some]),
              "before": sequence([_played(before, r, start) for r in some]),
-             "after": sequence([_played(after, r, N_VOICES) for r in some])}  # fmt: skip
+             "after": sequence([_played(after, r, len(before.table.kind)) for r in some])}  # fmt: skip
     loudest = max(float(np.abs(take).max()) for take in takes.values())
     return {name: Audio(take * np.float32(0.7 / max(loudest, 1e-6)), SAMPLE_RATE)
             for name, take in takes.items()}  # fmt: skip
