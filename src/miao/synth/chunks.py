@@ -78,13 +78,14 @@ class ChunkWriter:
     def _asked(self, kind: int, notes: list[Note]) -> NDArray[np.float32]:
         """What the nets write for the next chunks of some notes, [B, a, C]."""
         strikes = [note.strike for note in notes]
+        oldest = np.inf if self._bank.courses is None else lasting.OLDEST_SECONDS
         expected, spread = self._bank.decode(
             kind,
             voice=np.array([s.voice for s in strikes], np.int64),
             pitch=np.array([s.pitch for s in strikes], np.float32),
             velocity=np.array([s.velocity for s in strikes], np.float32),
             index=np.array([min(n.index, tk.MAX_CHUNK_INDEX) for n in notes], np.int64),
-            age=np.array([min(n.next_chunk - n.strike.time, lasting.OLDEST_SECONDS) for n in notes], np.float32),
+            age=np.array([min(n.next_chunk - n.strike.time, oldest) for n in notes], np.float32),
             previous=np.stack([n.last for n in notes]),
             context=self._contexts(notes),
         )
