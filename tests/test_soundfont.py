@@ -12,7 +12,7 @@ from miao.bank.voices import N_PROGRAMS, N_VOICES, drum_voice
 from miao.datasets import kits
 from miao.datasets import notes as notes_module
 from miao.datasets.bank_pairs import PairSettings, _voices_in, _voices_of, make_pair, make_pairs
-from miao.datasets.kits import find_extras
+from miao.datasets.kits import find_extras, own_voices
 from miao.datasets.notes import (
     HELD_OUT_PITCHES,
     Source,
@@ -126,6 +126,7 @@ def test_a_kit_that_sounds_like_the_standard_one_at_another_loudness_shares_its_
     own = extras[8, 36]
     assert own.voice == own.row == N_VOICES and own.gain_db == 0
     assert (extras[16, 36].voice, extras[16, 36].row) == (N_VOICES, N_VOICES)
+    assert own_voices([*extras.values()]) == [own]
     for key in (35, 37):
         assert extras[8, key].row == drum_voice(key) and extras[8, key].gain_db == -6
         assert extras[8, key].voice == extras[16, key].voice > N_VOICES

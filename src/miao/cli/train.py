@@ -41,7 +41,7 @@ def soundfont(
     """
     needs("train", "joblib", "fluidsynth")
     from miao.bank.voices import N_VOICES
-    from miao.datasets.kits import FILE, find_extras, load_extras, save_extras
+    from miao.datasets.kits import FILE, find_extras, load_extras, own_voices, save_extras
     from miao.datasets.notes import prepare, source_of
     from miao.datasets.soundfont import SoundFont
 
@@ -54,7 +54,7 @@ def soundfont(
         if not (output / FILE).is_file():
             with progress("listening to kits and variations") as tell:
                 save_extras(find_extras(SoundFont(font), tell), output)
-        sources |= {extra.voice: extra.source for extra in load_extras(output) if extra.voice == extra.row}
+        sources |= {extra.voice: extra.source for extra in own_voices(load_extras(output))}
     with progress("measuring") as tell:
         for n, _ in enumerate(prepare(font, output, sources, jobs), start=1):
             tell(n / (2 * len(sources)))

@@ -104,6 +104,11 @@ def _likeness(before: list[NDArray], mels: list[NDArray]) -> tuple[float, float]
     return float(errors[best]), float(_GAINS_DB[best])
 
 
+def own_voices(extras: list[Extra]) -> list[Extra]:
+    """The voices that have rows of their own, in their order, each once: others may sound just like them."""
+    return sorted({e.voice: e for e in reversed(extras) if e.voice == e.row}.values(), key=lambda e: e.voice)
+
+
 def save_extras(extras: list[Extra], folder: Path) -> None:
     """Write the list into a folder of shards."""
     write_json(folder / FILE, [asdict(extra) for extra in extras], DataError)

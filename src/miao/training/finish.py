@@ -14,7 +14,7 @@ import numpy as np
 from miao.bank.bank import Bank, bank_folder
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
-from miao.datasets.kits import Extra, load_extras
+from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.errors import DataError
 from miao.training.courses import make_courses, prepare_held
@@ -49,7 +49,7 @@ def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig 
     Raises: DataError if the folder has none.
     """
     folder, extras = bank_folder(name), load_extras(notes)
-    own = sorted((e for e in extras if e.voice == e.row), key=lambda e: e.voice)
+    own = own_voices(extras)
     drums, programs = ([e for e in own if e.source.is_drum == is_drum] for is_drum in (True, False))
     if not drums:
         raise DataError(f"{notes}: no notes of kits; make them with `miao data soundfont`")
@@ -97,7 +97,7 @@ def _plain(folder: Path) -> Bank:
 
 
 def _own(notes: Path, is_drum: bool, bank: Bank) -> dict[int, Source]:
-    some = {e.voice: e.source for e in load_extras(notes) if e.voice == e.row and e.source.is_drum == is_drum}
+    some = {e.voice: e.source for e in own_voices(load_extras(notes)) if e.source.is_drum == is_drum}
     return {voice: source for voice, source in some.items() if voice < len(bank.table.kind)}
 
 
