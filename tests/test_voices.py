@@ -224,7 +224,7 @@ def test_a_file_that_is_no_voice_is_named(gm, tmp_path, damage):
         copy_of(gm, 3).save(path)
         path.write_bytes(path.read_bytes()[:5000])
     elif damage == "other":
-        gm.embeddings.save(path)
+        copy_of(gm, 3).embeddings.save(path)
     with pytest.raises(BankError, match=r"voice\.safetensors: not a"):
         LearntVoice.load(path)
 
