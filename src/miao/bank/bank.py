@@ -1,9 +1,7 @@
 """Banks: voices and the nets that play them, as folders that ONNX Runtime and the engine can use."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,26 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
-from miao.bank.folder import bank_folder, open_graph, read_config
-from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
+from miao.bank.folder import bank_folder, read_config
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import Correction, LearntVoice
-from miao.bank.voices import N_PITCHES, VoiceEmbeddings, VoiceTable
+from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
+from miao.bank.voices import VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
-
-_WORTH_A_THREAD = 32  # chunks: half a batch takes much more than half the time below that
-_FRAMES = {"frames": (len(CHANNELS), WINDOW_FRAMES, N_PITCHES)}
-_TAKES = {"profile": (tk.N_CELLS,), "pitch": (), "velocity": (), "index": (), "age": (), "previous": (tk.N_CELLS,)}
-_GIVES = {"levels": (tk.CHUNK_STEPS, tk.N_CELLS), "spread": (tk.CHUNK_STEPS, tk.N_CELLS)}
-_KIND_NAMES = ("attack", "sustain", "release")
-
-Decoder = Callable[..., tuple[NDArray, NDArray]]
-"""(kind, voice, pitch, velocity, index, age, previous, context) -> expected levels [B, a, C] and their spread."""
-
-
-Nets = Callable[[int, dict[str, NDArray]], tuple[NDArray, NDArray]]
-"""(kind, what the graph of that kind is fed) -> expected levels and their spread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,24 +45,8 @@ class Bank:
         folder = bank_folder(name)
         config = read_config(folder)
         embeddings = VoiceEmbeddings.load(folder / "embeddings.safetensors")
-        takes = {**_TAKES, "embedding": embeddings.embeddings.shape[2:], "context": (config.context_width,)}
-        sessions = {stem: open_graph(folder / f"{stem}.onnx", takes, _GIVES) for stem in _KIND_NAMES}
-        if config.uses_context:
-            gives = {"context": (WINDOW_TOKENS, config.context_width)}
-            sessions["encoder"] = open_graph(folder / "encoder.onnx", _FRAMES, gives)
-        pool = ThreadPoolExecutor(n_threads or min(os.cpu_count() or 1, 4))
-
-        def nets(kind: int, inputs: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
-            session, n = sessions[_KIND_NAMES[kind]], len(inputs["pitch"])
-            parts = min(pool._max_workers, 1 + n // _WORTH_A_THREAD)
-            cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-            results = pool.map(lambda cut: session.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
-            levels, spread = zip(*results, strict=True)
-            return np.concatenate(levels), np.concatenate(spread)
-
-        def encode(frames: NDArray) -> NDArray:
-            return sessions["encoder"].run(None, {"frames": frames})[0]
-
+        width = embeddings.embeddings.shape[2]
+        nets = OnnxNets(folder, width, config.context_width, config.uses_context, n_threads)
         table = VoiceTable.load(folder / "voices.safetensors")
         if len(table.kind) != len(embeddings.embeddings):
             raise BankError(f"{folder}: voices.safetensors has {len(table.kind)} voices, embeddings.safetensors "
@@ -87,7 +56,7 @@ class Bank:
             voices = MoreVoices.load(more)
             kits = voices.kits
             table, embeddings, drums = voices.added_to(table, embeddings)
-        context = encode if config.uses_context else None
+        context = nets.encode if config.uses_context else None
         decode = _decoder(nets, embeddings, (), drums)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
@@ -130,7 +99,7 @@ class Bank:
     @cached_property
     def nets_checksum(self) -> str:
         """SHA-256 over the nets alone, the first 12 digits: learnt voices fit the nets that they were learnt for."""
-        return _checksum(self.folder / f"{name}.onnx" for name in _KIND_NAMES)
+        return _checksum(self.folder / f"{name}.onnx" for name in KIND_NAMES)
 
     @cached_property
     def checksum(self) -> str:
@@ -154,11 +123,11 @@ def _decoder(
     """The nets, told of the voices; the last voices are learnt ones and have corrections."""
     first = embeddings.n_voices - len(corrections)
 
-    def decode(kind: int, voice: NDArray, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+    def decode(kind: int, *, voice: NDArray, **inputs: NDArray) -> Written:
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
-        levels, spread = nets(kind, inputs)
+        levels, spread = nets.write(kind, inputs)
         if drums is not None:
             levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
         for n, correction in enumerate(corrections, start=first):

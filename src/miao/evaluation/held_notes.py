@@ -67,7 +67,7 @@ def held_errors(font: SoundFont, bank: Bank, voice: int, source: Source | None =
         known = dict(zip(MOMENTS, zip(theirs, ours, strict=True), strict=True))
         early = theirs[: MOMENTS.index(20.0) + 1]
         lasts = bool(np.ptp(early) <= _LASTS_WITHIN_DB)
-        moments = LASTING_MOMENTS if lasts else DECAY_MOMENTS
+        moments: tuple[float, ...] = LASTING_MOMENTS if lasts else DECAY_MOMENTS
         if not lasts:
             lowest = max(theirs[0] - _DEEPEST_DB, _LOWEST_DB)
             moments = tuple(m for m in moments if known[m][0] > lowest)

@@ -67,8 +67,9 @@ def _cell_weights(table: VoiceTable, voice: int, pitch: int) -> NDArray[np.float
     """Which bins of a window's spectrum belong to which cell, [C - 1, bins]: those nearest to its partials, and for
     noise bands those that are far from any."""
     hz = np.arange(_WINDOW // 2 + 1) * SAMPLE_RATE / _WINDOW
-    partials = table.partials(voice, pitch).below(20_000 / pitch_hz(pitch))
-    at = np.sort(partials.ratios) * pitch_hz(pitch)
+    note_hz = float(pitch_hz(pitch))
+    partials = table.partials(voice, pitch).below(20_000 / note_hz)
+    at = np.sort(partials.ratios) * note_hz
     order = np.argsort(partials.ratios)
     owner = np.clip(np.searchsorted(0.5 * (at[1:] + at[:-1]), hz), 0, len(at) - 1)
     away = np.abs(hz - at[owner])
@@ -113,7 +114,7 @@ def held_chunks(bank: Bank, voice: int, pitches: NDArray, velocity: float, n_sus
     common = {"voice": np.full(n, voice), "pitch": pitches.astype(np.float32),
               "velocity": np.full(n, velocity / 127, np.float32),
               "context": np.zeros((n, bank.context_width), np.float32)}  # fmt: skip
-    chunks = []
+    chunks: list[NDArray] = []
     for i in range(n_sustain + 1):
         kind, index = (tk.SUSTAIN, i - 1) if i else (tk.ATTACK, 0)
         age = tk.ATTACK_SECONDS + index * CHUNK_SECONDS if i else 0.0
@@ -173,7 +174,8 @@ def make_courses(bank: Bank, folder: Path, first: Mapping[int, int]) -> Courses:
     """The courses of a bank from a folder of ``held_NNN.npz``. ``first`` says of some voices from which sustain chunk
     on notes repeat themselves; for others it is `FIRST`."""
     row = np.full(len(bank.table.kind), -1, np.int16)
-    firsts, offsets = [], []
+    firsts: list[int] = []
+    offsets: list[NDArray] = []
     for path in sorted(folder.glob("held_???.npz")):
         voice, held = int(path.stem[5:]), np.load(path)["levels"]
         if voice >= len(row) or np.isnan(held[:, 0, 0]).all():

@@ -125,7 +125,7 @@ def _plan(note: NoteData, most: int) -> list[_Step]:
     return steps
 
 
-def _played(nets: list[nn.Module], width: int, rows: Rows, place: Sequence[int], notes: Sequence[NoteData],
+def _played(nets: list[nn.Module], width: int, rows: Rows, place: NDArray, notes: Sequence[NoteData],
             plans: Sequence[list[_Step]], tell: Callable[[Tensor, Tensor, Tensor], None]) -> None:  # fmt: skip
     """Play notes chunk by chunk; ``tell`` is told which notes, what came out [B, a, C] and what counts [B, a, C]."""
     pitch = torch.tensor([float(n.pitch) for n in notes])
@@ -233,13 +233,14 @@ def starting_drums(bank: Bank, sets: Sequence[Sequence[NoteData]]) -> VoiceEmbed
     voices = np.array([drum_voice(key) for key in DRUM_KEYS])
     keys = np.array(DRUM_KEYS, np.float32)
     told = [bank.embeddings.at(kind, voices, keys) for kind in range(3)]
+    assert bank.nets is not None
     chosen = []
     for notes in sets:
         errors = np.zeros(len(voices))
         for note in notes[:3]:
             target = note.tokens.held[0].astype(np.float32)
             # a drum of another key is tried at the pitch of this one, as it would play it
-            levels, _ = bank.nets(tk.ATTACK, {  # type: ignore[misc]
+            levels, _ = bank.nets.write(tk.ATTACK, {
                 "embedding": told[0][0], "profile": told[0][1], "pitch": np.full(len(voices), note.pitch, np.float32),
                 "velocity": np.full(len(voices), note.velocity / 127, np.float32),
                 "index": np.zeros(len(voices), np.int64), "age": np.zeros(len(voices), np.float32),
