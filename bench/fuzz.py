@@ -4,7 +4,7 @@
 
 Each file is a real one from the folders, shortened (the first bytes of each of its tracks) and then damaged: bytes
 changed, left out, put in, moved, taken from another file; the number of the file decides how. What is read is checked
-note by note, and of every 200th file a second is played. The journal is written every 500 files: the same command goes
+note by note, and of every 500th file a second is played. The journal is written every 500 files: the same command goes
 on where it was stopped. A file that fails is kept beside the journal.
 """
 
@@ -25,10 +25,10 @@ from miao.errors import MiaoError, ScoreError
 from miao.midi.score import Score, read_score
 from miao.synth.synthesizer import Synthesizer
 
-LONGEST_SECONDS = 10
-MOST_BYTES_A_TRACK = 5000
-MOST_TRACKS = 20
-PLAYED_EVERY = 200
+LONGEST_SECONDS = 10  # of processor time, so that a busy machine makes no hang
+MOST_BYTES_A_TRACK = 600
+MOST_TRACKS = 8
+PLAYED_EVERY = 500
 MOST_MEMORY = 4 << 30
 INTERESTING = (
     b"\xf0", b"\xf7", b"\xff\x2f\x00", b"\xff\x51\x03\x00\x00\x00", b"\xff\x51\x03\xff\xff\xff", b"\xff\xff\xff\x7f",
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     sources = [_shortened(path.read_bytes()) for path in _paths(options.folders)]
     synthesizer = Synthesizer.from_pretrained("gm")
     state: dict = {"next": 0, "outcomes": {}, "worst_seconds": 0.0, "processor_seconds": 0.0, "failed": []}
@@ -57,7 +57,7 @@ def main() -> None:
     outcomes = Counter(state["outcomes"])
     for number in range(state["next"], options.files):
         data = _mutated(sources, number)
-        began, processor = time.perf_counter(), time.process_time()
+        began = time.process_time()
         try:
             outcome = _outcome(data, synthesizer if number % PLAYED_EVERY == 0 else None)
         except Exception as error:  # any other end than these is a failure
@@ -65,8 +65,9 @@ def main() -> None:
             state["failed"].append([number, repr(error)[:200]])
             options.journal.with_name(f"failed-{number}.mid").write_bytes(data)
         outcomes[outcome] += 1
-        state["worst_seconds"] = max(state["worst_seconds"], round(time.perf_counter() - began, 3))
-        state["processor_seconds"] += time.process_time() - processor
+        seconds = time.process_time() - began
+        state["worst_seconds"] = max(state["worst_seconds"], round(seconds, 3))
+        state["processor_seconds"] = round(state["processor_seconds"] + seconds, 3)
         if (number + 1) % 500 == 0 or number + 1 == options.files:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             state |= {"next": number + 1, "outcomes": dict(outcomes)}
@@ -82,7 +83,7 @@ def _too_long(*_) -> None:
 
 
 def _outcome(data: bytes, synthesizer: Synthesizer | None) -> str:
-    signal.alarm(LONGEST_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_SECONDS)
     try:
         score = read_score(data)
         _check(score)
@@ -103,7 +104,7 @@ def _outcome(data: bytes, synthesizer: Synthesizer | None) -> str:
         assert "\n" not in str(error)
         return "refused in one line"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _check(score: Score) -> None:

@@ -7,6 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from midi_bytes import (
+    GM_ON,
+    GS_ON,
+    NOTE_OF_A_SECOND,
+    XG_ON,
+    control,
+    off,
+    on,
+    program,
+    registered,
+    smf,
+    sysex,
+    tempo,
+    text,
+    track,
+    wheel,
+)
 
 from miao.errors import ScoreError
 from miao.midi.general_midi import GM_DRUMS, GM_PROGRAMS
@@ -14,59 +31,6 @@ from miao.midi.score import read_score
 from miao.midi.writing import write_score
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "midi"
-END = b"\xff\x2f\x00"
-GM_ON = bytes([0x7E, 0x7F, 0x09, 0x01])
-GS_ON = bytes([0x41, 0x10, 0x42, 0x12, 0x40, 0x00, 0x7F, 0x00, 0x41])
-XG_ON = bytes([0x43, 0x10, 0x4C, 0x00, 0x00, 0x7E, 0x00])
-
-
-def varint(number):
-    digits = [number & 0x7F]
-    while number := number >> 7:
-        digits.insert(0, number & 0x7F | 0x80)
-    return bytes(digits)
-
-
-def track(*events, end=0):
-    """An MTrk chunk of (delta ticks, bytes) pairs, ended `end` ticks after the last."""
-    body = b"".join(varint(delta) + event for delta, event in [*events, (end, END)])
-    return b"MTrk" + struct.pack(">I", len(body)) + body
-
-
-def smf(*chunks, kind=1, division=480):
-    return b"MThd" + struct.pack(">IHHH", 6, kind, len(chunks), division) + b"".join(chunks)
-
-
-def on(pitch, velocity=100, channel=0):
-    return bytes([0x90 | channel, pitch, velocity])
-
-
-def off(pitch, channel=0):
-    return bytes([0x80 | channel, pitch, 64])
-
-
-def control(number, value, channel=0):
-    return bytes([0xB0 | channel, number, value])
-
-
-def program(number, channel=0):
-    return bytes([0xC0 | channel, number])
-
-
-def wheel(value, channel=0):
-    return bytes([0xE0 | channel, (value + 8192) & 127, (value + 8192) >> 7])
-
-
-def tempo(microseconds):
-    return b"\xff\x51\x03" + microseconds.to_bytes(3)
-
-
-def text(kind, payload):
-    return bytes([0xFF, kind]) + varint(len(payload)) + payload
-
-
-def sysex(payload):
-    return b"\xf0" + varint(len(payload) + 1) + payload + b"\xf7"
 
 
 def notes_of(*events, **header):
@@ -76,7 +40,6 @@ def notes_of(*events, **header):
 
 
 SYSEX_OF_ANOTHER_LENGTH = b"\xf0\x40\x7e"  # more bytes than there are
-NOTE_OF_A_SECOND = ((0, on(60)), (960, off(60)))
 
 
 # the file
@@ -337,11 +300,6 @@ def test_of_several_values_at_one_time_the_last_counts_and_repeats_are_dropped()
 def bend_at_the_start(*events):
     (only,) = read_score(smf(track(*((0, e) for e in events), *NOTE_OF_A_SECOND))).tracks
     return float(only.controls["bend"].at(0.0))
-
-
-def registered(number, coarse, fine=None):
-    data = [control(101, 0), control(100, number), control(6, coarse)]
-    return data if fine is None else [*data, control(38, fine)]
 
 
 def test_the_wheel_bends_by_its_range_in_semitones_and_cents():

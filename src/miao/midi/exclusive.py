@@ -44,7 +44,7 @@ Setting = tuple
 def settings(message: bytes) -> Iterator[Setting]:
     """What a message (without the F0 and F7 around it) sets."""
     match tuple(message):
-        case (0x7E | 0x7F, _, 0x08, *_):
+        case (0x7E | 0x7F, _, 0x08, _, *_):
             yield from _tuning(message)
         case (0x7E, _, 0x09, number, *_):
             if number in (1, 3):

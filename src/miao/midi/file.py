@@ -125,14 +125,15 @@ def seconds_at(ticks: np.ndarray, division: int, tempi: list[tuple[int, int]]) -
 def _damage(track: TrackEvents) -> list[str]:
     """What was wrong with a track, a line each."""
     lines = [track.damage] if track.damage else []
-    for n, what in ((track.n_bad, "a data byte above 127"), (track.n_undefined, "an undefined status byte")):
-        if n == 1:
-            lines.append(f"1 event with {what} was left out")
-        elif n:
-            lines.append(f"{n} events with {what.removeprefix('a ').removeprefix('an ')}s were left out")
+    for n, one, many in (
+        (track.n_bad, "a data byte above 127", "data bytes above 127"),
+        (track.n_undefined, "an undefined status byte", "undefined status bytes"),
+    ):
+        if n:
+            lines.append(f"1 event with {one} was left out" if n == 1 else f"{n} events with {many} were left out")
     if track.n_late:
         notes = "1 note stands" if track.n_late == 1 else f"{track.n_late} notes stand"
-        lines.append(f"{notes} behind an end of track in the middle of the track; they are played")
+        lines.append(f"{notes} behind an end of track in its middle, and {'is' if track.n_late == 1 else 'are'} played")
     return lines
 
 

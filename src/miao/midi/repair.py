@@ -81,15 +81,16 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
     if not len(suspects):
         return events
     releases = _releases(table, tracks, messages, {int(key) // 128 for key in suspects})
-    note_seconds = seconds[rows]
     track_ends = np.zeros(len(damaged))
     track_ends[tracks[kinds == META]] = seconds[kinds == META]
+    music = {limit: _Music(seconds[rows], limit) for limit in (OPEN_SECONDS, OPEN_SECONDS_IN_DAMAGE)}
     added: list[tuple[int, float, int, int, int]] = []  # (row to stand before, seconds, lane, pitch, track)
-    for key in suspects.tolist():
+    by_key = rows[np.argsort(keys, kind="stable")]
+    firsts, lasts = (np.searchsorted(np.sort(keys), suspects, side=side) for side in ("left", "right"))
+    for key, first, last in zip(suspects.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
         lane, pitch = key // 128, key % 128
-        here = rows[keys == key]
         lines: list[tuple[int, bool | None, int]] = [*releases.get(lane, [])]
-        lines += [(row, bool(is_on[row]), int(tracks[row])) for row in here.tolist()]
+        lines += [(row, bool(is_on[row]), int(tracks[row])) for row in by_key[first:last].tolist()]
         lines.sort()
         for note, following in _left_over(lines):
             track = int(tracks[note])
@@ -97,7 +98,7 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
                 added.append((following, float(seconds[following]), lane, pitch, track))
                 continue
             limit = OPEN_SECONDS_IN_DAMAGE if damaged[track] else OPEN_SECONDS
-            end = _end_of_music(float(seconds[note]), float(track_ends[track]), note_seconds, limit)
+            end = music[limit].end(float(seconds[note]), float(track_ends[track]))
             added.append((max(int(np.searchsorted(seconds, end, side="right")), note + 1), end, lane, pitch, track))
     added.sort()
     places = [row for row, *_ in added]
@@ -173,12 +174,17 @@ def _left_over(lines: list[tuple[int, bool | None, int]]) -> list[tuple[int, int
     return left
 
 
-def _end_of_music(start: float, track_end: float, note_seconds: np.ndarray, limit: float) -> float:
-    """When a note from `start` on that is never let go has outlasted the music around it."""
-    later = note_seconds[np.searchsorted(note_seconds, start, side="right") :]
-    moments = np.concatenate([[start], later])
-    pauses = np.flatnonzero(np.diff(moments) > limit)
-    last = float(moments[pauses[0]] if len(pauses) else moments[-1])
-    if track_end <= last + limit:
-        return max(track_end, start)
-    return last if last > start else start + limit
+class _Music:
+    """Where notes are played, with pauses of at most so many seconds."""
+
+    def __init__(self, note_seconds: np.ndarray, limit: float) -> None:
+        self._limit = limit
+        pauses = np.flatnonzero(np.diff(note_seconds) > limit)
+        self._lasts = note_seconds[np.append(pauses, len(note_seconds) - 1)]  # the last event before each pause
+
+    def end(self, start: float, track_end: float) -> float:
+        """When a note from `start` on that is never let go has outlasted the music around it."""
+        last = float(self._lasts[np.searchsorted(self._lasts, start)])
+        if track_end <= last + self._limit:
+            return max(track_end, start)
+        return last if last > start else start + self._limit

@@ -77,7 +77,8 @@ def _stretch(
 ) -> Iterator[np.ndarray]:
     """The sound from start to end; only that is made, and before it as much as the room still tells of."""
     room = _room_of(score, settings.sample_rate)
-    begin = max(settings.start - REMEMBERED * room.n_tail / settings.sample_rate, 0.0)
+    remembered = REMEMBERED if is_faded else 1.0  # what lies over a loop's beginning is to fit without a seam
+    begin = max(settings.start - remembered * room.n_tail / settings.sample_rate, 0.0)
     blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
     rows = ahead(_mixed(ahead(blocks), score, room, settings.sample_rate, with_stems))
     if settings.end is None or settings.end >= score.duration:

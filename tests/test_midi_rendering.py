@@ -1,0 +1,98 @@
+"""What a file asks for, as sound: chokes, cuts, pedals, the rest before the end, loops, sends, MPE's stem."""
+
+import numpy as np
+import pytest
+from midi_bytes import control, off, on, program, registered, smf, track
+
+from miao.midi.score import read_score
+from miao.sound.audio import read_audio
+
+RATE = 44_100
+
+
+def sound(synthesizer, *events, **settings):
+    return synthesizer.render(read_score(smf(track(*events))), gain_db=0.0, **settings).samples
+
+
+def level(samples, begin, end):
+    return float(np.sqrt(np.mean(samples[:, round(begin * RATE) : round(end * RATE)] ** 2)))
+
+
+DRY = [(0, control(91, 0))]
+CRASH = [(0, control(91, 0, 9)), (0, on(49, channel=9)), (48, off(49, 9))]
+
+
+def test_all_sound_off_silences_a_ringing_drum(synthesizer):
+    cut = sound(synthesizer, *CRASH, (0, control(120, 0, 9)), (960, on(38, channel=9)), (9, off(38, 9)))
+    whole = sound(synthesizer, *CRASH, (960, on(38, channel=9)), (9, off(38, 9)))
+    assert level(cut, 0.08, 0.14) < 0.01 * level(whole, 0.08, 0.14)
+
+
+def test_a_hi_hat_is_choked_by_one_in_another_track(synthesizer):
+    def played(second):
+        first = [(0, control(91, 0, 9)), (0, on(46, channel=9)), (96, off(46, 9))]
+        tracks = first, [(48, on(second, channel=9)), (9, off(second, 9))]
+        return synthesizer.render(read_score(smf(*(track(*t) for t in tracks))), gain_db=0.0).samples
+
+    alone = sound(synthesizer, (0, control(91, 0, 9)), (48, on(42, channel=9)), (9, off(42, 9)))
+    n = alone.shape[1]
+    after = round(0.08 * RATE)  # the first has faded 20 ms after the second began
+    choked, unchoked = played(42)[:, after:n], played(38)[:, after:n]
+    np.testing.assert_allclose(choked, alone[:, after:n][:, : choked.shape[1]], atol=1e-6)
+    assert level(unchoked, 0, 0.05) > level(choked, 0, 0.05)
+
+
+def test_a_rest_before_the_end_is_rendered_and_a_later_end_lengthens(synthesizer):
+    events = [*DRY, (0, on(69)), (480, off(69))]
+    assert sound(synthesizer, *events, (4320, b"\xff\x01\x00")).shape[1] == 5 * RATE
+    assert sound(synthesizer, *events, end=8.0).shape[1] == 8 * RATE
+
+
+def test_a_loop_ends_exactly_and_what_sounds_on_lies_over_its_beginning(synthesizer):
+    events = [(0, control(91, 127)), (480, on(69)), (1440, off(69)), (0, b"\xff\x01\x00")]
+    plain, loop = sound(synthesizer, *events), sound(synthesizer, *events, loop=True)
+    assert loop.shape[1] == 2 * RATE < plain.shape[1]
+    folded = plain[:, : 2 * RATE].copy()
+    tail = plain[:, 2 * RATE :]
+    for begin in range(0, tail.shape[1], 2 * RATE):
+        part = tail[:, begin : begin + 2 * RATE]
+        folded[:, : part.shape[1]] += part
+    np.testing.assert_allclose(loop, folded, atol=1e-5)
+    assert np.abs(loop[:, : RATE // 10]).max() > 1e-4  # the room of the round before
+
+
+def test_a_loop_shorter_than_its_tail_takes_it_in_many_rounds(synthesizer):
+    events = [(0, control(91, 127)), (0, on(69)), (96, off(69)), (0, b"\xff\x01\x00")]
+    loop = sound(synthesizer, *events, loop=True)
+    assert loop.shape[1] == RATE // 10 and np.isfinite(loop).all() and np.abs(loop).max() > 0
+
+
+def test_chorus_is_heard_and_none_is_the_same_as_no_controller(synthesizer):
+    events = [*DRY, (0, on(69)), (960, off(69))]
+    plain, none = sound(synthesizer, *events), sound(synthesizer, (0, control(93, 0)), *events)
+    np.testing.assert_array_equal(plain, none)
+    full = sound(synthesizer, (0, control(93, 127)), *events)
+    assert np.abs(full[:, : plain.shape[1]] - plain).max() > 0.1 * np.abs(plain).max()
+
+
+def test_a_restrike_under_the_pedal_leaves_the_hard_stroke_sounding(synthesizer):
+    hard = [*DRY, (0, control(64, 127)), (0, on(60, 120)), (240, off(60))]
+    soft = [(480, on(60, 10)), (240, off(60)), (960, control(64, 0))]
+    both, alone = sound(synthesizer, *hard, *soft), sound(synthesizer, *hard, (1680, control(64, 0)))
+    assert level(both, 1.0, 1.5) > 0.8 * level(alone, 1.0, 1.5)
+
+
+def test_mpe_members_of_one_track_are_one_stem(synthesizer, tmp_path):
+    notes = [event for c in (1, 2, 9) for event in ((0, on(60 + c, channel=c)), (480, off(60 + c, c)))]
+    score = read_score(smf(track(*((0, e) for e in registered(6, 15)), (0, program(73)), *notes)))
+    summary = synthesizer.render_file(score, tmp_path / "a.wav", stems_folder=tmp_path / "stems")
+    assert [path.name for path in summary.stems] == ["01 Flute.wav", "room.wav"]
+    stem = read_audio(summary.stems[0]).samples
+    assert all(level(stem, t + 0.1, t + 0.4) > 0 for t in (0.0, 0.5, 1.0))
+
+
+@pytest.mark.parametrize("key", [22, 88, 104])
+def test_keys_that_the_kit_lacks_are_silent(synthesizer, key):
+    snare = [(0, control(91, 0, 9)), (960, on(38, channel=9)), (48, off(38, 9))]
+    played = sound(synthesizer, (0, on(key, channel=9)), (9, off(key, 9)), *snare)
+    assert not played[:, : int(0.9 * RATE)].any() and played.any()
