@@ -58,13 +58,13 @@ def read_or_refuse(data):
         assert "\n" not in str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(tracks, min_size=1, max_size=3), st.sampled_from([1, 480, 0xE728]))
 def test_any_events_make_a_sound_score(parts, division):
     read_or_refuse(smf(*(track(*part) for part in parts), division=division))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tracks, st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=6)), max_size=6), st.integers(0, 400))
 def test_any_damage_makes_a_sound_score_or_one_line(part, patches, end):
     data = bytearray(smf(track(*part)))
@@ -73,13 +73,13 @@ def test_any_damage_makes_a_sound_score_or_one_line(part, patches, end):
     read_or_refuse(bytes(data[: len(data) - end]) if end < len(data) else bytes(data))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_behind_a_header_make_a_sound_score_or_one_line(body):
     read_or_refuse(smf() + b"MTrk" + len(body).to_bytes(4) + body)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 0.2), messages), max_size=60))
 def test_a_module_starts_each_note_once_and_lets_go_only_what_sounds(events):
     module, time, state = Module(), 0.0, {}
@@ -112,7 +112,7 @@ def test_a_module_starts_each_note_once_and_lets_go_only_what_sounds(events):
     assert [a.time for a in actions] == sorted(a.time for a in actions)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=30), max_size=4))
 def test_any_text_is_one_printable_line(texts):
     encoding = find_encoding(texts)
@@ -120,7 +120,7 @@ def test_any_text_is_one_printable_line(texts):
         assert decode(text, encoding).isprintable()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30))
 def test_utf_8_is_read_as_it_is(text):
     expected = " ".join("".join(c if c.isprintable() else " " for c in text).split())
