@@ -14,7 +14,7 @@ import argparse
 import ast
 import copy
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
 import random
@@ -220,6 +220,9 @@ def _run_tests(place: Path, tests: list[str]) -> None:
     sys.path.insert(0, str(place / "src"))
     os.environ["PYTHONPATH"] = str(place / "src")
     os.chdir(place)
+    found = importlib.util.find_spec("miao")
+    if "miao" in sys.modules or found is None or str(found.origin) != str(place / "src" / "miao" / "__init__.py"):
+        os._exit(4)  # it would not be the mutant that is tested
     there = [test for test in tests if (place / test).exists() or not test.startswith("tests/")]
     os._exit(int(pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *there])))
 
