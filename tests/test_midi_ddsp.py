@@ -219,6 +219,7 @@ def learnt():
     return objective, losses
 
 
+@pytest.mark.slow
 def test_one_window_is_learnt(learnt):
     _, losses = learnt
     first, last = ({k: np.mean([x[k] for x in some]) for k in losses[0]} for some in (losses[:3], losses[-5:]))
@@ -226,6 +227,7 @@ def test_one_window_is_learnt(learnt):
     assert last["loss/expression"] < 0.4 * first["loss/expression"]
 
 
+@pytest.mark.slow
 def test_notes_are_in_tune_and_where_they_belong(learnt):
     notes = some_notes([57, 69, 64], [0.1, 1.0, 2.0])
     sound = render_midi_ddsp(learnt[0].model, notes, 3.0)
@@ -237,6 +239,7 @@ def test_notes_are_in_tune_and_where_they_belong(learnt):
     assert not sound[: round(0.1 * SAMPLE_RATE)].any()
 
 
+@pytest.mark.slow
 def test_a_chord_has_its_pitches(learnt):
     pitches = [60, 64, 67]
     sound = render_midi_ddsp(learnt[0].model, some_notes(pitches, [0.0] * 3), 1.0)[2000:24000]
@@ -245,6 +248,7 @@ def test_a_chord_has_its_pitches(learnt):
         assert abs(cents(strongest_hz(sound, hz * 0.95, hz * 1.05), pitch)) < 20
 
 
+@pytest.mark.slow
 def test_rendering_is_the_same_each_time_and_sounds_add_up(learnt):
     model, notes = learnt[0].model, some_notes([60, 67], [0.0, 0.5])
     sound = render_midi_ddsp(model, notes, 2.0)
@@ -252,6 +256,7 @@ def test_rendering_is_the_same_each_time_and_sounds_add_up(learnt):
     assert np.abs(sound[: SAMPLE_RATE // 2]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_long_tracks_are_played_to_their_end(learnt):
     notes = some_notes(np.full(600, 69), np.arange(600) * 0.04, 0.05)
     sound = render_midi_ddsp(learnt[0].model, notes, 24.0)

@@ -207,7 +207,7 @@ def test_all_three_losses_fall_and_what_they_stand_for_rises_on_held_out_pairs(p
     ("batch.colour_db=6.0",),
 ], ids=lambda changes: changes[0])  # fmt: skip
 def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
-    changes = ("batch.pairs=4", *changes)
+    changes = ("batch.pairs=2", "batch.pair_chunks=8", *changes)
     trainer = tiny(pairs_folder, tmp_path, *changes)
     results = trainer.step()
     assert np.isfinite(list(results.values())).all()
@@ -236,7 +236,7 @@ def test_what_contrast_is_on_must_be_known(pairs_folder, tmp_path):
 
 
 def test_a_run_on_pairs_that_was_stopped_goes_the_same_way(pairs_folder, tmp_path):
-    small = ("batch.pairs=4", "batch.pair_chunks=8")
+    small = ("batch.pairs=2", "batch.pair_chunks=8")
     stopped = tiny(pairs_folder, tmp_path, *small)
     for _ in range(2):
         stopped.step()

@@ -102,15 +102,15 @@ def test_the_hall_is_the_room_that_plays_unasked():
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("outdoors", "booth")])
 def test_a_room_decays_as_its_numbers_say(name):
     room = find_room(name)
-    octaves = measure_octaves(room.response(44_100).reshape(4, -1), 44_100)
+    octaves = measure_octaves(room.response(22_050).reshape(4, -1), 22_050)  # the octaves up to 4 kHz
     found = np.array([o.t60_seconds for o in octaves]) / room.t60_seconds
     np.testing.assert_allclose(found[3:6], room.decays[3:6], rtol=0.06)
 
 
 def test_all_rooms_are_as_loud_as_what_is_sent_but_for_their_gain():
     for name in NAMES:
-        response = find_room(name).response(44_100)
-        hz = np.fft.rfftfreq(response.shape[-1], 1 / 44_100)
+        response = find_room(name).response(RATE)
+        hz = np.fft.rfftfreq(response.shape[-1], 1 / RATE)
         power = np.abs(np.fft.rfft(response)[..., (hz >= 200) & (hz <= 2000)]) ** 2
         np.testing.assert_allclose(power.mean(axis=2).sum(axis=1), 1, rtol=1e-3)
 
