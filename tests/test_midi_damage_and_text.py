@@ -22,7 +22,7 @@ from midi_bytes import (
     track,
 )  # fmt: skip
 
-from miao.bank.voices import GeneralMidiSounds
+from miao.bank.kits import GENERAL_MIDI
 from miao.errors import ScoreError
 from miao.midi.score import read_score
 from miao.midi.told import missing_sounds
@@ -32,7 +32,7 @@ from miao.midi.writing import write_score
 def told(*events, **header):
     """All that `miao info` says will not sound as the file asks."""
     score = read_score(smf(track(*events), **header))
-    return (*score.ignored, *missing_sounds(score.tracks, GeneralMidiSounds()))
+    return (*score.ignored, *missing_sounds(score.tracks, GENERAL_MIDI))
 
 
 def setup(*events):
