@@ -20,9 +20,8 @@ from miao.datasets.samples import (
     named_samples,
     named_velocity,
     read_samples,
-    sfz_regions,
-    sfz_samples,
 )
+from miao.datasets.sfz import sfz_regions, sfz_samples, sfz_text
 from miao.datasets.voice_notes import voice_notes
 from miao.datasets.voice_sources import music_recordings, pairs_in, recordings_from
 from miao.errors import DataError
@@ -139,13 +138,13 @@ SFZ = """
 
 
 def test_an_sfz_file_says_where_its_samples_lie(tmp_path):
-    regions = list(sfz_regions(SFZ))
+    (tmp_path / "x.sfz").write_text(SFZ)
+    regions = list(sfz_regions(sfz_text(tmp_path / "x.sfz")))
     assert regions[0] == {"default_path": "sounds/", "ampeg_release": "1", "lovel": "1", "hivel": "63", "key": "60",
                           "sample": "soft one.wav"}  # fmt: skip
     (tmp_path / "sounds").mkdir()
     for name in ("soft one.wav", "other.wav", "loud.wav", "end.wav"):
         write(tmp_path / "sounds" / name, tone(60, 0.2))
-    (tmp_path / "x.sfz").write_text(SFZ)
     samples, left_out = sfz_samples(tmp_path / "x.sfz")
     assert [(s.path.name, s.pitch, s.velocity) for s in samples] == [
         ("soft one.wav", 60, 32), ("other.wav", 61, 32), ("loud.wav", 67, 96)]  # fmt: skip
@@ -153,6 +152,36 @@ def test_an_sfz_file_says_where_its_samples_lie(tmp_path):
     (tmp_path / "y.sfz").write_text("<region> key=60 sample=none.wav")
     with pytest.raises(DataError, match=r"names no samples that are there; none\.wav is missing"):
         sfz_samples(tmp_path / "y.sfz")
+
+
+def test_an_sfz_file_may_be_written_as_users_write_them(tmp_path):
+    (tmp_path / "Samples").mkdir()
+    for name in ("C4.wav", "d4.wav", "E4.wav", "low.wav"):
+        write(tmp_path / "Samples" / name, tone(60, 0.2))
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "keys.txt").write_text("<region> key=$KEY Sample=$EXT\\d4.WAV volume=-6\n")
+    (tmp_path / "a.sfz").write_text(
+        "group=1 off_by=1\n#define $KEY 62\n#define $KEY2 $KEY0 // no comment\n#define $EXT samples\n"
+        "<control> note_offset=12 /* up\nan octave */\n<group> trigger=first\n"
+        '<region> key=48 sample=Samples/C4.wav\n#include "parts\\keys.txt"\n'
+        "<region> pitch_keycenter=sample sample=samples\\e4.wav hivel=63\n<group> trigger=legato\n"
+        "<region> key=20 sample=Samples/low.wav\n"
+    )
+    samples, left_out = sfz_samples(tmp_path / "a.sfz")
+    assert [(s.path.name, s.pitch, s.velocity, s.gain_db) for s in samples] == [
+        ("C4.wav", 60, 96, 0), ("d4.wav", 74, 96, -6), ("E4.wav", 64, 31, 0)]  # fmt: skip
+    assert left_out == []
+    soft, loud = (np.abs(read_samples([replace(samples[0], gain_db=gain)])[0][0].sound).max() for gain in (-6, 0))
+    assert soft / loud == pytest.approx(10 ** (-6 / 20), rel=1e-4)
+
+
+def test_sfz_files_that_include_each_other_or_nothing_are_named(tmp_path):
+    (tmp_path / "a.sfz").write_text('#include "a.sfz"\n')
+    with pytest.raises(DataError, match="included over and over"):
+        sfz_samples(tmp_path / "a.sfz")
+    (tmp_path / "b.sfz").write_text('#include "none.sfz"\n')
+    with pytest.raises(DataError, match=r"b\.sfz: includes none\.sfz, which is not there"):
+        sfz_samples(tmp_path / "b.sfz")
 
 
 def test_notes_that_sound_alone_are_taken_out_of_music(tmp_path, midi):

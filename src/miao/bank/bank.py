@@ -13,7 +13,7 @@ from miao.bank import tokens as tk
 from miao.bank.folder import bank_folder, read_config
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
 from miao.bank.lasting import Courses
-from miao.bank.learnt_voice import Correction, LearntVoice
+from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
 from miao.bank.voices import VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
@@ -87,11 +87,10 @@ class Bank:
             if voice.embeddings.embeddings.shape[2] != self.embeddings.embeddings.shape[2]:
                 raise BankError(f'voice "{voice.name}" has embeddings of another width than the bank {self.name}')
         embeddings = VoiceEmbeddings.joined([self.embeddings, *(voice.embeddings for voice in voices)])
-        corrections = [voice.correction for voice in voices]
         return replace(
             self,
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, corrections, self.drum_corrections),
+            decode=_decoder(self.nets, embeddings, voices, self.drum_corrections),
             embeddings=embeddings,
             added=tuple(voice.name for voice in voices),
         )
@@ -115,27 +114,34 @@ def _checksum(paths: Iterable[Path]) -> str:
 
 
 def _decoder(
-    nets: Nets,
-    embeddings: VoiceEmbeddings,
-    corrections: Sequence[Correction | None],
-    drums: DrumCorrections | None = None,
+    nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None
 ) -> Decoder:
-    """The nets, told of the voices; the last voices are learnt ones and have corrections."""
-    first = embeddings.n_voices - len(corrections)
+    """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
+    first = embeddings.n_voices - len(learnt)
 
     def decode(kind: int, *, voice: NDArray, **inputs: NDArray) -> Written:
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
+        for n, own in enumerate(learnt, start=first):
+            rows = np.flatnonzero(voice == n)
+            if own.shift is not None and "previous" in inputs and len(rows):
+                before = [inputs[name][rows] for name in ("previous", "pitch", "velocity", "index", "age")]
+                inputs["previous"] = inputs["previous"].copy()
+                inputs["previous"][rows] = own.shift.taken_off(kind, *before)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
             levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
-        for n, correction in enumerate(corrections, start=first):
+        for n, own in enumerate(learnt, start=first):
             rows = np.flatnonzero(voice == n)
-            if correction is not None and len(rows):
-                levels[rows] = correction.applied(
-                    kind, levels[rows], inputs["pitch"][rows], inputs["velocity"][rows], inputs["index"][rows]
-                )
+            asked = [inputs[name][rows] for name in ("pitch", "velocity", "index")]
+            if own.correction is not None and len(rows):
+                levels[rows] = own.correction.applied(kind, levels[rows], *asked)
+            if own.shift is not None and len(rows):
+                levels[rows] = own.shift.added(kind, levels[rows], *asked, inputs["age"][rows])
+            if own.recorded is not None and len(rows):
+                previous = inputs["previous"][rows] if "previous" in inputs else None
+                levels[rows] = own.recorded.led(kind, levels[rows], *asked, previous)
         return levels, spread
 
     return decode

@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from safetensors.numpy import save
 
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
+from miao.bank.level_shift import AGES, SINCE, LevelShift
+from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
     EMBEDDINGS,
     N_PITCHES,
@@ -29,11 +32,26 @@ from miao.errors import BankError
 from miao.files import make_folder, write_bytes
 
 FORMAT = "miao voice 1"
+FORMAT_2 = "miao voice 2"  # the same, with recorded notes or a shift
 SUFFIX = ".safetensors"
 STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
 N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
 _NUMBERS = {"middle_velocity": (0, 1), "release_seconds": (0, np.inf)}
-_WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS
+_MOST_LEVELS = float(tk.N_LEVELS)
+_PARTS = {
+    "recorded.pitch": Array(np.float32, ("notes",), 0, N_PITCHES - 1, is_optional=True),
+    "recorded.velocity": Array(np.float32, ("notes",), 0, 1, is_optional=True),
+    "recorded.n_steps": Array(np.int32, ("notes",), 1, is_optional=True),
+    "recorded.first_held": Array(np.int32, ("firsts",), 0, is_optional=True),
+    "recorded.first_release": Array(np.int32, ("firsts",), 0, is_optional=True),
+    "recorded.held": Array(np.uint8, ("held", tk.CHUNK_STEPS, tk.N_CELLS), 0, tk.N_LEVELS - 1, is_optional=True),
+    "recorded.release": Array(np.uint8, ("let go", tk.CHUNK_STEPS, tk.N_CELLS), 0, tk.N_LEVELS - 1, is_optional=True),
+    "recorded.levels_a_velocity": Array(np.float32, (1,), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
+    "shift.held": Array(np.float16, (len(AGES), 2, PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
+    "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
+    "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
+}
+_WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS | _PARTS
 ARRAYS = _WITHOUT_CORRECTION | {  # of a voice's file
     f"correction.{kind}": Array(np.float16, (n, len(knots), 2, PITCH_NODES, tk.N_CELLS))
     for kind, (n, knots) in enumerate(zip(N_INDICES, STEP_KNOTS, strict=True))
@@ -95,6 +113,8 @@ class LearntVoice:
     embeddings: VoiceEmbeddings  # of one voice
     correction: Correction | None
     about: dict[str, str]
+    recorded: RecordedNotes | None = None  # notes that lead, where recordings are dense
+    shift: LevelShift | None = None  # what was learnt from music
 
     @property
     def name(self) -> str:
@@ -118,6 +138,10 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
+        for prefix, part in (("recorded", self.recorded), ("shift", self.shift)):
+            if part is not None:
+                arrays |= {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
+                about["format"] = FORMAT_2
         about["checksum"] = checksum_of(arrays, about)
         data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about)
         make_folder(path.parent, BankError)
@@ -127,7 +151,7 @@ class LearntVoice:
     def load(path: Path) -> "LearntVoice":
         """Read a file. Raises: BankError if it is missing, damaged or no learnt voice."""
         arrays, about = read_arrays(path)
-        if about.get("format") != FORMAT:
+        if about.get("format") not in (FORMAT, FORMAT_2):
             raise BankError(f'{path}: not a learnt voice; it says "{about.get("format", "")}" and not "{FORMAT}"')
         written = about.pop("checksum", None)  # of voices from before there were any, none
         if written is not None and written != checksum_of(arrays, about):
@@ -145,7 +169,10 @@ class LearntVoice:
             middle, release = (_number(path, about, key) for key in ("middle_velocity", "release_seconds"))
             correction = Correction(levels, middle, release)
         embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about)
+        recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
+        if recorded is not None and not recorded.is_whole:
+            raise BankError(f"{path}: its recorded notes lie beyond its chunks")
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:
@@ -157,6 +184,23 @@ def _number(path: Path, about: dict[str, str], key: str) -> float:
     if not low <= value <= high:
         raise BankError(f"{path}: {key} is {value:g}; it must be {low:g} to {high:g}")
     return value
+
+
+P = TypeVar("P")
+
+
+def _part(path: Path, kind: type[P], prefix: str, arrays: dict[str, NDArray]) -> P | None:
+    """A part of a voice that a file may have, by the names of its arrays; None if it has none of them.
+
+    Raises: BankError if it has some of them only.
+    """
+    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    missing = [f"{prefix}.{name}" for name in names if f"{prefix}.{name}" not in arrays]
+    if len(missing) == len(names):
+        return None
+    if missing:
+        raise BankError(f"{path}: has no {missing[0]}")
+    return kind(**{name: arrays[f"{prefix}.{name}"] for name in names})
 
 
 # --- where they are ---------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from miao.cli import music as cli_music
+from miao.cli.room import RoomsFolder
 from miao.cli.terminal import progress, say
 from miao.errors import BankError, MiaoError, needs
 
@@ -35,14 +37,28 @@ def learn(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER",
-            help="Samples named by pitch, or sound files beside MIDI files; or an .sfz, .sf2 or .sf3 file.",
+            metavar="SOURCE",
+            help="Samples named by pitch, or music beside its MIDI files; an .sfz, .sf2 or .sf3 file; or a recording.",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="What the voice is called.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: among your own voices.")
     ] = None,
+    midi: Annotated[
+        list[Path] | None,
+        typer.Option("--midi", metavar="FILE", help="The notes of a recording; again for each of --more."),
+    ] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option("--more", metavar="FILE", help="Another recording; may be repeated.")
+    ] = None,
+    tracks: Annotated[
+        str | None, typer.Option(metavar="1,3", help="Which tracks of the MIDI files are learnt. Default: all pitched.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=5, metavar="S", help="How much of each recording of music.")] = 300.0,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Of recordings of music only the notes that sound alone.")
+    ] = False,
     only: Annotated[str | None, typer.Option(metavar="PATTERN", help='Only files called like this: "pizz*".')] = None,
     program: Annotated[
         int | None, typer.Option(min=1, max=128, metavar="N", help="Which program of an .sf2 or .sf3.")
@@ -62,15 +78,21 @@ def learn(
             metavar="FOLDER", help="Where to write notes that were held out: recorded.wav, before.wav, after.wav."
         ),
     ] = None,
+    room: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What a recording's room is called. Default: as the voice.")
+    ] = None,
+    rooms: RoomsFolder = None,
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="How long to learn.")] = None,
     keep_held_out: Annotated[bool, typer.Option(help="Never learn from every fifth pitch.")] = False,
     bank: Annotated[str, typer.Option(metavar="NAME", help="The bank that the voice is for.")] = "gm",
     voices: VoicesFolder = None,
     force: Force = False,
 ) -> None:
-    """Learn a new voice from recordings of single notes, in minutes.
+    """Learn a new voice, in minutes: from recordings of single notes, or of music with its notes.
 
     \b
+    miao learn recording.flac --midi performance.mid --name my-piano
+    miao learn recordings --name my-piano
     miao learn samples --name my-piano
     miao learn guitar.sfz --name my-guitar --licence CC0-1.0 --listen listen
     miao render song.mid --voice 1=my-piano
@@ -83,17 +105,25 @@ def learn(
     from miao.bank.learnt_voice import SUFFIX, check_name, voices_folder
     from miao.datasets.voice_sources import recordings_from
     from miao.training.learn import LearnConfig
-    from miao.training.new_voice import new_voice
+    from miao.training.new_voice import PROGRAM, new_voice
 
     target = output or (voices or voices_folder()) / f"{check_name(name)}{SUFFIX}"
     if target.exists() and not force:
         raise BankError(f"{target} exists; --force overwrites it")
+    about = {"licence": licence, "origin": origin, "instrument": instrument, "source": source.name,
+             "miao": __version__}  # fmt: skip
+    pairs = cli_music.pairs(source, midi or [], more or [], is_alone=alone)
+    if pairs:
+        target_room = cli_music.room_target(room or name, rooms, force=force)
+        cli_music.learn(
+            pairs, name, about, target, target_room, bank=bank, like=like, tracks=tracks, seconds=seconds, steps=steps,
+            listen=listen, force=force,
+        )  # fmt: skip
+        return
     recordings, remarks = recordings_from(source, only=only, program=None if program is None else program - 1)
     for remark in remarks:
         say(remark)
     say(f"{source}: {len(recordings)} notes of {len({r.pitch for r in recordings})} pitches")
-    about = {"licence": licence, "origin": origin, "instrument": instrument, "source": source.name,
-             "miao": __version__}  # fmt: skip
     config = LearnConfig() if steps is None else replace(LearnConfig(), steps=steps)
     with progress("learning") as tell:
         made = new_voice(
@@ -118,8 +148,16 @@ def learn(
         print(f"log-mel error of {scores.n_notes} notes of pitches held out, dB:")
         print(f"  {made.voice.about['set_out_from']}, as it is       {scores.before:6.2f}")
         print(f"  the same at its best gain ({scores.before_gain_db:+.1f} dB)   {scores.before_aligned:6.2f}")
-        print(f"  {name:34}{scores.after:6.2f}")
+        print(f"  {name:34}{scores.after:6.2f}   ({made.kept})")
+        print(f"    taught to the nets              {scores.learnt:6.2f}")
+        print(f"    led by the recorded notes       {scores.led:6.2f}")
+        print(f"  a sampler with the same notes     {scores.sampler:6.2f}")
         print(f"  measured and played back (ceiling){scores.encoded:6.2f}")
+        if made.kept == PROGRAM:
+            start = made.voice.about["set_out_from"]
+            say(
+                f"nothing learnt is closer than {start}, so the voice is that, at its best gain; more notes may do better"
+            )
     say(f"{target}: learnt in {made.seconds / 60:.1f} min")
 
 

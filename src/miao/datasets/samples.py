@@ -9,7 +9,7 @@ one row of a voice table.
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Sample:
     path: Path
     pitch: int
     velocity: int
+    gain_db: float = 0.0  # that the instrument gives it
 
 
 @dataclass(frozen=True)
@@ -115,59 +116,6 @@ def named_samples(folder: Path, only: str | None = None) -> tuple[list[Sample], 
             f"{folder}: no sound files{looked_for} whose names say their pitch, as cello_A2_forte.wav or 60.wav"
         )
     return samples, left_out
-
-
-def sfz_samples(path: Path) -> tuple[list[Sample], list[str]]:
-    """The samples of an .sfz file, each at its key centre and in the middle of its velocities.
-
-    Of its opcodes `sample`, `key`, `pitch_keycenter`, `lokey`, `hikey`, `lovel`, `hivel` and `default_path` are read;
-    `trigger=release` is left out. Raises: DataError if it names no sample that is there.
-    """
-    try:
-        text = path.read_text(errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    samples, left_out, missing = {}, [], []
-    for region in sfz_regions(text):
-        name = region.get("sample", "")
-        if not name or name.startswith("*") or region.get("trigger", "attack") != "attack":
-            continue
-        pitch = _sfz_key(region.get("pitch_keycenter") or region.get("key") or region.get("lokey", ""))
-        low, high = int(region.get("lovel", 0)), int(region.get("hivel", 127))
-        velocity = PLAIN_VELOCITY if (low <= 1 and high >= 127) else (low + high) // 2
-        place = path.parent / (region.get("default_path", "") + name).replace("\\", "/")
-        if pitch is None:
-            left_out.append(f"{name}: the region says no key")
-        elif not place.is_file():
-            missing.append(name)
-        else:
-            samples[place, pitch, velocity] = Sample(place, pitch, max(velocity, 1))
-    left_out += [f"{name}: not there" for name in missing]
-    if not samples:
-        raise DataError(f"{path}: names no samples that are there" + (f"; {missing[0]} is missing" if missing else ""))
-    return list(samples.values()), left_out
-
-
-def sfz_regions(text: str) -> Iterator[dict[str, str]]:
-    """The opcodes of each <region>, with those of the groups around it."""
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    text = re.sub(r"#define\s+(\$\w+)\s+(\S+)", "", text)
-    levels: dict[str, dict[str, str]] = {}
-    order = ["control", "global", "master", "group", "region"]
-    for header, body in re.findall(r"<(\w+)>([^<]*)", text):
-        if header not in order:
-            continue
-        # a value goes on, blanks and all, until the next opcode or the end of the line
-        opcodes = re.findall(r"(\w+)=(.*?)(?=\s+\w+=|\s*$)", body, flags=re.MULTILINE)
-        for inner in order[order.index(header) + 1 :]:
-            levels.pop(inner, None)
-        levels[header] = {key: value.strip() for key, value in opcodes}
-        if header == "region":
-            yield {key: value for level in order for key, value in levels.get(level, {}).items()}
-
-
-def _sfz_key(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?\d+", text) else named_pitch(text)
 
 
 # --- sounds -----------------------------------------------------------------------------------------------------
@@ -259,7 +207,7 @@ def heard_pitch(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> float:
 def recorded(sample: Sample) -> Recording:
     """A sample read, cut at its start, its hold estimated. Raises: AudioError."""
     audio = resample(read_audio(sample.path), SAMPLE_RATE)
-    sound = audio.samples[:2]
+    sound = audio.samples[:2] * np.float32(10 ** (sample.gain_db / 20))
     if not np.abs(sound).max(initial=0.0) > 1e-4:
         raise AudioError(f"{sample.path.name}: silent")
     sound = sound[:, find_onset(sound) :][:, : int(LONGEST_SECONDS * SAMPLE_RATE)]

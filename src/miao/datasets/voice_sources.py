@@ -12,8 +12,8 @@ from miao.datasets.samples import (
     heard_pitch,
     named_samples,
     read_samples,
-    sfz_samples,
 )
+from miao.datasets.sfz import sfz_samples
 from miao.errors import DataError
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio, resample

@@ -97,6 +97,13 @@ def response_of_sweep(recorded: Audio, played: Audio) -> Audio:
     return Audio(response.astype(np.float32), recorded.sample_rate)
 
 
+def room_of(t60: NDArray, levels_db: NDArray, known: NDArray) -> DrawnRoom:
+    """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and not how
+    it begins: it then answers after 10 ms and has gathered within 20 more."""
+    room = _drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
+    return replace(room, predelay_seconds=0.01, build_up_seconds=0.02)
+
+
 # measuring
 
 
@@ -160,8 +167,8 @@ def _likeness(room_part: NDArray, rate: int) -> float:
 # the room of which a drawing gives these numbers
 
 
-def _drawn_like(t60: NDArray, levels: NDArray, known: NDArray, start: float, early: float, likeness: float,
-                level_db: float) -> DrawnRoom:  # fmt: skip
+def _drawn_like(t60: NDArray, levels: NDArray, known: NDArray, start: float | None, early: float | None,
+                likeness: float, level_db: float) -> DrawnRoom:  # fmt: skip
     """The room that would measure like this; octaves not known are like the usual room's."""
     usual = DrawnRoom()
     target = levels - levels[_MIDDLE].mean()
@@ -171,7 +178,8 @@ def _drawn_like(t60: NDArray, levels: NDArray, known: NDArray, start: float, ear
         float(t60[4]), tuple(decays), tuple(colours), width=float(np.sqrt(max(1 - likeness**2, 0))), reflections=0.0,
         gain_db=float(np.clip(level_db - USUAL_DB, -60, 40)),
     )  # fmt: skip
-    room = _built_up(room, start, early)
+    if start is not None and early is not None:
+        room = _built_up(room, start, early)
     for _ in range(_ROUNDS):
         heard_t60, heard = _expected(room)
         times = np.array(room.decays) * room.t60_seconds

@@ -1,8 +1,11 @@
 """From recordings to a finished voice: what to set out from, how loud, learning, and what the result is worth.
 
 Worth is measured on notes of pitches that were held out (every fifth one), as log-mel error against the recordings,
-beside the voice of the bank that the new one set out from and beside the same notes encoded. The final voice
-then learns from all notes, unless told to keep those held out.
+beside the voice of the bank that the new one set out from, beside a plain sampler that has the same notes, and beside
+the same notes encoded. Three voices are compared so: the one learnt; the same, led by the measured notes
+themselves (`bank.recorded_notes`), which is closer where recordings are dense; and the program set out from, at its
+best gain. The closest of them is kept, so that no voice is worse than where it began. Unless told to keep held-out
+notes, it then learns from all notes.
 """
 
 import time
@@ -12,9 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
-from miao.bank.voices import N_PITCHES, N_PROGRAMS
+from miao.bank.recorded_notes import RecordedNotes
+from miao.bank.voices import N_PITCHES, N_PROGRAMS, VoiceEmbeddings, VoiceTable
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes, choose_kind, voice_notes
 from miao.measuring.roundtrip import encoded_bank, one_note_score, play
@@ -28,6 +33,10 @@ HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
 GAINS_DB = np.arange(-12, 12.5, 0.5)  # among which the old voice is given its best
 _MOST_TRIM_DB = 9.0
 _LISTEN_SECONDS = 2.5
+LEARNT, LED, PROGRAM = "learnt", "led by the recorded notes", "the program it set out from"
+MOST_RECORDED = 128  # notes in a voice's file, 20 to 30 kB each
+SLOPE_VELOCITIES = (48, 112)
+_SAMPLER_RELEASE_SECONDS = 0.3  # in which a sampler lets a note fall by 60 dB
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,10 @@ class Scores:
     before: float  # the voice of the bank that the new one set out from, at the loudness all recordings were set to
     before_aligned: float  # the same with the constant gain that suits it best
     before_gain_db: float  # that gain
-    after: float  # the new voice as it is
+    after: float  # the voice that is kept, as it is
+    learnt: float  # what the nets were taught, without recorded notes
+    led: float  # the same, led by them
+    sampler: float  # the nearest of the notes learnt from, played faster or slower
     encoded: float  # the recordings measured into tokens and played back: as good as tokens can be
 
 
@@ -49,6 +61,7 @@ class NewVoice:
     voice: LearntVoice
     start: int  # the program it set out from
     scores: Scores | None  # None where there were too few pitches to hold any out
+    kept: str  # which of LEARNT, LED and PROGRAM the voice is
     seconds: float
     listening: dict[str, Audio]  # held-out notes: recorded, before, after
 
@@ -110,24 +123,45 @@ def new_voice(
     held_out = held_out_pitches([r.pitch for r in recordings])
     test = [i for i, r in enumerate(recordings) if r.pitch in held_out]
     train = [i for i in range(len(recordings)) if i not in test]
-    scores, listening, voice = None, {}, None
+    scores, listening, voice, kept = None, {}, None, LEARNT
     share = 0.9 if keep_held_out or not test else 0.45
     about = about | {"name": name, "bank": bank.name, "nets": bank.nets_checksum}
     about["set_out_from"] = f"program {start + 1}, {program_name(start, False)}"
     about["n_notes"] = str(len(train if keep_held_out else recordings))
     if test or keep_held_out:
         voice = _learnt(bank, recordings, data, train, start, config, about, lambda d: tell(0.1 + share * d))
-        player = bank.with_voices([voice])
+    if test:
+        assert voice is not None
+        led = _led(bank, recordings, data, train, start, voice)
         some = [recordings[i] for i in test]
-        scores = _scores(bank, player, some, data.chosen(test), start)
-        listening = _listening(bank, player, some, start)
+        scores = _scores(bank, voice, led, some, data.chosen(test), start, [recordings[i] for i in train])
+        kept = min((scores.learnt, LEARNT), (scores.led, LED), (scores.before_aligned, PROGRAM))[1]
+        voices = {LEARNT: voice, LED: led, PROGRAM: program_copy(bank, start, scores.before_gain_db, about)}
+        voice = voices[kept]
+        listening = _listening(bank, bank.with_voices([voice]), some, start)
         about |= {"held_out_before_db": f"{scores.before_aligned:.2f}", "held_out_db": f"{scores.after:.2f}",
-                  "held_out_encoded_db": f"{scores.encoded:.2f}", "n_held_out": str(scores.n_notes)}  # fmt: skip
-    if voice is None or not keep_held_out:
+                  "held_out_encoded_db": f"{scores.encoded:.2f}", "n_held_out": str(scores.n_notes),
+                  "held_out_sampler_db": f"{scores.sampler:.2f}"}  # fmt: skip
+    about["kept"] = kept
+    if voice is None or not (keep_held_out or kept == PROGRAM):
         everything = list(range(len(recordings)))
         voice = _learnt(bank, recordings, data, everything, start, config, about, lambda d: tell(1 - share + share * d))
+        voice = _led(bank, recordings, data, everything, start, voice) if kept == LED else voice
     voice = replace(voice, about=about)
-    return NewVoice(voice, start, scores, time.perf_counter() - began, listening)
+    return NewVoice(voice, start, scores, kept, time.perf_counter() - began, listening)
+
+
+def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]) -> LearntVoice:
+    """A program of the bank as a voice of its own, louder by a gain."""
+    assert bank.embeddings is not None
+    own = slice(program, program + 1)
+    fields = {name: getattr(bank.table, name)[own] for name in VoiceTable.__dataclass_fields__ if name != "modes"}
+    row = int(bank.table.mode_row[program])
+    modes = bank.table.modes[row : row + 1] if row >= 0 else bank.table.modes[:0]
+    fields |= {"mode_row": np.array([0 if row >= 0 else -1], np.int16), "modes": modes,
+               "trim_db": fields["trim_db"] + np.float32(gain_db)}  # fmt: skip
+    embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
+    return LearntVoice(VoiceTable(**fields), embeddings, None, about)
 
 
 def _learnt(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: list[int], start: int,
@@ -135,7 +169,28 @@ def _learnt(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which
     """A voice from some of the notes, its trim set so that half of them come out louder than they were recorded."""
     chosen = data.chosen(which)
     voice = LearntVoice(chosen.table(), *learn(bank, chosen, start, config, tell), about)
-    player, some = bank.with_voices([voice]), [recordings[i] for i in which[:: max(len(which) // 24, 1)]]
+    return _trimmed(bank, voice, [recordings[i] for i in which])
+
+
+def _led(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: list[int], start: int,
+         voice: LearntVoice) -> LearntVoice:  # fmt: skip
+    """The voice, led by some of the notes as they were measured; at strengths that were not recorded as much louder or
+    softer as the program set out from."""
+    some = which[:: -(-len(which) // MOST_RECORDED)]
+    middle = recordings[some[len(some) // 2]]
+    soft, loud = (energy_db(_played(bank, replace(middle, velocity=v), start)) for v in SLOPE_VELOCITIES)
+    slope = (loud - soft) / tk.LEVEL_STEP_DB / (np.ptp(SLOPE_VELOCITIES) / 127)
+    notes = [data.notes[i] for i in some]
+    recorded = RecordedNotes.of(
+        [n.pitch for n in notes], [n.velocity for n in notes], [n.tokens for n in notes],
+        [data.is_released[i] for i in some], float(slope),
+    )  # fmt: skip
+    return _trimmed(bank, replace(voice, recorded=recorded), [recordings[i] for i in which])
+
+
+def _trimmed(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]) -> LearntVoice:
+    voice = replace(voice, table=replace(voice.table, trim_db=np.zeros(1, np.float32)))
+    player, some = bank.with_voices([voice]), recordings[:: max(len(recordings) // 24, 1)]
     trim = np.median([energy_db(r.sound) - energy_db(_played(player, r, len(bank.table.kind))) for r in some])
     trim_db = np.array([np.clip(trim, -_MOST_TRIM_DB, _MOST_TRIM_DB)], np.float32)
     return replace(voice, table=replace(voice.table, trim_db=trim_db))
@@ -160,18 +215,40 @@ def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tu
     return float(by_gain[plain]), float(by_gain[best]), float(GAINS_DB[best])
 
 
-def _scores(before: Bank, after: Bank, recordings: list[Recording], data: VoiceNotes, start: int) -> Scores:
+def sampled(notes: Sequence[Recording], wanted: Recording) -> NDArray[np.float32]:
+    """A note as a plain sampler has it: the nearest by pitch, then by velocity, played faster or slower, let go as it
+    was recorded or when it is to be: [channels, S]."""
+    nearest = min(notes, key=lambda r: (abs(r.pitch - wanted.pitch), abs(r.velocity - wanted.velocity)))
+    ratio = 2 ** ((wanted.pitch - nearest.pitch) / 12)
+    places = np.arange(int(nearest.sound.shape[1] / ratio)) * ratio
+    sound = np.stack([np.interp(places, np.arange(nearest.sound.shape[1]), row) for row in nearest.sound])
+    if nearest.is_released and nearest.hold_seconds / ratio <= wanted.hold_seconds:
+        return sound.astype(np.float32)
+    since = np.arange(sound.shape[1]) / SAMPLE_RATE - wanted.hold_seconds
+    fall = 10 ** (-60 / _SAMPLER_RELEASE_SECONDS / 20 * np.maximum(since, 0)) if wanted.is_released else 1.0
+    return (sound * fall).astype(np.float32)[:, : wanted.sound.shape[1]]
+
+
+def _scores(before: Bank, learnt: LearntVoice, led: LearntVoice, recordings: list[Recording], data: VoiceNotes,
+            start: int, learnt_from: Sequence[Recording]) -> Scores:  # fmt: skip
     """All errors of held-out notes."""
-    new, ceiling = [], []
+    new: tuple[list[float], list[float]] = ([], [])
+    players = [before.with_voices([voice]) for voice in (learnt, led)]
+    ceiling, plain = [], []
     for i, recording in enumerate(recordings):
         target = spectrum.log_mel(recording.sound)
-        new.append(spectrum.log_mel_error(target, spectrum.log_mel(_played(after, recording, len(before.table.kind)))))
+        for errors, player in zip(new, players, strict=True):
+            sound = _played(player, recording, len(before.table.kind))
+            errors.append(spectrum.log_mel_error(target, spectrum.log_mel(sound)))
+        plain.append(spectrum.log_mel_error(target, spectrum.log_mel(sampled(learnt_from, recording))))
         one = data.chosen([i])
         table = replace(one.table(), tune_cents=np.full((1, N_PITCHES), one.fits[0].tune_cents, np.float32))
         encoded = _played(encoded_bank(one.notes[0].tokens, table), recording, 0)
         ceiling.append(spectrum.log_mel_error(target, spectrum.log_mel(encoded)))
     old = bank_errors(before, recordings, start)
-    return Scores(len(recordings), *old, float(np.mean(new)), float(np.mean(ceiling)))
+    taught, following = (float(np.mean(errors)) for errors in new)
+    best = min(taught, following, old[1])
+    return Scores(len(recordings), *old, best, taught, following, float(np.mean(plain)), float(np.mean(ceiling)))
 
 
 def _listening(before: Bank, after: Bank, recordings: list[Recording], start: int) -> dict[str, Audio]:

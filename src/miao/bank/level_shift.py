@@ -1,0 +1,84 @@
+"""What a voice learnt from music adds to a program's levels: a shift by pitch, velocity, age, and time since let go.
+
+It is added behind the nets and taken off again before they are asked how a note goes on, so that they write as they
+always do: what is learnt from the sum of many notes is then exactly what each note will have more or less of.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.bank import tokens as tk
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
+
+AGES = np.array([0.0, 0.03, 0.1, 0.3, 0.8, 2.0, 5.0])  # seconds since the note's start, between which it runs straight
+SINCE = np.array([0.0, 0.05, 0.15, 0.4, 1.0])  # seconds since it was let go; at 0 nothing is added yet
+
+
+@dataclass(frozen=True, eq=False)
+class LevelShift:
+    """Levels by age, and more levels by time since the note was let go: at the middle velocity, and for each unit of
+    velocity above it."""
+
+    held: NDArray[np.float16]  # [AGES, 2, PITCH_NODES, C - 1]
+    let_go: NDArray[np.float16]  # [SINCE, PITCH_NODES, C - 1]
+    middle_velocity: NDArray[np.float32]  # [1]
+
+    def added(
+        self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray
+    ) -> NDArray[np.float32]:
+        """Levels of chunks of a kind as they will sound, [B, a, C]; the other arrays are [B]."""
+        moved = np.array(levels, np.float32)
+        steps = np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[kind]
+        since = np.asarray(index)[:, None] * tk.CHUNK_STEPS * tk.STEP_SECONDS[kind] + steps
+        shift = self.at(pitch, velocity, np.asarray(age)[:, None] + steps, since if kind == tk.RELEASE else None)
+        return _shifted(moved, shift)
+
+    def taken_off(
+        self, kind: int, previous: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray
+    ) -> NDArray[np.float32]:
+        """The tokens before chunks of a kind, [B, C], as the nets wrote them."""
+        since = np.asarray(index)[:, None] * tk.CHUNK_STEPS * tk.STEP_SECONDS[kind] if kind == tk.RELEASE else None
+        shift = self.at(pitch, velocity, np.asarray(age)[:, None], since)
+        return _shifted(np.array(previous, np.float32)[:, None], -shift)[:, 0]
+
+    def at(self, pitch: NDArray, velocity: NDArray, age: NDArray, since: NDArray | None) -> NDArray[np.float32]:
+        """The shift of notes at some ages [B, n], and times since they were let go, if they were: [B, n, C - 1]."""
+        low, share = pitch_place(pitch)
+        held = self.held.astype(np.float32)
+        nodes = (1 - share)[:, None, None, None] * held[:, :, low].transpose(2, 0, 1, 3)
+        nodes += share[:, None, None, None] * held[:, :, low + 1].transpose(2, 0, 1, 3)  # [B, ages, 2, C - 1]
+        force = np.asarray(velocity, np.float32) - self.middle_velocity[0]
+        by_age = nodes[:, :, 0] + force[:, None, None] * nodes[:, :, 1]
+        found = np.einsum("bnk,bkc->bnc", knot_shares(age, AGES), by_age)
+        if since is not None:
+            let_go = self.let_go.astype(np.float32)
+            ends = (1 - share)[:, None, None] * let_go[:, low].transpose(1, 0, 2)
+            ends += share[:, None, None] * let_go[:, low + 1].transpose(1, 0, 2)
+            found += np.einsum("bnk,bkc->bnc", knot_shares(since, SINCE), ends)
+        return found.astype(np.float32)
+
+
+def pitch_place(pitch: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The pitch node at or below pitches, and how far they are from it to the next one."""
+    position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
+    low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
+    return low, (position - low).astype(np.float32)
+
+
+def knot_shares(times: NDArray, knots: NDArray) -> NDArray[np.float32]:
+    """Share of each knot at some times [...], in straight lines between two: [..., knots]."""
+    at = np.clip(np.searchsorted(knots, times, side="right") - 1, 0, len(knots) - 2)
+    share = np.clip((times - knots[at]) / (knots[at + 1] - knots[at]), 0, 1)
+    found = np.zeros((*np.shape(times), len(knots)), np.float32)
+    np.put_along_axis(found, at[..., None], (1 - share)[..., None].astype(np.float32), axis=-1)
+    np.put_along_axis(found, at[..., None] + 1, share[..., None].astype(np.float32), axis=-1)
+    return found
+
+
+def _shifted(levels: NDArray, shift: NDArray) -> NDArray[np.float32]:
+    """Levels [..., C] moved by shifts [..., C - 1]; silence stays silence, the pitch cell as it is."""
+    cells = levels[..., : tk.PITCH_CELL]
+    levels[..., : tk.PITCH_CELL] = np.where(cells < 0.5, cells, np.clip(cells + shift, 0.5, tk.N_LEVELS - 1))
+    return levels
