@@ -38,7 +38,7 @@ class RecordedNotes:
         releases = [note.release if heard else note.release[:0] for note, heard in zip(notes, is_released, strict=True)]
         return RecordedNotes(
             np.array(pitches, np.float32),
-            np.array(velocities, np.float32) / 127,
+            (np.array(velocities) / 127).astype(np.float32),
             np.array([_n_steps(note) for note in notes], np.int32),
             np.cumsum([0, *(len(note.held) for note in notes)]).astype(np.int32),
             np.cumsum([0, *map(len, releases)]).astype(np.int32),

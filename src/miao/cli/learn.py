@@ -155,9 +155,7 @@ def learn(
         print(f"  measured and played back (ceiling){scores.encoded:6.2f}")
         if made.kept == PROGRAM:
             start = made.voice.about["set_out_from"]
-            say(
-                f"nothing learnt is closer than {start}, so the voice is that, at its best gain; more notes may do better"
-            )
+            say(f"nothing learnt is closer than {start}, so the voice is that, at its best gain")
     say(f"{target}: learnt in {made.seconds / 60:.1f} min")
 
 

@@ -146,6 +146,10 @@ def render(
     valence: cli_express.Valence = 0.0,
     arousal: cli_express.Arousal = 0.0,
     rewrite: cli_express.Rewrite = False,
+    room: cli_room.Room = None,
+    t60: cli_room.T60 = None,
+    wet: cli_room.Wet = 1.0,
+    rooms: cli_room.RoomsFolder = None,
     jobs: cli_many.Jobs = None,
     engine: cli_many.Engine = "processes",
     scheduler: cli_many.Scheduler = None,
@@ -156,7 +160,7 @@ def render(
     \b
     miao render song.mid
     miao render song.mid -o song.flac --stems stems --tracks 1,3 --from 0:30 --to 1:00
-    miao render song.mid --voice 1=alto-sax
+    miao render song.mid --voice 1=alto-sax --room church --t60 3
     miao render song.mid --expression 0.7 --mood tender:0.6
     miao render - -o - < song.mid | play -
     miao render songs/ more/*.mid -o rendered/ --jobs 2
@@ -175,6 +179,7 @@ def render(
         settings = {
             "sample_rate": sample_rate, "seed": seed, "variation": variation, "gain_db": gain,
             "loudness": -16.0 if loudness is None else loudness, "start": start, "end": end, "subtype": bits,
+            "room": cli_room.place(room, rooms), "t60": t60, "wet": wet,
         } | ({"loop": True} if loop else {})  # fmt: skip
         wishes = {"bank": bank, "settings": settings, "tracks": tuple(tracks or ()), "force": force}
         wishes["expression"] = how
@@ -199,6 +204,9 @@ def render(
             subtype=bits,
             format=format,
             force=force,
+            room=cli_room.place(room, rooms),
+            t60=t60,
+            wet=wet,
             voices=cli_learn.cast(voice, tracks, score, voices),
             on_progress=tell,
         )

@@ -19,8 +19,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 T60 = Annotated[
     float | None, typer.Option("--t60", metavar="SECONDS", help="The room's reverberation time at 1 kHz, 0.05 to 20.")
 ]
+Room = Annotated[
+    str | None,
+    typer.Option("--room", metavar="ROOM", help="A room (`miao room list`), its file, an impulse response, or none."),
+]
+Wet = Annotated[float, typer.Option("--wet", metavar="X", help="How much of the room: a factor, 0 to 10.")]
 
 room_app = typer.Typer(no_args_is_help=True, help="Rooms to play in: list, look at, learn.", rich_markup_mode=None)
+
+
+def place(room: str | None, folder: Path | None) -> str | None:
+    """A room as settings have it: one of the user's own folder by its file."""
+    if room is None or folder is None:
+        return room
+    from miao.sound.rooms import room_paths
+
+    return str(room_paths(folder).get(room, room))
 
 
 @room_app.command("list")
@@ -105,6 +119,7 @@ def learn(
     sweep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="SOUND is a recording of this sweep (or any broad sound).")
     ] = None,
+    midi: Annotated[Path | None, typer.Option(metavar="FILE", help="SOUND is a recording of this music.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: among your own rooms.")
     ] = None,
@@ -117,6 +132,8 @@ def learn(
     \b
     miao room learn clap.wav --name my-room
     miao room learn recorded.wav --sweep played.wav --name my-room
+    miao room learn music.flac --midi music.mid --name my-room
+    miao render song.mid --room my-room
     """
     from miao.measuring.rooms import response_of_sweep, room_from_clap
     from miao.sound.audio import read_audio
@@ -126,6 +143,16 @@ def learn(
     target = output or (rooms or rooms_folder()) / f"{called}{SUFFIX}"
     if target.exists() and not force:
         raise ConfigError(f"{target} exists; overwrite it with --force")
+    if midi is not None:
+        from miao.cli.music import learnt
+
+        made = learnt([(sound, midi)], called, {}, bank="gm", like=None, tracks=None, seconds=300.0, steps=None)
+        if made.room is None:
+            raise MiaoError(f"{sound}: no room is learnt")
+        save_room(target, made.room, {"name": called, "origin": origin or f"learnt from {sound.name}"}, force=force)
+        print(f"{made.room.t60_seconds:.2f} s at 1 kHz, {made.fit.room_db[3:5].mean():+.1f} dB beside the notes")
+        say(str(target))
+        return
     audio = read_audio(sound)
     if sweep is not None:
         audio = response_of_sweep(audio, read_audio(sweep))

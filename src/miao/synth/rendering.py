@@ -24,8 +24,8 @@ from miao.sound.chorus import Chorus
 from miao.sound.desk import Desk
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
-from miao.sound.room import Room
-from miao.sound.rooms import changed, find_room
+from miao.sound.room import DrawnRoom, Room
+from miao.sound.rooms import AnyRoom, changed, find_room
 from miao.synth.player import Block
 from miao.synth.settings import PlaySettings, span
 from miao.synth.stems import stream_stems
@@ -76,9 +76,10 @@ def _stretch(
     bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool, is_faded: bool = True
 ) -> Iterator[np.ndarray]:
     """The sound from start to end; only that is made, and before it as much as the room still tells of."""
-    room = _room_of(score, settings.sample_rate)
+    room = _room_of(score, settings)
+    tail_seconds = 0.0 if room is None else room.n_tail / settings.sample_rate
     remembered = REMEMBERED if is_faded else 1.0  # what lies over a loop's beginning is to fit without a seam
-    begin = max(settings.start - remembered * room.n_tail / settings.sample_rate, 0.0)
+    begin = max(settings.start - remembered * tail_seconds, 0.0)
     blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
     rows = ahead(_mixed(ahead(blocks), score, room, settings.sample_rate, with_stems))
     if settings.end is None or settings.end >= score.duration:
@@ -124,16 +125,21 @@ def _looped(
         yield part
 
 
-def _room_of(score: Score, sample_rate: int) -> Room:
-    """The room that the file asks for by General MIDI 2's name, as near as there is one, else the usual one."""
-    if score.room not in ROOMS:
-        return Room(sample_rate)
-    name, seconds = ROOMS[score.room]
-    return Room(sample_rate, acoustics=changed(find_room(name), seconds))
+def _room_of(score: Score, settings: PlaySettings) -> Room | None:
+    """The room wished for; else the one that the file asks for by General MIDI 2's name, as near as there is one, else
+    the usual one. None: no room."""
+    acoustics: AnyRoom | None
+    if settings.room is None:
+        name, seconds = ROOMS.get(score.room or "", (None, None))
+        acoustics = DrawnRoom() if name is None else changed(find_room(name), seconds)
+    else:
+        acoustics = find_room(settings.room) if isinstance(settings.room, str | Path) else settings.room
+    acoustics = changed(acoustics, settings.t60, settings.wet)
+    return None if acoustics is None else Room(settings.sample_rate, acoustics=acoustics)
 
 
 def _mixed(
-    blocks: Iterator[Block], score: Score, room: Room, sample_rate: int, with_stems: bool
+    blocks: Iterator[Block], score: Score, room: Room | None, sample_rate: int, with_stems: bool
 ) -> Iterator[np.ndarray]:
     """Each stem behind its faders, and room and chorus; goes on until they are silent."""
     desk = Desk(sample_rate, len(score.tracks), ("reverb", "chorus"))
@@ -147,11 +153,12 @@ def _mixed(
         rows = np.zeros((n_rows, 2, lines.shape[2]), np.float32)
         for place, line in zip(stems, lines, strict=True):
             rows[place] += line
-        rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
+        if room is not None:
+            rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
         if not chorus.is_silent or sent["chorus"].any():
             rows[-1] += chorus.process(sent["chorus"])
         yield rows
-    tails = [room.tail(), *([] if chorus.is_silent else [chorus.tail()])]
+    tails = [np.zeros((2, 0), np.float32) if room is None else room.tail(), *([] if chorus.is_silent else [chorus.tail()])]
     rows = np.zeros((n_rows, 2, max(tail.shape[1] for tail in tails)), np.float32)
     for tail in tails:
         rows[-1, :, : tail.shape[1]] += tail

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from miao.bank.learnt_voice import LearntVoice
 from miao.errors import ConfigError
+from miao.sound.rooms import T60_SECONDS, WET, AnyRoom
 
 Cast = Mapping[int, str | Path | LearntVoice]
 
@@ -31,6 +32,9 @@ class PlaySettings:
     end: float | None = None  # which may end beyond the piece; faded over 10 ms where it cuts into the sound
     loop: bool = False  # end exactly where the piece does, with what sounds on laid over the beginning
     voices: Cast | None = None  # learnt voices by the number of the track (from 1) that each plays
+    room: str | Path | AnyRoom | None = None  # a name, a file, "none"; None: as the song asks for, or the hall
+    t60: float | None = None  # seconds: another reverberation time at 1 kHz, 0.05 to 20
+    wet: float = 1.0  # how much of the room, a factor, 0 to 10
     polyphony: int = 1024  # most notes at one time
 
     def __post_init__(self) -> None:
@@ -39,6 +43,8 @@ class PlaySettings:
             ("variation", self.variation, (0, 1)),
             ("loudness", self.loudness, LOUDNESSES),
             ("gain", self.gain_db or 0.0, GAINS_DB),
+            ("t60", T60_SECONDS[0] if self.t60 is None else self.t60, T60_SECONDS),
+            ("wet", self.wet, WET),
             ("polyphony", self.polyphony, (1, 1 << 20)),
         ):
             if not low <= value <= high:

@@ -1,0 +1,118 @@
+"""How near a piano learnt from recordings of music comes to pieces that it was not learnt from.
+
+    python benchmarks/learn_piano.py FOLDER --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/learnt-piano
+
+FOLDER holds MAPS ENSTDkAm as recordings (FLAC beside TSV). A shuffle with seed 1 puts 15 pieces to learn from and the
+rest to hold out; each is taken from its beginning for --seconds. Two tables: the fit's own figures, by what was
+fitted, and with --render the held-out pieces as they are rendered, by the program, the sound banks and the learnt voice
+in its room, each at the gain that suits it best. Writes voice, room and learnt-piano.json.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+
+from miao.bank.bank import Bank
+from miao.evaluation.recordings import read_piano
+from miao.evaluation.sampler import Sampler
+from miao.measuring.power import bands_below, note_courses
+from miao.measuring.rooms import room_of
+from miao.sound.audio import Audio
+from miao.sound.room import BAND_HZ
+from miao.sound.rooms import save_room
+from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel, log_mel_error
+from miao.synth.synthesizer import Synthesizer
+from miao.training.learn_music import Fitted, MusicConfig, Piece
+from miao.training.new_voice import program_copy
+
+N_TRAIN, SEED = 15, 1
+GAINS_DB = np.arange(-8, 8.5, 0.5)
+
+
+def best_error(reference: np.ndarray, rendered: np.ndarray) -> float:
+    """Log-mel error at the constant gain that suits best, dB; rendered is first set to the same median level."""
+    n = min(len(reference), len(rendered))
+    reference, rendered = reference[:n], rendered[:n]
+    loud = reference > reference.max() - 40
+    middle = float(np.median((reference - rendered)[loud]))
+    return min(log_mel_error(reference, rendered + middle + gain) for gain in GAINS_DB)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sound-banks", type=Path, nargs="*", default=[])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--train", type=int, default=N_TRAIN, help="how many of the 15 to learn from")
+    parser.add_argument("--steps", type=int, default=MusicConfig.steps)
+    parser.add_argument("--render", type=float, default=0.0, help="seconds of each held-out piece to render; 0: none")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    paths = sorted(p for p in options.folder.glob("*.flac") if p.with_suffix(".tsv").is_file())
+    random.Random(SEED).shuffle(paths)
+    bank, pieces, materials = Bank.load("gm", 1), [], []
+    train, test = paths[: min(options.train, N_TRAIN)], paths[N_TRAIN:]
+    for path in [*train, *test]:
+        material = read_piano(path, options.seconds)
+        bandwidth = material.bandwidth_hz
+        heard = log_mel(material.audio.samples[:1], hop_samples=2 * HOP_SAMPLES)[:, : bands_below(bandwidth)]
+        notes = np.concatenate([track.notes for track in material.score.tracks])
+        pieces.append(Piece(note_courses(bank, 0, notes, len(heard)), np.ascontiguousarray(heard)))
+        materials.append(material)
+    began = time.process_time()
+    fitted = Fitted(bank, 0, pieces[: len(train)], MusicConfig(steps=options.steps))
+    learnt_from = fitted.learn()
+    held_out = pieces[len(train) :]
+    row = {
+        "pieces": [len(train), len(test)], "seconds": options.seconds, "cpu_seconds": time.process_time() - began,
+        "learnt_from": learnt_from, "gain": fitted.one_gain_error(held_out),
+        "room": fitted.error(held_out, with_shift=False), "all": fitted.error(held_out),
+    }  # fmt: skip
+    print(f"held out, dB: gm with one gain {row['gain']:.2f}, its room, filter and floor {row['room']:.2f}, "
+          f"levels too {row['all']:.2f} (learnt from: {learnt_from['all']:.2f}); {row['cpu_seconds']:.0f} s CPU",
+          flush=True)  # fmt: skip
+    fit = fitted.result(bandwidth)
+    room = room_of(fit.t60_seconds, fit.room_db, fit.known & (BAND_HZ >= 200))
+    about = {"name": "piano", "bank": bank.name, "nets": bank.nets_checksum}
+    voice = program_copy(bank, 0, 0.0, about)
+    voice = type(voice)(voice.table, voice.embeddings, None, about, None, fit.shift)
+    options.output.mkdir(parents=True, exist_ok=True)
+    voice.save(options.output / "piano.safetensors")
+    save_room(options.output / "piano.toml", room, {"name": "piano", "origin": "MAPS ENSTDkAm"}, force=True)
+    row |= {"t60_seconds": fit.t60_seconds.tolist(), "room_db": fit.room_db.tolist()}
+    if options.render:
+        row["rendered"] = rendered(materials[len(train) :], options.render, bank, voice, room, options.sound_banks)
+        for name, error in row["rendered"].items():
+            print(f"rendered: {name:24} {error:.2f}")
+    (options.output / "learnt-piano.json").write_text(json.dumps(row, indent=1) + "\n")
+
+
+def rendered(materials, seconds, bank, voice, room, sound_banks) -> dict[str, float]:
+    """Mean errors of held-out pieces as they are rendered."""
+    errors: dict[str, list[float]] = {}
+    synthesizer = Synthesizer(bank)
+    for material in materials:
+        score = material.score.between(0, seconds)
+        n_bands = bands_below(material.bandwidth_hz)
+        reference = log_mel(material.audio.samples[:1, : int(seconds * SAMPLE_RATE)])[:, :n_bands]
+
+        def note(name: str, sound: np.ndarray, reference=reference, n_bands=n_bands) -> None:
+            played = log_mel(Audio(sound, SAMPLE_RATE).samples[:, : int(seconds * SAMPLE_RATE)])[:, :n_bands]
+            errors.setdefault(name, []).append(best_error(reference, played))
+
+        plain = {"gain_db": -12.0, "end": seconds}
+        note("gm, dry", synthesizer.render(score, room="none", **plain).samples)
+        note("gm in the learnt room", synthesizer.render(score, room=room, **plain).samples)
+        own = synthesizer.render(score, room=room, voices={1: voice}, **plain)
+        note("learnt, in its room", own.samples)
+        for path in sound_banks:
+            note(path.name, Sampler(path).stems(score, seconds).sum(axis=0))
+    return {name: float(np.mean(values)) for name, values in errors.items()}
+
+
+if __name__ == "__main__":
+    main()
