@@ -176,6 +176,7 @@ def random_piece(gm, rng, seconds=8.0):
     return note_courses(gm, 0, notes_of(*rows), int(seconds * SAMPLE_RATE / (2 * HOP_SAMPLES)))
 
 
+@pytest.mark.slow
 def test_a_room_and_a_shift_are_learnt_back_from_the_sum_of_notes(gm):
     torch = pytest.importorskip("torch")
     from miao.training.learn_music import Fitted, MusicConfig, Piece

@@ -7,6 +7,7 @@ import pytest
 from conftest import rounding
 from typer.testing import CliRunner
 
+from miao.bank.bank import Bank
 from miao.cli.main import app
 from miao.errors import ConfigError, MiaoError
 from miao.measuring.rooms import USUAL_DB, response_of_sweep, room_from_clap
@@ -14,6 +15,7 @@ from miao.sound.audio import Audio
 from miao.sound.decay import measure_octaves
 from miao.sound.room import BAND_HZ, CHANGE_SECONDS, ChangingRoom, DrawnRoom, Room, room_response
 from miao.sound.rooms import changed, find_room, read_room, response_room, room_paths, save_room
+from miao.synth.synthesizer import Synthesizer
 
 RATE = 16_000
 BY_FFT = rounding(10, 16)  # a convolution by FFT of up to 2^16 points, of sounds whose norms multiply to ten
@@ -374,6 +376,38 @@ def test_a_sweep_is_taken_back_to_a_clap():
 def test_what_holds_no_room_is_said_to(sound, says):
     with pytest.raises(MiaoError, match=says):
         room_from_clap(Audio(sound, 44_100))
+
+
+# rendering
+
+
+def test_a_song_is_played_in_the_room_wished_for(toy_bank, song):
+    def play(**wishes):
+        return Synthesizer(toy_bank).render(song, sample_rate=16_000, gain_db=0.0, **wishes).samples
+
+    usual, dry = play(), play(room="none")
+    np.testing.assert_array_equal(play(room="hall"), usual)
+    np.testing.assert_array_equal(play(wet=0.0), dry)
+    assert play(room="church").shape[1] > usual.shape[1] > dry.shape[1]
+    n = dry.shape[1]
+    wet = usual[:, :n] - dry
+    np.testing.assert_allclose(play(wet=0.5)[:, :n] - dry, 0.5 * wet, atol=1e-5)
+    np.testing.assert_allclose(play(room=DrawnRoom(0.9))[:, :n], play(t60=0.9)[:, :n], atol=1e-6)
+    with pytest.raises(ConfigError, match="t60 is 50"):
+        play(t60=50.0)
+
+
+def test_the_command_finds_rooms_by_name_and_in_a_folder(run, tmp_path, monkeypatch, toy_bank, song):
+    monkeypatch.setattr(Bank, "load", staticmethod(lambda name: toy_bank))
+    (tmp_path / "song.mid").write_bytes(song)
+    save_room(tmp_path / "rooms" / "mine.toml", SMALL, {"name": "mine"})
+    for words in (["--room", "none"], ["--room", "mine", "--rooms", tmp_path / "rooms", "--t60", "0.2", "--wet", "2"]):
+        result = run(
+            "render", tmp_path / "song.mid", "-o", tmp_path / "a.wav", "--force", "--sample-rate", 8000, *words
+        )
+        assert result.exit_code == 0, result.stderr
+    result = run("render", tmp_path / "song.mid", "-o", tmp_path / "b.wav", "--room", "cave")
+    assert result.exit_code == 2 and 'no room "cave"' in result.stderr and not (tmp_path / "b.wav").exists()
 
 
 # the command

@@ -7,6 +7,7 @@ a note is its levels at the frames of the spectrogram (`note_courses`); whatever
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +50,10 @@ def bands_below(bandwidth_hz: float) -> int:
     return int(np.sum(band_hz() * 1.05 < 0.95 * bandwidth_hz))
 
 
+@cache
 def noise_powers() -> NDArray[np.float32]:
     """Power that each noise cell at amplitude 1 has in each mel band, [N_NOISE, N_MELS]."""
-    table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)[:, : 4 * SAMPLE_RATE]
+    table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)[:, : 2 * SAMPLE_RATE]
     return np.stack([np.mean(10 ** (log_mel(row)[4:-4] / 10), axis=0) for row in table]).astype(np.float32)
 
 

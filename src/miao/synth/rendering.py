@@ -158,7 +158,10 @@ def _mixed(
         if not chorus.is_silent or sent["chorus"].any():
             rows[-1] += chorus.process(sent["chorus"])
         yield rows
-    tails = [np.zeros((2, 0), np.float32) if room is None else room.tail(), *([] if chorus.is_silent else [chorus.tail()])]
+    tails = [
+        np.zeros((2, 0), np.float32) if room is None else room.tail(),
+        *([] if chorus.is_silent else [chorus.tail()]),
+    ]
     rows = np.zeros((n_rows, 2, max(tail.shape[1] for tail in tails)), np.float32)
     for tail in tails:
         rows[-1, :, : tail.shape[1]] += tail
