@@ -1,6 +1,6 @@
 """How near a piano learnt from recordings of music comes to pieces that it was not learnt from.
 
-    python benchmarks/learn_piano.py FOLDER --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/learnt-piano
+    python bench/learn_piano.py FOLDER --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/learnt-piano
 
 FOLDER holds MAPS ENSTDkAm as recordings (FLAC beside TSV). A shuffle with seed 1 puts 15 pieces to learn from and the
 rest to hold out; each is taken from its beginning for --seconds. Two tables: the fit's own figures, by what was
