@@ -11,7 +11,7 @@ from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.level_shift import AGES, SINCE, LevelShift, knot_shares
 from miao.bank.recorded_notes import RecordedNotes
-from miao.bank.voices import N_VOICES, PITCH_NODES
+from miao.bank.voices import PITCH_NODES
 from miao.cli.main import app
 from miao.measuring.power import cell_powers, noise_powers, note_courses, powers
 from miao.measuring.rooms import room_of
@@ -43,11 +43,11 @@ def voice_of(gm, **parts):
     return replace(program_copy(gm, 0, 0.0, ABOUT | {"nets": gm.nets_checksum}), **parts)
 
 
-def asked(kind, **changes):
-    inputs = {"voice": np.array([N_VOICES]), "pitch": np.float32([60]), "velocity": np.float32([0.5]),
+def asked(kind, voice):
+    inputs = {"voice": np.array([voice]), "pitch": np.float32([60]), "velocity": np.float32([0.5]),
               "index": np.array([0]), "age": np.float32([0.16]),
               "previous": np.full((1, tk.N_CELLS), 30, np.float32)}  # fmt: skip
-    return {"kind": kind, "context": np.zeros((1, 0), np.float32)} | inputs | changes
+    return {"kind": kind, "context": np.zeros((1, 0), np.float32)} | inputs
 
 
 def play(bank, **inputs):
@@ -75,7 +75,7 @@ def test_a_shift_is_taken_off_where_it_was_added():
 def test_a_voice_with_a_shift_is_what_the_program_writes_and_the_shift(gm):
     plain, louder = (gm.with_voices([voice_of(gm, shift=shift)]) for shift in (None, shift_of(held=4)))
     for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE):
-        inputs = asked(kind)
+        inputs = asked(kind, len(gm.table.kind))
         raised = inputs | {"previous": inputs["previous"] + np.float32(4) * (np.arange(tk.N_CELLS) < tk.PITCH_CELL)}
         expected, heard = play(plain, **inputs), play(louder, **raised)
         sounding = (expected > 1) & (expected < 58)
