@@ -80,13 +80,13 @@ def read_reasons(path: Path | None) -> dict[tuple[str, str], str]:
 def loading(bank: str) -> dict[str, float]:
     """Seconds and peak memory (MB) of loading a bank, in a process of its own."""
     code = (
-        "import sys, time, resource; from miao.bank.bank import Bank; "
-        "t = time.process_time(); Bank.load(sys.argv[1], 1);"
-        "print(time.process_time() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "import sys, time; from miao.bank.bank import Bank; t = time.process_time(); bank = Bank.load(sys.argv[1], 1);"
+        "print(time.process_time() - t); print(open('/proc/self/status').read())"  # its own peak, not its parent's
     )
     run = subprocess.run([sys.executable, "-c", code, bank], capture_output=True, text=True, check=True)
-    seconds, memory = map(float, run.stdout.split())
-    return {"load": seconds, "memory": memory}
+    seconds, *status = run.stdout.splitlines()
+    memory = next(float(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
+    return {"load": float(seconds), "memory": memory}
 
 
 def speeds(banks: list[Bank]) -> list[float]:
