@@ -123,7 +123,7 @@ def test_nets_are_asked_for_the_first_chunks_only(toy_bank):
 
 def levels_at(sound, moments):
     around = [sound[:, int((m - 0.5) * RATE) : int((m + 0.5) * RATE)] for m in moments]
-    return np.array([10 * np.log10(np.square(piece).mean() + 1e-12) for piece in around])
+    return np.array([10 * np.log10(np.square(piece).sum() / (2 * RATE) + 1e-12) for piece in around])
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +144,12 @@ def test_a_note_that_was_held_for_long_still_falls_silent_when_it_is_let_go(gm):
 
 
 @pytest.mark.slow
-def test_every_voice_that_lasts_is_stable_for_a_minute(gm):
-    assert gm.courses is not None
+def test_what_neither_rises_nor_falls_by_fifteen_seconds_is_there_after_a_minute(gm):
+    lasting = 0
     for program in range(120):
         for pitch in (45, 60, 76):
-            course = gm.courses.at(program, pitch)
-            loud = None if course is None else course[1:6, : tk.PITCH_CELL].max(axis=1)
-            if loud is None or np.ptp(loud) > 2 or np.abs(course).max() == 0:
-                continue  # decays
-            levels = levels_at(play(gm, one_note_score(program, pitch, 100, 61.0)), [5.0, 15.0, 30.0, 60.0])
-            assert levels.min() > -90 and np.ptp(levels) < 8, (program, pitch, levels)
+            levels = levels_at(play(gm, one_note_score(program, pitch, 100, 61.0)), [5.0, 10.0, 15.0, 30.0, 60.0])
+            if np.ptp(levels[:3]) < 0.5 and levels[0] > -70:
+                lasting += 1
+                assert np.ptp(levels) < 6, (program, pitch, levels)
+    assert lasting > 120
