@@ -353,3 +353,9 @@ def test_resampling_keeps_pitch_level_and_duration():
     assert resample(audio, RATE) is audio
     with pytest.raises(AudioError, match="must be positive"):
         resample(audio, 0)
+
+
+def test_the_lowest_rate_is_one_sample_a_second():
+    with pytest.raises(AudioError, match="cannot resample to 0 Hz"):
+        resample(tones(), 0)
+    assert resample(tones(3.0, 100), 1).samples.shape == (2, 3)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from miao.errors import ConfigError
-from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, Chorus
+from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, Chorus, _between
 
 RATE = 44_100
 
@@ -49,6 +49,16 @@ def test_the_pitch_swings_against_each_other_left_and_right():
     hz = [RATE * (len(c) - 1) / (c[-1] - c[0]) for c in crossings]
     assert hz[0] < 440 < hz[1]
     assert hz[1] - hz[0] > 4
+
+
+def test_between_samples_lies_the_parabola_that_they_lie_on():
+    """Catmull's and Rom's cubic is exact for polynomials up to the second degree."""
+    at, whole, part = np.arange(12.0), np.array([1, 4, 7, 9]), np.array([0.0, 0.25, 0.5, 0.875])
+    for powers in ((1.0,), (0.3, -2.0), (0.5, 1.0, -3.0)):
+        line, wanted = (np.polyval(powers, x) for x in (at, whole + part))
+        np.testing.assert_allclose(_between(line, whole, part), wanted, rtol=0, atol=1e-12)  # double precision
+    steps = _between(np.sign(at - 5.5), np.full(4, 5), part)  # and goes from the one to the other where they jump
+    np.testing.assert_allclose(steps, -1 + part + 3 * part**2 - 2 * part**3, rtol=0, atol=1e-12)
 
 
 def test_another_name_is_one_line():
