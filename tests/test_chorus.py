@@ -64,3 +64,20 @@ def test_between_samples_lies_the_parabola_that_they_lie_on():
 def test_another_name_is_one_line():
     with pytest.raises(ConfigError, match="there are chorus 1"):
         Chorus(RATE, "phaser")
+
+
+def test_what_was_silent_before_does_not_matter_to_the_swing_of_a_song(toy_bank, midi):
+    """In long blocks and in an excerpt the chorus swings as it does in the whole."""
+    from miao.midi.score import read_score
+    from miao.synth.rendering import rows_of
+    from miao.synth.settings import PlaySettings
+
+    notes = [(3.0, 4.5, 69, 100)]
+    score = read_score(midi({"notes": notes, "controls": [(0, 91, 0), (0, 93, 127)]}))
+    whole, later = (
+        np.concatenate(list(rows_of(toy_bank, score, PlaySettings(start=start), {}, False)), axis=2)[0]
+        for start in (0.0, 2.5)
+    )
+    n, fade = later.shape[1], 1000
+    whole = whole[:, round(2.5 * 44_100) :][:, :n]
+    np.testing.assert_allclose(later[:, fade:n], whole[:, fade:], atol=1e-4 * np.abs(whole).max())

@@ -160,4 +160,4 @@ def test_zeros_stay_zero_and_what_is_not_finite_is_counted(variant):
 
 
 def test_true_peaks_are_looked_for_with_the_taps_that_the_loops_are_made_for():
-    assert limiter._interpolation().shape == (7, 96)
+    assert limiter.interpolation().shape == (7, 96)

@@ -140,7 +140,7 @@ void forward(const Transform &transform, float *re, float *im) {
         turn(si.at[0], im + at);
         block_forward(sr.at[0], si.at[0], L * L / 4, w);
         fours_of_rows(sr, si, -1.0f);
-        for (int i = 0; i < L * L; ++i) re[at + i] = sr.at[0][i], im[at + i] = si.at[0][i];
+        for (int i = 0; i < L * L; ++i) re[at + i] = sr.at[i / L][i % L], im[at + i] = si.at[i / L][i % L];
     }
 }
 
@@ -149,7 +149,7 @@ void backward(const Transform &transform, float *re, float *im) {
     const float *w = transform.twiddles + miao_sound::n_twiddles(n) - 6 * (L * L / 4);
     Square sr, si;
     for (int64_t at = 0; at < n; at += L * L) {
-        for (int i = 0; i < L * L; ++i) sr.at[0][i] = re[at + i], si.at[0][i] = im[at + i];
+        for (int i = 0; i < L * L; ++i) sr.at[i / L][i % L] = re[at + i], si.at[i / L][i % L] = im[at + i];
         fours_of_rows(sr, si, 1.0f);
         block_backward(sr.at[0], si.at[0], L * L / 4, w);
         turn(re + at, sr.at[0]);

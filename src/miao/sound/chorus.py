@@ -51,7 +51,7 @@ class Chorus:
         self._shortest = _SHORTEST_SECONDS * sample_rate
         self._depth = self._kind.depth_seconds * sample_rate
         self._past = np.zeros((2, math.ceil(self._shortest + self._depth) + 4), np.float32)  # what went in
-        self._position = 0
+        self.position = 0  # the next sample; the swing is that of its time, whatever was played before
         self.is_silent = True
 
     @property
@@ -65,7 +65,7 @@ class Chorus:
         """What comes back for f4[2, n], f4[2, n]."""
         n = sent.shape[1]
         if self.is_silent and not sent.any():
-            self._position += n
+            self.position += n
             return np.zeros((2, n), np.float32)
         back = np.empty((2, n), np.float32)
         # what is heard again comes from before the block, so a block is at most as long as the shortest delay
@@ -83,7 +83,7 @@ class Chorus:
         """The same for a block that is shorter than the delay, or without feedback of any length."""
         n, n_past = sent.shape[1], self._past.shape[1]
         line = np.concatenate([self._past, sent], axis=1)  # what is not known yet is not asked for
-        samples = self._position + np.arange(n, dtype=np.int64)
+        samples = self.position + np.arange(n, dtype=np.int64)
         swing = np.sin(2 * np.pi * self._kind.rate_hz / self._sample_rate * samples)
         back = np.empty((2, n), np.float32)
         for side, sign in ((0, 1.0), (1, -1.0)):
@@ -93,7 +93,7 @@ class Chorus:
         line[:, n_past:] += np.float32(self._kind.feedback) * back
         self._past = np.ascontiguousarray(line[:, -n_past:])
         self._past[np.abs(self._past) < 1e-12] = 0  # so that it falls silent
-        self._position += n
+        self.position += n
         return back
 
 

@@ -55,7 +55,7 @@ class Limiter:
         n_window = 2 * self._half - 1
         self.latency = HALF_TAPS + n_window - 1
         self._between = _Between(channels)
-        self._safe_peak = self._ceiling / np.abs(_interpolation()).sum(axis=1).max()
+        self._safe_peak = self._ceiling / np.abs(interpolation()).sum(axis=1).max()
         self._decay = 1 / (RELEASE_SECONDS * sample_rate)
         self._delayed = np.zeros((channels, self.latency), np.float32)
         self._last_between = 0.0
@@ -68,7 +68,7 @@ class Limiter:
         if _loops is not None and variant != "numpy":
             self._compiled = _loops.Limiter(
                 channels, self._half, self._ceiling, self._safe_peak, self._decay, SMALLEST_REDUCTION,
-                np.ascontiguousarray(_interpolation()[:, ::-1], np.float32), variant or "",
+                np.ascontiguousarray(interpolation()[:, ::-1], np.float32), variant or "",
             )  # fmt: skip
 
     @property
@@ -145,7 +145,7 @@ class _Between:
     """
 
     def __init__(self, channels: int) -> None:
-        kernels = _interpolation()[:, ::-1]
+        kernels = interpolation()[:, ::-1]
         self.past = np.zeros((channels, kernels.shape[1] - 1), np.float32)
         matrix = np.zeros((self.past.shape[1] + ROW_SAMPLES, len(kernels), ROW_SAMPLES), np.float32)
         for place in range(ROW_SAMPLES):
@@ -181,7 +181,7 @@ class _Between:
         self.past = np.concatenate([self.past, samples[:, -n_past:]], axis=1, dtype=np.float32)[:, -n_past:]
 
 
-def _interpolation() -> np.ndarray:
+def interpolation() -> np.ndarray:
     """Kernels [7, 2 HALF_TAPS]: the points between two samples of the whole band, then all of the band to 20 kHz."""
     distance = np.arange(OVERSAMPLING)[:, None] / OVERSAMPLING - HALF_TAPS + np.arange(2 * HALF_TAPS)
     window = np.i0(7 * np.sqrt(1 - (distance / HALF_TAPS) ** 2)) / np.i0(7)

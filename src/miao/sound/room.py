@@ -184,7 +184,7 @@ class Room:
         acoustics: Acoustics | None = None,
     ) -> None:  # fmt: skip
         self.sample_rate = sample_rate
-        response = _response(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed))
+        response = response_of(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed))
         self._convolver = convolver(response, partition_samples)
         self.n_tail = response.shape[-1] - 1
 
@@ -276,6 +276,7 @@ class _Entered:
 
 
 @lru_cache(maxsize=4)
-def _response(sample_rate: int, acoustics: Acoustics) -> NDArray[np.float32]:
+def response_of(sample_rate: int, acoustics: Acoustics) -> NDArray[np.float32]:
+    """The impulse responses [2 ears, 2 speakers, S] of a room, at its gain."""
     response = acoustics.response(sample_rate)
     return response * np.float32(10 ** (acoustics.gain_db / 20)) if acoustics.gain_db else response

@@ -125,7 +125,7 @@ def _looped(
         yield part
 
 
-def _room_of(score: Score, settings: PlaySettings) -> Room | None:
+def acoustics_of(score: Score, settings: PlaySettings) -> AnyRoom | None:
     """The room wished for; else the one that the file asks for by General MIDI 2's name, as near as there is one, else
     the usual one. None: no room."""
     acoustics: AnyRoom | None
@@ -134,7 +134,11 @@ def _room_of(score: Score, settings: PlaySettings) -> Room | None:
         acoustics = DrawnRoom() if name is None else changed(find_room(name), seconds)
     else:
         acoustics = find_room(settings.room) if isinstance(settings.room, str | Path) else settings.room
-    acoustics = changed(acoustics, settings.t60, settings.wet)
+    return changed(acoustics, settings.t60, settings.wet)
+
+
+def _room_of(score: Score, settings: PlaySettings) -> Room | None:
+    acoustics = acoustics_of(score, settings)
     return None if acoustics is None else Room(settings.sample_rate, acoustics=acoustics)
 
 
@@ -155,6 +159,7 @@ def _mixed(
             rows[place] += line
         if room is not None:
             rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
+        chorus.position = block.start_sample
         if not chorus.is_silent or sent["chorus"].any():
             rows[-1] += chorus.process(sent["chorus"])
         yield rows
