@@ -1,19 +1,24 @@
 #!/bin/sh
-# Installs FluidSynth, the reference that some tests and benchmarks compare with, where that can be done unasked.
-# Never fails: tests that need it are skipped where it is missing, and say so.
+# Installs what some tests use of the system, where that can be done unasked: FluidSynth, the reference that they compare
+# with, and JACK with PortAudio, which plays to nowhere in real time.
+# Never fails: tests that need what is missing are skipped, and say so.
 
-command -v fluidsynth >/dev/null && exit 0
+packages=""
+command -v fluidsynth >/dev/null || packages="fluidsynth"
+command -v jackd >/dev/null || packages="$packages jackd2"
+ldconfig -p 2>/dev/null | grep -q libportaudio || packages="$packages libportaudio2"
+[ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null; then
-    echo "FluidSynth is not installed: tests that need it are skipped"
+    echo "not installed: $packages; tests that need it are skipped"
     exit 0
 fi
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
     as_root="sudo -n"
-    $as_root true 2>/dev/null || { echo "FluidSynth is not installed: tests that need it are skipped"; exit 0; }
+    $as_root true 2>/dev/null || { echo "not installed: $packages; tests that need it are skipped"; exit 0; }
 fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-{ $as_root apt-get update && $as_root apt-get install -y --no-install-recommends fluidsynth; } </dev/null >"$log" 2>&1 ||
-    { tail -n 3 "$log"; echo "FluidSynth could not be installed: tests that need it are skipped"; }
+{ $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $packages; } </dev/null >"$log" 2>&1 ||
+    { tail -n 3 "$log"; echo "could not be installed: $packages; tests that need it are skipped"; }
 rm -f "$log"

@@ -22,13 +22,13 @@ MODULES = {  # of distributions that are imported by another name
 ELSEWHERE = {"basic_pitch", "musicnn", "dask", "ray"}  # named by no extra: each has words of its own
 COMMANDS = {  # which extras each command needs; all others need none
     "plot": ["plot"], "match": ["plot"], "train": ["train"], "export": ["train"], "learn": ["train"],
-    "evaluate": ["evaluate"], "measure": ["evaluate"], "data benchmark": ["evaluate"],
+    "live": ["live"], "evaluate": ["evaluate"], "measure": ["evaluate"], "data benchmark": ["evaluate"],
     "reproduce table1": ["train", "evaluate"], "reproduce table2": ["train", "evaluate"],
     "reproduce table3": ["train", "evaluate"], "reproduce figure2": ["train", "evaluate"],
 }  # fmt: skip
 SOME = {  # and which only parts of one
     "data soundfont": ("train", ["joblib", "fluidsynth"]), "data pairs": ("train", ["joblib", "fluidsynth"]),
-    "data prepare": ("train", ["joblib"]),
+    "data prepare": ("train", ["joblib"]), "play": ("live", ["sounddevice"]),
 }  # fmt: skip
 
 # runs [what is not there, command line] pairs in one process; nothing heavy is ever imported in it

@@ -73,6 +73,9 @@ class OnnxNets:
         """The next chunks, all of one kind, in as many parts as are worth a thread each."""
         graph, n = self._graphs[kind], len(inputs["pitch"])
         parts = min(self._n_threads, 1 + n // _WORTH_A_THREAD)
+        if parts == 1:  # nobody waits for another thread: an attack that is played live is urgent
+            levels, spread = graph.run(None, inputs)
+            return levels, spread
         cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
         results = self._pool.map(lambda cut: graph.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
         levels, spread = zip(*results, strict=True)

@@ -19,6 +19,7 @@ from miao.cli import data as cli_data
 from miao.cli import evaluate as cli_evaluate
 from miao.cli import express as cli_express
 from miao.cli import learn as cli_learn
+from miao.cli import live as cli_live
 from miao.cli import match as cli_match
 from miao.cli import render_many as cli_many
 from miao.cli import reproduce as cli_reproduce
@@ -255,6 +256,9 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
     save_plot(score, target, audio=None if sound is None else read_audio(sound), title=Path(song).stem, force=force)
     say(target)
 
+
+app.command()(cli_live.live)
+app.command()(cli_live.play)
 
 data = typer.Typer(no_args_is_help=True, help="Make data to train on, and look after data sets.", rich_markup_mode=None)
 app.add_typer(data, name="data")

@@ -225,6 +225,16 @@ class Note:
             self.noise_offsets + (begin + math.ceil(knots[0])), t.ratios, t.cells, t.shares, self.gains, self.balance,
         )  # fmt: skip
 
+    def pass_by(self, moment: float) -> int:
+        """Forget the knots before the last one at or before a moment; gives how many.
+
+        For an engine that has them already and keeps the phase itself.
+        """
+        passed = max(int(self.times.searchsorted(moment, side="right")) - 1, 0)
+        if passed:
+            self.times, self.levels, self.hz = self.times[passed:], self.levels[passed:], self.hz[passed:]
+        return passed
+
     def _bent(self, times: NDArray, hz: NDArray, sample_rate: int, bend: "Bend | None") -> tuple[NDArray, NDArray]:
         """The knots of the pitch, finer than those of the levels, and the frequency from each to the next."""
         grid = GRID_SAMPLES / sample_rate

@@ -38,6 +38,7 @@ _BLOCK = 1024  # samples made at a time by the NumPy loops, which bounds their m
 # 2 ^ (_SILENT + _OCTAVES * level) is the amplitude of a level, see tokens.level_to_amplitude
 _OCTAVES = tk.LEVEL_STEP_DB / (20 * np.log10(2))
 _SILENT = float(tk.level_to_db(np.zeros(()))) / (20 * np.log10(2))
+LEVEL_SCALE = _SILENT, float(_OCTAVES)
 
 _warned = False
 

@@ -6,7 +6,7 @@ the block that it lies in makes the same samples, however the sound is cut into 
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,13 +20,13 @@ from miao.bank.bank import Bank
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter
 from miao.synth.ear import Ear
-from miao.synth.note import Note, Strike, timbre
+from miao.synth.note import Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
 
 SOFT_PEDAL_VELOCITY = 0.8
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
-_FLOOR = 1e-5  # amplitude below which a partial or band is left out
+FLOOR = 1e-5  # amplitude below which a partial or band is left out
 _CONTROL, _PRESS, _CUT, _RELEASE, _LIFT, _START = range(6)  # at one instant they count in this order
 
 
@@ -131,6 +131,49 @@ class Player:
         strikes = [Strike(0.0, 0, voice, pitch, 80 / 127) for pitch in chosen]
         ChunkWriter(self._bank, self._contexts).write([self._note(strike) for strike in strikes], 0.2)
 
+    # for an engine that makes the samples itself: see `live`
+
+    @property
+    def notes(self) -> Mapping[int, Note]:
+        """The notes that sound or are over, by their handles."""
+        return self._notes
+
+    @property
+    def noise(self) -> NDArray[np.float32]:
+        """The noise that bands are read from, see `oscillators.noise_table`."""
+        return self._noise
+
+    def decide(self, until: float) -> list[tuple[int, str | int, float, float]]:
+        """What happens before a moment is settled, and no samples are made.
+
+        Gives all steps of controllers that an engine must know of: part, name (of a key's pressure the pitch), value,
+        time. The chunks that notes need are written by `write`.
+        """
+        self._until = max(until, self._until)
+        moves: list[tuple[int, str | int, float, float]] = []
+        self._apply(until, [], moves)
+        for part in self._parts:
+            part.forget(until - _KEPT_SECONDS)
+        if not self._ear.is_deaf:
+            self._ear.forget(until)
+        return moves
+
+    def write(self, until: float) -> None:
+        """Have all chunks written that are heard before a moment, which may lie ahead of what is decided."""
+        self._writer.write(self._notes.values(), until)
+
+    def bend_of(self, note: Note) -> Bend | None:
+        """What moves the pitch of a note; None where nothing does."""
+        return self._parts[note.strike.part].bend(note.strike.pitch)
+
+    def is_settled(self, until: float) -> bool:
+        """Whether nothing is still to be decided up to a moment."""
+        return not self._events or self._events[0][0] > until
+
+    def forget(self, handle: int) -> None:
+        """A note is over, or is not to be heard any more."""
+        self._notes.pop(handle, None)
+
     def block(self, n_samples: int) -> Block:
         """The next samples of all stems."""
         return self.begin(n_samples).wait()
@@ -167,7 +210,7 @@ class Player:
         largest_first = sorted(parts, key=lambda key: -sum(len(part.ratios) for part in parts[key]))
         jobs = []
         for i, is_extra in largest_first:
-            arguments = (extra[i] if is_extra else stems[i], parts[i, is_extra], self._noise, _FLOOR, 0.0)
+            arguments = (extra[i] if is_extra else stems[i], parts[i, is_extra], self._noise, FLOOR, 0.0)
             if pool is None:
                 oscillators.add_notes(*arguments)
             else:
@@ -186,13 +229,23 @@ class Player:
             raise ValueError(f"an event at {time} s")
         heapq.heappush(self._events, (max(time, self._until), kind, next(self._order), target, what))
 
-    def _apply(self, until: float, steps: list[tuple[int, str, float, float]]) -> None:
-        """What happens before a moment, in its order; what is no matter of ours is added to the steps."""
+    def _apply(
+        self,
+        until: float,
+        steps: list[tuple[int, str, float, float]],
+        moves: list[tuple[int, str | int, float, float]] | None = None,
+    ) -> None:
+        """What happens before a moment, in its order; what is no matter of ours is added to the steps.
+
+        All controllers and pressed keys are added to ``moves``, where that is wanted.
+        """
         while self._events and self._events[0][0] < until:
             time, kind, _, target, what = heapq.heappop(self._events)
             if kind == _CONTROL:
                 assert isinstance(what, tuple)
                 name, value = what
+                if moves is not None:
+                    moves.append((target, name, value, time))
                 if name in Part.NAMES:
                     self._parts[target].set(name, value, time)
                 else:
@@ -201,6 +254,8 @@ class Player:
                 assert isinstance(what, tuple)
                 pitch, value = what
                 self._parts[target].press(pitch, value, time)
+                if moves is not None:
+                    moves.append((target, pitch, value, time))
             elif kind == _START:
                 assert isinstance(what, Strike)
                 self._start(target, what._replace(time=time))

@@ -1,0 +1,1 @@
+"""The live instrument: keyboards and files to sound at once."""

@@ -1,0 +1,412 @@
+// The live engine: makes blocks from notes whose chunks were written ahead of need. `process` is what a sound card
+// calls: in it nothing waits, nothing is allocated and no Python runs. All that happens comes through a queue of
+// messages, and goes back through another one to be freed.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+
+#include "../sound/_chain.h"
+#include "../synth/_oscillators.h"
+#include "_voices.h"
+
+namespace miao_live {
+
+inline int64_t now_ns() {
+    using namespace std::chrono;
+    return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
+// One thread pushes, one pops; neither ever waits.
+template <class T>
+class Queue {
+  public:
+    explicit Queue(size_t size) : ring(size + 1) {}
+    bool push(const T &item) {
+        const size_t at = tail.load(std::memory_order_relaxed), next = at + 1 == ring.size() ? 0 : at + 1;
+        if (next == head.load(std::memory_order_acquire)) return false;
+        ring[at] = item;
+        tail.store(next, std::memory_order_release);
+        return true;
+    }
+    bool pop(T &item) {
+        const size_t at = head.load(std::memory_order_relaxed);
+        if (at == tail.load(std::memory_order_acquire)) return false;
+        item = ring[at];
+        head.store(at + 1 == ring.size() ? 0 : at + 1, std::memory_order_release);
+        return true;
+    }
+    size_t room() const {
+        const size_t used = (tail.load(std::memory_order_acquire) + ring.size() - head.load(std::memory_order_acquire)) % ring.size();
+        return ring.size() - 1 - used;
+    }
+
+  private:
+    std::vector<T> ring;
+    std::atomic<size_t> head{0}, tail{0};
+};
+
+struct Message {
+    enum Kind { START, KNOTS, STEP } kind = START;
+    int slot = 0;
+    int64_t handle = 0;
+    Sound sound;
+    Knots knots;
+    int part = 0, name = 0;
+    double value = 0, time = 0;
+};
+
+struct Report {
+    enum Kind { SPENT, OVER, HEARD } kind = SPENT;
+    Message *message = nullptr;
+    int slot = 0;
+    int64_t handle = 0, sample = 0, block = 0, clock_ns = 0;  // of HEARD: its first sample, that of the block, when
+};
+
+struct Counts {  // written by the callback alone
+    std::atomic<int64_t> blocks{0}, dropouts{0}, overruns{0}, late{0}, waited{0}, voices{0}, most_voices{0};
+    std::atomic<int64_t> busy_ns{0}, longest_ns{0}, last_ns{0}, lost_samples{0};
+};
+
+inline const miao::Variant &best_loops() {
+#ifdef MIAO_X86
+    for (const miao::Variant *variant : {&miao::avx512, &miao::avx2}) {
+        const bool is_512 = variant == &miao::avx512;
+        if (miao_sound::can_run(is_512 ? miao_sound::avx512 : miao_sound::avx2)) return *variant;
+    }
+#endif
+    return miao::plain;
+}
+
+struct Plan {
+    int64_t rate, n_parts, n_slots, n_cells, n_bands, n_table, most_samples;
+    double silent, octaves, floor, gain, room_level;
+};
+
+class Engine {
+  public:
+    Engine(const Plan &plan, const float *noise, const Chorus &chorus, std::unique_ptr<miao_sound::Convolver> room,
+           std::unique_ptr<miao_sound::Limiter> limiter)
+        : plan(plan), loops(best_loops()), table(noise, noise + plan.n_bands * plan.n_table), chorus(chorus),
+          room(std::move(room)),
+          limiter(std::move(limiter)), inbox(1 << 16), outbox((1 << 16) + (1 << 14)),
+          tape((size_t)plan.rate * 2 * 8), voices((size_t)plan.n_slots), parts((size_t)plan.n_parts) {
+        for (Voice &voice : voices) voice.allot((int)plan.n_cells);
+        const size_t n = (size_t)plan.most_samples;
+        active.reserve(voices.size());
+        decay = (float)std::exp(-2 * PI * BRIGHTNESS_HZ / (double)plan.rate);
+        for (std::vector<float> *line : {&stem, &extra, &own, &mix, &sent, &wet, &finished, &sent_to_chorus,
+                                         &gains[0], &gains[1], &gains[2], &gains[3]}) line->resize(2 * n);
+        fine_at.resize(MOST_KNOTS + n / (size_t)GRID + 4096);
+        fine_phase.resize(fine_at.size());
+        knots_at.resize(MOST_KNOTS);
+        noise_offsets.resize(2 * (size_t)plan.n_bands);
+        if (this->limiter) this->limiter->reserve(plan.most_samples);
+        scratch.resize((size_t)(8 * 512 + 4 * (plan.n_cells + 5 * 512) + 4 * MOST_KNOTS * (512 + plan.n_bands)) / 8 + 8);
+    }
+    ~Engine() {
+        Message *message;
+        while (inbox.pop(message)) delete message;
+        Report report;
+        while (outbox.pop(report)) delete report.message;
+    }
+
+    // The next samples, as [2, n]; of any length.
+    void process(float *left, float *right, int64_t n) {
+        for (int64_t done = 0; done < n;) {
+            const int64_t count = std::min(n - done, plan.most_samples);
+            block(count);
+            std::copy(finished.data(), finished.data() + count, left + done);
+            std::copy(finished.data() + count, finished.data() + 2 * count, right + done);
+            done += count;
+        }
+    }
+
+    // What a sound card asks for: the same, interleaved, with the clock kept and the time it takes counted.
+    void serve(float *out, int64_t n, bool is_dropout) {
+        const int64_t began = now_ns();
+        sequence.fetch_add(1, std::memory_order_acq_rel);
+        clock_ns.store(began, std::memory_order_relaxed);
+        clock_sample.store(position, std::memory_order_relaxed);
+        block_samples.store(n, std::memory_order_relaxed);
+        sequence.fetch_add(1, std::memory_order_acq_rel);
+        for (int64_t done = 0; done < n;) {
+            const int64_t count = std::min(n - done, plan.most_samples);
+            block(count);
+            for (int64_t s = 0; s < count; ++s) {
+                out[2 * (done + s)] = finished[s];
+                out[2 * (done + s) + 1] = finished[count + s];
+            }
+            done += count;
+        }
+        if (is_taping.load(std::memory_order_acquire))
+            for (int64_t s = 0; s < 2 * n; ++s)
+                if (!tape.push(out[s])) add(counts.lost_samples, 1);
+        const int64_t took = now_ns() - began;
+        add(counts.blocks, 1);
+        add(counts.dropouts, is_dropout);
+        add(counts.overruns, took * plan.rate > n * 1000000000);
+        add(counts.busy_ns, took);
+        counts.last_ns.store(took, std::memory_order_relaxed);
+        if (took > counts.longest_ns.load(std::memory_order_relaxed)) counts.longest_ns.store(took, std::memory_order_relaxed);
+    }
+
+    // Where the sample clock stands at a time: samples, going on smoothly from the block that began last.
+    double sample_at(int64_t ns) const {
+        for (;;) {
+            const uint32_t before = sequence.load(std::memory_order_acquire);
+            const int64_t clock = clock_ns.load(std::memory_order_relaxed), at = clock_sample.load(std::memory_order_relaxed);
+            const int64_t n = block_samples.load(std::memory_order_relaxed);
+            std::atomic_thread_fence(std::memory_order_acquire);
+            if (before % 2 || before != sequence.load(std::memory_order_relaxed)) continue;
+            const double since = std::max((double)(ns - clock) * 1e-9 * (double)plan.rate, 0.0);
+            return (double)at + std::min(since, (double)n);
+        }
+    }
+
+    const Plan plan;
+    Counts counts;
+    std::atomic<int64_t> clock_ns{0}, clock_sample{0}, block_samples{0};
+    std::atomic<bool> is_taping{false};
+
+  private:
+    static void add(std::atomic<int64_t> &count, int64_t more) { count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed); }
+
+    void block(int64_t n) {
+        take_messages();
+        const double begin = (double)position, end = begin + (double)n, rate = (double)plan.rate;
+        std::fill(mix.begin(), mix.begin() + 2 * n, 0.0f);
+        std::fill(sent.begin(), sent.begin() + 2 * n, 0.0f);
+        std::fill(sent_to_chorus.begin(), sent_to_chorus.begin() + 2 * n, 0.0f);
+        active.clear();
+        for (Voice &voice : voices)
+            if (voice.is_on) active.push_back(&voice);
+        for (size_t p = 0; p < parts.size(); ++p) {
+            Part &part = parts[p];
+            part.look(begin, rate);
+            std::fill(stem.begin(), stem.begin() + 2 * n, 0.0f);
+            bool is_heard = false, has_extra = false;
+            for (Voice *one : active) {
+                Voice &voice = *one;
+                if (voice.sound.part != (int)p) continue;
+                if (voice.n && !voice.is_written && voice.at[voice.n - 1] < end && voice.at[0] < end) {
+                    voice.wait_until(end, (int)plan.n_cells);
+                    add(counts.waited, 1);
+                }
+                if (voice.sound.send == 1) {
+                    is_heard |= add_voice(voice, part, stem.data(), n);
+                    continue;
+                }
+                if (!has_extra) std::fill(extra.begin(), extra.begin() + 2 * n, 0.0f);
+                has_extra = true;
+                std::fill(own.begin(), own.begin() + 2 * n, 0.0f);
+                is_heard |= add_voice(voice, part, own.data(), n);
+                for (int64_t s = 0; s < 2 * n; ++s) {
+                    stem[s] += own[s];
+                    extra[s] += (voice.sound.send - 1) * own[s];
+                }
+            }
+            move_faders(part, (int)p, n);
+            is_heard |= brighten(part, n, is_heard);
+            if (!is_heard) continue;
+            for (int64_t s = 0; s < 2 * n; ++s) {
+                const float gain = gains[LINE][s], line = stem[s] * gain;
+                mix[s] += line;
+                sent[s] += (has_extra ? line + extra[s] * gain : line) * gains[REVERB_SEND][s];
+                sent_to_chorus[s] += line * gains[CHORUS_SEND][s];
+            }
+        }
+        if (room) {
+            const float level = (float)plan.room_level;
+            for (int64_t s = 0; s < 2 * n; ++s) sent[s] *= level;
+            room->process(sent.data(), sent.data() + n, n, wet.data());
+            for (int64_t s = 0; s < 2 * n; ++s) mix[s] += wet[s];
+        }
+        chorus.add(sent_to_chorus.data(), n, mix.data());
+        const float gain = (float)plan.gain;
+        if (gain != 1)
+            for (int64_t s = 0; s < 2 * n; ++s) mix[s] *= gain;
+        if (limiter) {
+            const float *rows[2] = {mix.data(), mix.data() + n};
+            limiter->process(rows, n, finished.data());
+        } else {
+            std::copy(mix.begin(), mix.begin() + 2 * n, finished.begin());
+        }
+        for (size_t slot = 0; slot < voices.size(); ++slot)
+            if (voices[slot].is_on && voices[slot].end() <= end) {
+                voices[slot].is_on = false;
+                Report report;
+                report.kind = Report::OVER, report.slot = (int)slot, report.handle = voices[slot].sound.handle;
+                outbox.push(report);
+            }
+        const int64_t n_on = (int64_t)active.size();
+        counts.voices.store(n_on, std::memory_order_relaxed);
+        if (n_on > counts.most_voices.load(std::memory_order_relaxed))
+            counts.most_voices.store(n_on, std::memory_order_relaxed);
+        position += n;
+    }
+
+    void take_messages() {
+        Message *message;
+        // what has been taken must find room to go back
+        while (outbox.room() > (size_t)plan.n_slots * 2 + 2 && inbox.pop(message)) {
+            if (message->kind == Message::STEP) {
+                parts[(size_t)message->part].tell(message->name, message->value, std::max(message->time, (double)position));
+            } else if (message->kind == Message::START) {
+                std::swap(voices[(size_t)message->slot].sound, message->sound);
+                voices[(size_t)message->slot].begin();
+            } else {
+                Voice &voice = voices[(size_t)message->slot];
+                if (voice.is_on && voice.sound.handle == message->handle)
+                    add(counts.late, voice.take(message->knots, (double)position, (int)plan.n_cells, plan.silent, plan.octaves));
+            }
+            Report report;
+            report.kind = Report::SPENT, report.message = message;
+            outbox.push(report);
+        }
+    }
+
+    // What is heard of a voice in the block: `Note.part` of note.py.
+    bool add_voice(Voice &voice, const Part &part, float *to, int64_t n) {
+        const double begin = (double)position, end = begin + (double)n, rate = (double)plan.rate;
+        int stop = 0;
+        while (stop < voice.n && voice.at[stop] < end) ++stop;
+        stop = std::min(stop + 1, voice.n);
+        if (stop < 2) return false;
+        const int64_t n_partials = (int64_t)voice.sound.ratios.size();
+        for (int k = 0; k < stop; ++k) knots_at[k] = voice.at[k] - begin;
+        int passed = 0;
+        while (passed + 1 < stop && voice.at[passed + 1] <= end) ++passed;
+        double phase_there = voice.sound.phase;
+        int n_fine = 0;
+        const bool is_bent = part.moves_pitch(voice.sound.pitch) || voice.sound.glide != 0;
+        double phase = voice.sound.phase, moment = voice.at[0], cell_end = -INFINITE, bent = 1;
+        fine_at[0] = moment - begin, fine_phase[0] = phase, n_fine = 1;
+        for (int k = 0; k + 1 < stop; ++k) {
+            while (moment < voice.at[k + 1]) {
+                double to_moment = voice.at[k + 1];
+                if (is_bent) {
+                    if (moment >= cell_end) {
+                        const double cell = std::floor(moment / GRID) * GRID;
+                        cell_end = cell + GRID;
+                        bent = std::exp2(cents_at(voice, part, cell, rate) / 1200);
+                    }
+                    to_moment = std::min(to_moment, cell_end);
+                }
+                phase += voice.hz[k] * bent * (to_moment - moment) / rate;
+                moment = to_moment;
+                if (n_fine == (int)fine_at.size()) return false;
+                fine_at[n_fine] = moment - begin, fine_phase[n_fine] = phase, ++n_fine;
+            }
+            if (k + 1 == passed) phase_there = phase;
+        }
+        const int64_t origin = position + (int64_t)std::ceil(knots_at[0]);
+        for (size_t i = 0; i < noise_offsets.size(); ++i) noise_offsets[i] = voice.sound.noise_offsets[i] + origin;
+        const miao::NotePart note{stop, n_fine, plan.n_cells, n_partials, plan.n_bands, plan.n_table, knots_at.data(),
+                                  fine_at.data(), fine_phase.data(), voice.levels.data(), voice.sound.ratios.data(),
+                                  voice.sound.cells.data(), voice.sound.shares.data(), voice.sound.offsets.data(),
+                                  voice.sound.gains.data(), voice.sound.balance.data(), table.data(), noise_offsets.data()};
+        const miao::Scale scale{(float)plan.silent, (float)plan.octaves, (float)plan.floor, 0.0f};
+        loops.add_note({to, to + n, n}, note, scale, scratch.data());
+        if (passed) {
+            voice.drop(passed, (int)plan.n_cells);
+            voice.sound.phase = phase_there;
+        }
+        if (!voice.has_sounded && std::ceil(voice.sound.start) < end) {
+            voice.has_sounded = true;
+            Report report;
+            report.kind = Report::HEARD, report.handle = voice.sound.handle, report.block = clock_sample.load(std::memory_order_relaxed);
+            report.sample = (int64_t)std::ceil(voice.sound.start), report.clock_ns = clock_ns.load(std::memory_order_relaxed);
+            outbox.push(report);
+        }
+        return true;
+    }
+
+    double cents_at(const Voice &voice, const Part &part, double cell, double rate) const {
+        double cents = part.cents(std::max(cell, voice.sound.start), voice.sound.start, voice.sound.pitch, rate);
+        if (voice.sound.glide != 0) {
+            const double left = 1 - (cell - voice.sound.start) / std::max(voice.sound.glide_samples, 1e-3 * rate);
+            cents += 100 * voice.sound.glide * std::min(std::max(left, 0.0), 1.0);
+        }
+        return cents;
+    }
+
+    // The stem as bright as it is to be: `Brightness` of desk.py. Gives whether anything is left to be heard.
+    bool brighten(Part &part, int64_t n, bool is_heard) {
+        const bool is_plain = part.faders[TREBLE].n == 1 && part.faders[TREBLE].left[0] == 1;
+        if (!is_heard && std::max(std::fabs(part.low[0]), std::fabs(part.low[1])) < 1e-9f) {
+            part.low[0] = part.low[1] = 0;
+            return false;
+        }
+        for (int64_t c = 0; c < 2; ++c) {
+            float low = part.low[c], *line = stem.data() + c * n;
+            const float *gain = gains[TREBLE].data() + c * n;
+            for (int64_t s = 0; s < n; ++s) {
+                low = decay * low + (1 - decay) * line[s];
+                if (!is_plain) line[s] += (gain[s] - 1) * (line[s] - low);
+            }
+            part.low[c] = low;
+        }
+        return !is_plain;
+    }
+
+    // The gains of a part for the block: `Fader.gains` of desk.py, for all its faders.
+    void move_faders(Part &part, int p, int64_t n) {
+        const double span = SMOOTHING_SECONDS * (double)plan.rate, end = (double)(position + n);
+        int64_t written[N_FADERS];
+        std::fill(written, written + N_FADERS, position);
+        const auto write = [&](Fader fader, int64_t stop) {
+            const int64_t from = written[fader];
+            if (from >= stop) return;
+            float *to = gains[fader].data() + (from - position);
+            part.faders[fader].write(from, stop, span, to, to + n);
+            written[fader] = stop;
+        };
+        int done = 0;
+        for (; done < part.n_coming && part.coming[done].time < end; ++done) {
+            const Coming &step = part.coming[done];
+            const Fader fader = fader_of(step.name);
+            const bool is_ramp = is_busy(p, step.time);
+            part.values[step.name] = step.value;
+            if (!is_ramp) write(fader, std::min(std::max((int64_t)std::ceil(step.time), position), position + n));
+            part.set(fader, step.time, is_ramp);
+        }
+        std::copy(part.coming + done, part.coming + part.n_coming, part.coming);
+        part.n_coming -= done;
+        for (int fader = 0; fader < N_FADERS; ++fader) {
+            write((Fader)fader, position + n);
+            part.faders[fader].forget(end - span);
+        }
+    }
+
+    bool is_busy(int p, double time) const {
+        for (const Voice *voice : active)
+            if (voice->sound.part == p && voice->n && voice->sound.start < time && time < voice->end()) return true;
+        return false;
+    }
+
+    const miao::Variant &loops;
+    std::vector<float> table;
+    Chorus chorus;
+    std::unique_ptr<miao_sound::Convolver> room;
+    std::unique_ptr<miao_sound::Limiter> limiter;
+
+  public:
+    Queue<Message *> inbox;
+    Queue<Report> outbox;
+    Queue<float> tape;
+
+  private:
+    std::vector<Voice> voices;
+    std::vector<Part> parts;
+    std::vector<Voice *> active;
+    float decay = 0;
+    std::atomic<uint32_t> sequence{0};
+    int64_t position = 0;
+    std::vector<float> stem, extra, own, mix, sent, wet, finished, sent_to_chorus, gains[N_FADERS];
+    std::vector<double> fine_at, fine_phase, knots_at, scratch;
+    std::vector<int64_t> noise_offsets;
+};
+
+}  // namespace miao_live
