@@ -195,6 +195,8 @@ class Desk:
                 continue
             np.multiply(bright, gains, out=lines[i])
             for name, fader in faders.items():
+                if not fader.strides[1] and not fader[:, 0].any():  # closed throughout
+                    continue
                 source = lines[i] if i not in extra or name != "reverb" else lines[i] + extra[i] * gains
                 sent[name] += source * fader
         return lines, sent

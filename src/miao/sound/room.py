@@ -172,7 +172,7 @@ class Room:
 
     It is an impulse response, drawn unless it was recorded, rather than a network of delay lines: noise that decays has
     no modes, so it cannot ring (spectral flatness of the tail 0.55, ideal noise 0.56), and its echoes are as dense as
-    noise from 80 ms on. Convolution in partitions of 16384 samples costs about 0.1 % of a core at 44.1 kHz; for live
+    noise from 80 ms on. Convolution in partitions of 16384 samples costs about 0.2 % of a core at 44.1 kHz; for live
     blocks of 256 to 512 samples take partitions of 2048.
 
     As many samples come out as go in, without delay and however they are cut. The state is what was sent so far; `tail`

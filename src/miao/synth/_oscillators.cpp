@@ -4,6 +4,7 @@
 // the linker from the one compiled for the newest processor.
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "_oscillators.h"
 
@@ -327,51 +328,93 @@ void add_partials(const Block &block, const Partials &note) {
     }
 }
 
-// out[s] += (gain + slope s) noise[s], both channels at once if `also` is given.
-inline void add_ramp(float *__restrict out, float *__restrict also, const float *__restrict noise, int64_t n,
-                     float gain, float slope, float left, float right) {
-    if (also)
-        for (int32_t s = 0; s < (int32_t)n; ++s) {
-            float sample = (gain + slope * (float)s) * noise[s];
-            out[s] += left * sample;
-            also[s] += right * sample;
-        }
-    else
-        for (int32_t s = 0; s < (int32_t)n; ++s) out[s] += left * (gain + slope * (float)s) * noise[s];
+// A noise band in a stretch in which its gain runs straight: gain + slope s at its sample s.
+struct Band {
+    const float *loop[2];  // of each channel, at the next sample; both the same for noise from the middle
+    float gain, slope, balance[2];
+};
+
+constexpr int ROWS = 4;  // of W samples, which stay in registers while all bands are added
+
+inline Floats load(const float *from) {
+    Floats values;
+    memcpy(&values, from, sizeof values);
+    return values;
 }
 
-// One band, from the table's position `read` on, round and round.
-void add_band(float *out, float *also, const float *loop, int64_t n_table, int64_t read, int64_t n, float gain,
-              float slope, float left, float right) {
-    for (int64_t done = 0; done < n;) {
-        int64_t at = (read + done) & (n_table - 1);
-        int64_t length = n_table - at < n - done ? n_table - at : n - done;
-        add_ramp(out + done, also ? also + done : nullptr, loop + at, length, gain + slope * (float)done, slope, left,
-                 right);
-        done += length;
+// Bands of which none comes to its loop's end.
+inline void add_bands(float *__restrict left, float *__restrict right, const Band *bands, int n_bands, int64_t n) {
+    alignas(64) float count[W];
+    for (int i = 0; i < W; ++i) count[i] = (float)i;
+    const Floats counted = load(count);
+    int64_t s = 0;
+    for (; s + ROWS * W <= n; s += ROWS * W) {
+        Floats l[ROWS], r[ROWS];
+        for (int k = 0; k < ROWS; ++k) l[k] = load(left + s + k * W), r[k] = load(right + s + k * W);
+        for (int b = 0; b < n_bands; ++b) {
+            const Band &band = bands[b];
+            const float *from = band.loop[0] + s, *other = band.loop[1] + s;
+            Floats gain = counted * band.slope + (band.gain + band.slope * (float)s);
+            const float step = band.slope * (float)W;
+            if (from == other)
+                for (int k = 0; k < ROWS; ++k) {
+                    const Floats sample = gain * load(from + k * W);
+                    l[k] = l[k] + sample * band.balance[0];
+                    r[k] = r[k] + sample * band.balance[1];
+                    gain = gain + step;
+                }
+            else
+                for (int k = 0; k < ROWS; ++k) {
+                    l[k] = l[k] + gain * load(from + k * W) * band.balance[0];
+                    r[k] = r[k] + gain * load(other + k * W) * band.balance[1];
+                    gain = gain + step;
+                }
+        }
+        for (int k = 0; k < ROWS; ++k) {
+            memcpy(left + s + k * W, &l[k], sizeof l[k]);
+            memcpy(right + s + k * W, &r[k], sizeof r[k]);
+        }
     }
+    for (int b = 0; b < n_bands; ++b)
+        for (int64_t t = s; t < n; ++t) {
+            const float gain = bands[b].gain + bands[b].slope * (float)t;
+            left[t] += bands[b].balance[0] * gain * bands[b].loop[0][t];
+            right[t] += bands[b].balance[1] * gain * bands[b].loop[1][t];
+        }
 }
+
+constexpr int AT_ONCE = 64;  // bands
 
 void add_noise(const Block &block, const Noise &note) {
     if (note.n_knots < 2 || !(fabs(note.knots[0]) < 9e15)) return;
-    const int64_t origin = (int64_t)ceil(note.knots[0]);
+    const int64_t origin = (int64_t)ceil(note.knots[0]), mask = note.n_table - 1;
+    Band bands[AT_ONCE];
     for (int64_t k = 0; k + 1 < note.n_knots; ++k) {
         Range range = samples_between(note.knots[k], note.knots[k + 1], block.n_samples);
         if (range.first >= range.last) continue;
         const float *from = note.gains + k * note.n_bands, *to = from + note.n_bands;
-        const double length = note.knots[k + 1] - note.knots[k], since = (double)range.first - note.knots[k];
-        const int64_t n = range.last - range.first;
-        for (int64_t b = 0; b < note.n_bands; ++b) {
-            if (from[b] < note.floor && to[b] < note.floor) continue;
-            const float slope = (float)((to[b] - from[b]) / length), gain = (float)(from[b] + slope * since);
-            const float *loop = note.table + b * note.n_table, *balance = note.balance + 2 * b;
-            const int64_t *offset = note.offsets + 2 * b, s = range.first - origin;
-            float *left = block.left + range.first, *right = block.right + range.first;
-            if (offset[0] == offset[1]) {
-                add_band(left, right, loop, note.n_table, offset[0] + s, n, gain, slope, balance[0], balance[1]);
-            } else {
-                add_band(left, nullptr, loop, note.n_table, offset[0] + s, n, gain, slope, balance[0], 0);
-                add_band(right, nullptr, loop, note.n_table, offset[1] + s, n, gain, slope, balance[1], 0);
+        const double length = note.knots[k + 1] - note.knots[k];
+        for (int64_t b = 0; b < note.n_bands;) {
+            int64_t which[AT_ONCE];
+            int count = 0;
+            for (; b < note.n_bands && count < AT_ONCE; ++b)
+                if (!(from[b] < note.floor && to[b] < note.floor)) which[count++] = b;
+            for (int64_t first = range.first; count && first < range.last;) {  // up to where the next loop ends
+                int64_t n = range.last - first;
+                for (int i = 0; i < count; ++i) {
+                    const float *loop = note.table + which[i] * note.n_table;
+                    const double slope = (to[which[i]] - from[which[i]]) / length;
+                    bands[i].slope = (float)slope;
+                    bands[i].gain = (float)(from[which[i]] + slope * ((double)first - note.knots[k]));
+                    for (int channel = 0; channel < 2; ++channel) {
+                        const int64_t at = (note.offsets[2 * which[i] + channel] + first - origin) & mask;
+                        bands[i].loop[channel] = loop + at;
+                        bands[i].balance[channel] = note.balance[2 * which[i] + channel];
+                        n = note.n_table - at < n ? note.n_table - at : n;
+                    }
+                }
+                add_bands(block.left + first, block.right + first, bands, count, n);
+                first += n;
             }
         }
     }
