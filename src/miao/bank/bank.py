@@ -18,6 +18,8 @@ from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
 from miao.bank.voices import VoiceEmbeddings, VoiceTable
 from miao.errors import BankError
 
+_OF_A_NOTE = ("pitch", "velocity", "index")
+
 
 @dataclass(frozen=True, eq=False)
 class Bank:
@@ -126,22 +128,24 @@ def _decoder(
         for n, own in enumerate(learnt, start=first):
             rows = np.flatnonzero(voice == n)
             if own.shift is not None and "previous" in inputs and len(rows):
-                before = [inputs[name][rows] for name in ("previous", "pitch", "velocity", "index", "age")]
+                note = {name: inputs[name][rows] for name in _OF_A_NOTE}
                 inputs["previous"] = inputs["previous"].copy()
-                inputs["previous"][rows] = own.shift.taken_off(kind, *before)
+                inputs["previous"][rows] = own.shift.taken_off(
+                    kind, inputs["previous"][rows], **note, age=inputs["age"][rows]
+                )
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
             levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
         for n, own in enumerate(learnt, start=first):
             rows = np.flatnonzero(voice == n)
-            asked = [inputs[name][rows] for name in ("pitch", "velocity", "index")]
+            note = {name: inputs[name][rows] for name in _OF_A_NOTE}
             if own.correction is not None and len(rows):
-                levels[rows] = own.correction.applied(kind, levels[rows], *asked)
+                levels[rows] = own.correction.applied(kind, levels[rows], **note)
             if own.shift is not None and len(rows):
-                levels[rows] = own.shift.added(kind, levels[rows], *asked, inputs["age"][rows])
+                levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
             if own.recorded is not None and len(rows):
                 previous = inputs["previous"][rows] if "previous" in inputs else None
-                levels[rows] = own.recorded.led(kind, levels[rows], *asked, previous)
+                levels[rows] = own.recorded.led(kind, levels[rows], **note, previous=previous)
         return levels, spread
 
     return decode

@@ -28,7 +28,7 @@ def pairs(source: Path, midi: list[Path], more: list[Path], *, is_alone: bool) -
         return []
     if midi and len(midi) != len(sounds):
         raise MiaoError(f"{len(sounds)} recordings and {len(midi)} MIDI files; give --midi once for each")
-    return list(zip(sounds, midi or [None] * len(sounds), strict=True))
+    return list(zip(sounds, midi, strict=True)) if midi else [(sound, None) for sound in sounds]
 
 
 def room_target(name: str, folder: Path | None, *, force: bool) -> Path:

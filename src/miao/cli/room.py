@@ -156,14 +156,14 @@ def learn(
     audio = read_audio(sound)
     if sweep is not None:
         audio = response_of_sweep(audio, read_audio(sweep))
-    learnt = room_from_clap(audio, str(sound))
+    heard = room_from_clap(audio, str(sound))
     about = {"name": called, "origin": origin or f"learnt from {sound.name}"}
-    save_room(target, learnt.room, about, force=force)
-    for remark in learnt.remarks:
+    save_room(target, heard.room, about, force=force)
+    for remark in heard.remarks:
         say(remark)
     print("     Hz    T60, s   over, dB")
-    for octave in learnt.octaves:
+    for octave in heard.octaves:
         if octave.range_db:
             print(f"{octave.hz:7.0f} {octave.t60_seconds:9.2f} {octave.range_db:10.0f}")
-    print(f"the room is {learnt.level_db:+.1f} dB beside the sound")
+    print(f"the room is {heard.level_db:+.1f} dB beside the sound")
     say(str(target))

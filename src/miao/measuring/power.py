@@ -72,7 +72,7 @@ def cell_powers(table: VoiceTable, voice: int, pitch: int, noise: NDArray) -> ND
     filters = mel_filters()
     inside = np.clip(near.astype(int), 0, filters.shape[1] - 1)
     sines = np.einsum("pk,mpk->pm", lobe, filters[:, inside])  # [P, M]
-    trim = 10 ** (float(table.trim_db[voice]) / 10)
+    trim = 10 ** (table.trim(voice, pitch) / 10)
     return trim * np.concatenate([partials.spread @ sines, noise]).astype(np.float32)
 
 

@@ -116,7 +116,7 @@ class _Music(nn.Module):
             held, let_go = self.at_nodes(self.held), self.at_nodes(self.let_go)  # [A, 2, N, C], [S - 1, N, C]
             held = torch.lerp(held[:, :, self.low], held[:, :, self.low + 1], self.share)
             let_go = torch.lerp(let_go[:, self.low], let_go[:, self.low + 1], self.share)
-            shift = 0
+            shift = torch.zeros_like(levels)
             for knot, share in ((piece.age_knot, 1 - piece.age_share), (piece.age_knot + 1, piece.age_share)):
                 both = held[knot, :, piece.pitch]  # [n, 2, C]
                 shift = shift + share[:, None] * (both[:, 0] + piece.force[:, None] * both[:, 1])
