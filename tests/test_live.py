@@ -1,6 +1,7 @@
 """The live instrument: it sounds as the file does, obeys its limits, and never keeps the sound card waiting."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from miao.live.tape import Tape
 from miao.live.terminal_keys import Piano
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio
+from miao.sound.chorus import USUAL, Chorus
+from miao.sound.desk import Desk
+from miao.sound.room import Room
 from miao.synth.note import Strike
-from miao.synth.player import FLOOR
-from miao.synth.rendering import rows_of
+from miao.synth.player import FLOOR, Player
+from miao.synth.rendering import ROOM_LEVEL, acoustics_of, rows_of
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import ScoreFeed
 
@@ -26,6 +30,7 @@ if stage_module._compiled is None:
     pytest.skip("the package was installed without a compiler", allow_module_level=True)
 Stage = stage_module.Stage
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DB_90 = 10 ** (-90 / 20)
 
 
@@ -82,6 +87,35 @@ def test_live_is_offline(gm, midi, size, rate):
     # a partial weaker than the floor is left out of a block, and blocks are not the same here and there
     assert error < DB_90 * np.abs(whole).max() + FLOOR
     assert stage.engine.counts()["late"] == stage.engine.counts()["waited"] == 0
+
+
+def in_blocks(bank, score, size):
+    """What the player, the desk, the room and the chorus of files make in blocks of a size: [2, n]."""
+    rate, channels, pieces = 44_100, [track.channel for track in score.tracks], []
+    player, feed = Player(bank, channels, PlaySettings(polyphony=256)), ScoreFeed(score)
+    desk, chorus = Desk(rate, len(channels), ("reverb", "chorus")), Chorus(rate, score.chorus or USUAL)
+    room = Room(rate, acoustics=acoustics_of(score, PlaySettings()))
+    while not (feed.is_over and player.is_silent):
+        feed.tell(player, (player.position + size) / rate)
+        block = player.block(size)
+        for step in block.steps:
+            desk.set(*step)
+        lines, sent = desk.mix(block.start_sample, block.stems, block.busy, block.extra)
+        wet = room.process(np.float32(ROOM_LEVEL) * sent["reverb"]) + chorus.process(sent["chorus"])
+        pieces.append(lines.sum(axis=0) + wet)
+    return np.concatenate(pieces, axis=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("song", ["ode_to_joy", "greensleeves", "gymnopedie"])
+def test_an_arrangement_is_the_same_live(gm, song):
+    score = read_score(EXAMPLES / f"{song}.mid").between(0, 12)
+    same = in_blocks(gm, score, 256)
+    channels = [track.channel for track in score.tracks]
+    stage = Stage(gm, channels, PlaySettings(polyphony=256), is_plain=True, room=acoustics_of(score, PlaySettings()))
+    live = played(stage, same.shape[1] / 44_100, 256, ScoreFeed(score).tell)
+    n = min(live.shape[1], same.shape[1])
+    assert np.abs(live[:, :n] - same[:, :n]).max() < DB_90 * np.abs(same).max()
 
 
 # what comes too late
