@@ -8,8 +8,9 @@ from miao.bank.partials import harmonic_partials
 from miao.bank.voices import HARMONIC, drum_voice, pitch_hz
 from miao.datasets.pairs import PAIR_NOTE
 from miao.measuring.note import analyse_note
-from miao.measuring.part_voices import Fit, fit_voices, table_of
+from miao.measuring.part_voices import fit_voices, table_of
 from miao.measuring.polyphony import measure_notes
+from miao.measuring.voice_fit import VoiceFit
 
 RATE = 44_100
 N_HARMONICS = 16
@@ -45,7 +46,7 @@ def level_error(tokens, pitch, seconds, amplitude, n_harmonics=6):
     return np.abs(pairs[0] - pairs[1]).mean() * tk.LEVEL_STEP_DB
 
 
-FIT = Fit(HARMONIC, 0.0, 0.0, np.zeros(tk.N_PARTIALS))
+FIT = VoiceFit(HARMONIC)
 
 
 def test_a_note_alone_is_measured_as_analysis_measures_it():

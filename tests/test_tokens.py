@@ -40,5 +40,4 @@ def test_sustain_tokens_go_on_where_the_attack_ends():
 
 def test_a_token_between_two_others_lies_on_the_line_between_them():
     tokens, times = np.array([[0.0, 10.0], [10.0, 20.0]]), np.array([0.0, 1.0])
-    np.testing.assert_allclose(tk.token_at(tokens, times, 0.25), [2.5, 12.5])
-    np.testing.assert_allclose(tk.token_at(tokens, times, 7.0), [10, 20])
+    np.testing.assert_allclose(tk.tokens_at(tokens, times, np.array([0.25, 7.0])), [[2.5, 12.5], [10, 20]])

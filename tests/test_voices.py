@@ -23,7 +23,7 @@ from miao.bank.learnt_voice import (
 from miao.bank.voices import HARMONIC, N_VOICES, PITCH_NODES, VoiceEmbeddings, VoiceTable, balance_of, is_drum_voice
 from miao.cli.main import app
 from miao.errors import BankError, ConfigError
-from miao.measuring.roundtrip import one_voice_table
+from miao.measuring.voice_fit import VoiceFit
 from miao.midi.score import read_score
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
@@ -235,7 +235,7 @@ def test_a_voice_of_other_shapes_is_refused(gm, tmp_path):
     small.save(tmp_path / "small.safetensors")
     with pytest.raises(BankError, match=r"embeddings is of shape \[1, 5, 128\], not \[1, 43, "):
         LearntVoice.load(tmp_path / "small.safetensors")
-    replace(voice, table=one_voice_table(HARMONIC, 0, 0, np.zeros(tk.N_PARTIALS))).save(tmp_path / "whole.safetensors")
+    replace(voice, table=VoiceFit(HARMONIC).table()).save(tmp_path / "whole.safetensors")
     LearntVoice.load(tmp_path / "whole.safetensors")
 
 

@@ -20,13 +20,12 @@ from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
     EMBEDDINGS,
-    N_PITCHES,
     PITCH_NODES,
-    SEMITONES_A_NODE,
     TABLE,
     VoiceEmbeddings,
     VoiceTable,
     check_table,
+    node_below,
 )
 from miao.errors import BankError
 from miao.files import make_folder, write_bytes
@@ -73,9 +72,8 @@ class Correction:
         self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray
     ) -> NDArray[np.float32]:
         """Corrected levels of chunks of a kind, [B, a, C]; the other arrays are [B]."""
-        position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
-        share = (position - low)[:, None, None, None]
+        low, share = node_below(pitch)
+        share = share[:, None, None, None]
         table = self.levels[kind].astype(np.float32)[np.minimum(index, N_INDICES[kind] - 1)]  # [B, knots, 2, nodes, C]
         rows = np.arange(len(low))
         at = (1 - share) * table[rows, :, :, low] + share * table[rows, :, :, low + 1]  # [B, knots, 2, C]

@@ -123,11 +123,11 @@ def release_times(n_chunks: int) -> NDArray[np.float64]:
     return np.arange(n_chunks * CHUNK_STEPS, dtype=np.float64) * STEP_SECONDS[RELEASE]
 
 
-def token_at(tokens: NDArray, times: NDArray, moment: float) -> NDArray[np.float32]:
-    """The token at a moment between two tokens, linear in level; beyond the ends the nearest one.
+def tokens_at(tokens: NDArray, times: NDArray, moments: NDArray) -> NDArray[np.float32]:
+    """The tokens at moments between two tokens, linear in level; beyond the ends the nearest one.
 
-    Shapes: tokens [n, C], times [n] -> [C] float32.
+    Shapes: tokens [n, C], times [n], moments [m] -> [m, C].
     """
-    right = int(np.clip(np.searchsorted(times, moment), 1, len(times) - 1))
-    share = np.clip((moment - times[right - 1]) / (times[right] - times[right - 1]), 0.0, 1.0)
+    right = np.clip(np.searchsorted(times, moments), 1, len(times) - 1)
+    share = np.clip((moments - times[right - 1]) / (times[right] - times[right - 1]), 0.0, 1.0)[:, None]
     return ((1 - share) * tokens[right - 1] + share * tokens[right]).astype(np.float32)

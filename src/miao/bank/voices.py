@@ -23,6 +23,7 @@ N_PROGRAMS = 128
 DRUM_KEYS = range(27, 88)
 N_VOICES = N_PROGRAMS + len(DRUM_KEYS)
 HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
+RATIO_BASE = {HARMONIC: 1.0, HALF_HARMONIC: 0.5}  # of the first harmonic, over the note's frequency
 N_PITCHES = 128
 PITCH_NODES = 43  # a voice has one embedding every three semitones
 SEMITONES_A_NODE = 3
@@ -67,6 +68,21 @@ def drum_key(voice: int) -> int:
 def is_drum_voice(voice: int) -> bool:
     """Whether a voice number is a drum key's; numbers behind those are learnt voices."""
     return N_PROGRAMS <= voice < N_VOICES
+
+
+def node_below(pitch: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The pitch node at or below each pitch, and how far on the pitch is to the next one, 0 to 1. Shapes: [B]."""
+    position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
+    low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
+    return low, position - low
+
+
+def partials_of(kind: int, tune_cents: float, stretch: float, modes: NDArray | None) -> Partials:
+    """Where the partials of a note lie under a kind of ratios; modes [N_PARTIALS] are for MODES only."""
+    if kind == MODES:
+        assert modes is not None
+        return mode_partials(modes)
+    return harmonic_partials(RATIO_BASE[kind], tune_cents, stretch)
 
 
 def balance_of(left_share: NDArray) -> NDArray[np.int8]:
@@ -161,9 +177,8 @@ class VoiceEmbeddings:
 
     def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
-        position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
-        share = (position - low).astype(np.float32)[:, None]
+        low, far = node_below(pitch)
+        share = far.astype(np.float32)[:, None]
         voice = voice if self.row is None else self.row[voice]
         tables = (self.embeddings, self.profiles[kind])
         embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
@@ -219,7 +234,6 @@ def _unfolded(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
 
 @lru_cache(maxsize=4096)
 def _partials(table: VoiceTable, voice: int, pitch: int) -> Partials:
-    if table.kind[voice] == MODES:
-        return mode_partials(table.modes[table.mode_row[voice], pitch])
-    base = 1.0 if table.kind[voice] == HARMONIC else 0.5
-    return harmonic_partials(base, float(table.tune_cents[voice, pitch]), float(table.stretch[voice, pitch]))
+    kind, row = int(table.kind[voice]), table.mode_row[voice]
+    modes = table.modes[row, pitch] if kind == MODES else None
+    return partials_of(kind, float(table.tune_cents[voice, pitch]), float(table.stretch[voice, pitch]), modes)

@@ -7,29 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
-from miao.bank.partials import harmonic_partials, mode_partials
 from miao.bank.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
 from miao.datasets.notes import NoteData
 from miao.datasets.samples import Recording, note_hz
 from miao.measuring.note import analyse_note
-from miao.measuring.partials import common_modes, find_modes, fit_harmonics, matched_modes
-from miao.measuring.roundtrip import one_voice_table, round_trip_error
+from miao.measuring.partials import common_modes, find_modes
+from miao.measuring.roundtrip import round_trip_error
+from miao.measuring.voice_fit import VoiceFit, fit_voice, suited_kind
 from miao.sound.spectrum import SAMPLE_RATE
 
 _SILENCE_SECONDS = 0.7  # two release chunks
 MOST_CENTS = 15.0  # that a learnt voice lies off the pitch played, so that it is in tune with others
-
-
-@dataclass(frozen=True)
-class NoteFit:
-    """What belongs to the voice at the pitch of one note, rather than to its tokens."""
-
-    pitch: int
-    tune_cents: float
-    stretch: float
-    modes: NDArray[np.float64]  # [N_PARTIALS] ratios, empty where partials are harmonic
-    balance: NDArray[np.float32]  # [C - 1] left share
-    is_wide: bool
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class VoiceNotes:
 
     notes: list[NoteData]
     is_released: list[bool]  # whether the release of each note was heard
-    fits: list[NoteFit]  # of each note
+    fits: list[VoiceFit]  # of each note
     kind: int  # of partial ratios
 
     def chosen(self, which: Sequence[int]) -> "VoiceNotes":
@@ -57,7 +45,7 @@ class VoiceNotes:
         Tuning is a straight line over the pitches, at most 15 cents off: single notes that are out of tune are no
         property of a voice. Stretch runs between the pitches measured; modes and balance are those of the nearest one.
         """
-        pitches = np.array([fit.pitch for fit in self.fits])
+        pitches = np.array([note.pitch for note in self.notes])
         measured = np.unique(pitches)
         every = np.arange(N_PITCHES)
         nearest = np.abs(every[:, None] - measured[None, :]).argmin(axis=1)
@@ -67,9 +55,8 @@ class VoiceNotes:
 
         modes = np.zeros(tk.N_PARTIALS)
         if self.kind == MODES:
-            firsts = [next(fit.modes for fit in self.fits if fit.pitch == p) for p in measured]
-            modes = np.array(firsts)[nearest]
-        table = one_voice_table(self.kind, 0.0, 0.0, modes)
+            modes = np.array([self.fits[int(np.argmax(pitches == p))].modes for p in measured])[nearest]
+        table = VoiceFit(self.kind, modes=modes).table()
         if self.kind != MODES:
             cents = by_pitch(np.array([fit.tune_cents for fit in self.fits]))
             slope, start = np.polyfit(measured, cents, 1) if len(measured) > 4 else (0.0, float(np.median(cents)))
@@ -82,36 +69,27 @@ class VoiceNotes:
 
 
 def choose_kind(recordings: Sequence[Recording]) -> int:
-    """Which kind of partial ratios suits a voice, by the round-trip error of three of its notes under each; harmonics
-    must be clearly worse to lose, as in `notes.choose_kind`."""
+    """Which kind of partial ratios suits a voice, by the round-trip error of three of its notes under each."""
     by_pitch = sorted(recordings, key=lambda r: (r.pitch, -r.velocity))
     chosen = [by_pitch[int(len(by_pitch) * share)] for share in (0.2, 0.5, 0.8)]
-    errors = [
-        np.mean([round_trip_error(r.sound, SAMPLE_RATE, r.pitch, r.hold_seconds, kind) for r in chosen])
+    return suited_kind([
+        float(np.mean([round_trip_error(r.sound, SAMPLE_RATE, r.pitch, r.hold_seconds, kind) for r in chosen]))
         for kind in (HARMONIC, HALF_HARMONIC, MODES)
-    ]
-    best = HALF_HARMONIC if errors[HALF_HARMONIC] < errors[HARMONIC] - 0.5 else HARMONIC
-    return MODES if errors[MODES] < errors[best] - 1.5 else best
+    ])  # fmt: skip
 
 
 def voice_notes(recordings: Sequence[Recording], kind: int) -> VoiceNotes:
     """Recordings measured into audio tokens, each with its own tuning and stretch."""
-    common = np.zeros(0)
+    common = None
     if kind == MODES:
         common = common_modes([find_modes(r.sound, SAMPLE_RATE, note_hz(r)) for r in recordings[:40]])
     notes, fits = [], []
     for recording in recordings:
-        hz, tune, stretch, modes = note_hz(recording), 0.0, 0.0, np.zeros(0)
-        if kind == MODES:
-            modes = matched_modes(recording.sound, SAMPLE_RATE, hz, common)
-            partials = mode_partials(modes)
-        else:
-            base = 1.0 if kind == HARMONIC else 0.5
-            tune, stretch = fit_harmonics(recording.sound, SAMPLE_RATE, hz, base)
-            partials = harmonic_partials(base, tune, stretch)
+        hz = note_hz(recording)
+        fit = fit_voice(recording.sound, SAMPLE_RATE, hz, kind, common)
         after = ((0, 0), (0, int(_SILENCE_SECONDS * SAMPLE_RATE)))  # so that the end of a file is not heard as held
         sound = np.pad(recording.sound, after)
-        measured = analyse_note(sound, SAMPLE_RATE, hz, recording.hold_seconds, partials)
+        measured = analyse_note(sound, SAMPLE_RATE, hz, recording.hold_seconds, fit.partials())
         notes.append(NoteData(0, recording.pitch, recording.velocity, measured.tokens))
-        fits.append(NoteFit(recording.pitch, tune, stretch, modes, measured.balance, measured.is_wide))
+        fits.append(replace(fit, balance=measured.balance, is_wide=measured.is_wide))
     return VoiceNotes(notes, [r.is_released for r in recordings], fits, kind)

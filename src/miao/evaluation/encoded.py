@@ -37,7 +37,8 @@ from miao.measuring.align import CONFIDENT, align
 from miao.measuring.note import analyse_note
 from miao.measuring.part_voices import table_of
 from miao.measuring.polyphony import measure_notes
-from miao.measuring.roundtrip import fitted_table, play
+from miao.measuring.roundtrip import play
+from miao.measuring.voice_fit import fit_voice
 from miao.midi.score import Score, Track, notes_array
 from miao.synth.note import RING_SECONDS
 
@@ -119,7 +120,7 @@ def _rendered(font: SoundFont, note: _Note) -> NDArray[np.float32]:
 
 def _fitted(font: SoundFont, note: _Note, sound: NDArray) -> _Row:
     kind = MODES if note.is_drum else _kind(font, note.voice)
-    return _Row(fitted_table(sound, SAMPLE_RATE, note.pitch, kind))
+    return _Row(fit_voice(sound, SAMPLE_RATE, float(pitch_hz(note.pitch)), kind).table())
 
 
 @cache

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
-from miao.bank.partials import Partials, harmonic_partials, mode_partials
 from miao.bank.voices import (
     HARMONIC,
     MODES,
@@ -29,6 +28,7 @@ from miao.bank.voices import (
 from miao.errors import DataError
 from miao.files import write_arrays
 from miao.measuring.partials import find_modes, spectral_peaks
+from miao.measuring.voice_fit import VoiceFit
 
 STRUCK_STRINGS = {*range(8), 15, *range(24, 40), 45, 46, *range(104, 108)}  # programs whose strings stretch harmonics
 BARS_AND_BELLS = {*range(8, 15), 47, 108, *range(112, 120)}  # programs with free modes
@@ -42,26 +42,7 @@ _SPREAD_SEMITONES = 4.0  # over which pitches lend each other their tuning
 _WIDEST_CENTS = 45.0
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What belongs to one voice at one pitch."""
-
-    kind: int  # HARMONIC or MODES
-    tune_cents: float
-    stretch: float
-    modes: NDArray[np.float64]  # [N_PARTIALS]
-    n_notes: int = 0  # that it was measured from; 0: from the neighbouring pitches
-    balance: NDArray[np.float32] | None = None  # [C - 1] share of the left channel
-    is_wide: bool = False
-
-    def partials(self) -> Partials:
-        """Where the partials lie."""
-        if self.kind == MODES:
-            return mode_partials(self.modes)
-        return harmonic_partials(1.0, self.tune_cents, self.stretch)
-
-
-Fits = dict[tuple[int, int], Fit]
+Fits = dict[tuple[int, int], VoiceFit]
 """Fits by voice and pitch."""
 
 
@@ -144,7 +125,7 @@ def _harmonic_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDAr
         straight = [x.cents - 600 / np.log(2) * np.log1p(b * x.k**2.0) for x, b in zip(peaks, stretch, strict=True)]
         raw = np.array([_weighted_median(c, x.weights) for c, x in zip(straight, peaks, strict=True)])
         tune = _lent(raw, counts, pitches, float(tuning_cents))
-    return {(voice, int(p)): Fit(HARMONIC, float(t), float(b), np.zeros(tk.N_PARTIALS), int(n))
+    return {(voice, int(p)): VoiceFit(HARMONIC, float(t), float(b), np.zeros(tk.N_PARTIALS), int(n))
             for p, t, b, n in zip(pitches, tune, stretch, counts, strict=True)}  # fmt: skip
 
 
@@ -261,7 +242,7 @@ def _mode_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray)
         modes = np.zeros(tk.N_PARTIALS)
         if piece.shape[1] and np.abs(piece).max(initial=0.0) > 1e-5:
             modes = find_modes(piece, sample_rate, nominal_hz(voice, pitch))
-        fits[voice, pitch] = Fit(MODES, 0.0, 0.0, modes, len(same))
+        fits[voice, pitch] = VoiceFit(MODES, 0.0, 0.0, modes, len(same))
     return fits
 
 
@@ -304,7 +285,7 @@ def load_fits(path: Path) -> Fits:
     with np.load(path) as file:
         columns = [file[name] for name in ("place", "kind", "tune", "stretch", "modes", "n", "balance", "is_wide")]
     return {
-        (int(place[0]), int(place[1])): Fit(int(kind), float(tune), float(stretch), modes, int(n),
+        (int(place[0]), int(place[1])): VoiceFit(int(kind), float(tune), float(stretch), modes, int(n),
                                             None if np.isnan(balance).any() else balance, bool(is_wide))
         for place, kind, tune, stretch, modes, n, balance, is_wide in zip(*columns, strict=True)
     }  # fmt: skip
@@ -319,7 +300,7 @@ def joined_fits(found: list[Fits]) -> Fits:
         most = rows[int(weights.argmax())]
         sides = [(row.balance, w) for row, w in zip(rows, weights.tolist(), strict=True) if row.balance is not None]
         balance = sum(b * w for b, w in sides) / sum(w for _, w in sides) if sides else None
-        joined[place] = Fit(most.kind, float(np.average([row.tune_cents for row in rows], weights=weights)),
+        joined[place] = VoiceFit(most.kind, float(np.average([row.tune_cents for row in rows], weights=weights)),
                             float(np.average([row.stretch for row in rows], weights=weights)), most.modes,
                             sum(row.n_notes for row in rows), balance, any(row.is_wide for row in rows))  # fmt: skip
     return joined

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.partials import Partials
-from miao.bank.voices import HARMONIC, MODES, N_PITCHES, N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
+from miao.bank.voices import N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
 from miao.measuring.note import analyse_note
-from miao.measuring.partials import find_modes, fit_harmonics
+from miao.measuring.voice_fit import fit_voice
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound import spectrum
 from miao.synth.settings import PlaySettings
@@ -49,33 +48,10 @@ def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:
     return Bank("encoded", Path("encoded"), table, decode, None, 1)
 
 
-def one_voice_table(kind: int, tune_cents: float, stretch: float, modes: NDArray) -> VoiceTable:
-    """A voice table of voice 0 only, the same at every pitch, in the middle of the stereo image."""
-    return VoiceTable(
-        np.array([kind], np.int8),
-        np.full((1, N_PITCHES), tune_cents, np.float32),
-        np.full((1, N_PITCHES), stretch, np.float32),
-        np.array([0 if kind == MODES else -1], np.int16),
-        np.broadcast_to(modes, (1, N_PITCHES, tk.N_PARTIALS)).astype(np.float32),
-        np.zeros((1, N_PITCHES, tk.N_CELLS - 1), np.int8),
-        np.zeros((1, N_PITCHES), np.uint8),
-        np.zeros(1, np.float32),
-    )
-
-
-def fitted_table(sound: NDArray, sample_rate: int, pitch: int, kind: int) -> VoiceTable:
-    """The partial ratios of one note under one kind, as a one-voice table."""
-    hz = float(pitch_hz(pitch))
-    if kind == MODES:
-        return one_voice_table(kind, 0.0, 0.0, find_modes(sound, sample_rate, hz))
-    base = 1.0 if kind == HARMONIC else 0.5
-    return one_voice_table(kind, *fit_harmonics(sound, sample_rate, hz, base), np.zeros(tk.N_PARTIALS))
-
-
 def round_trip_error(sound: NDArray, sample_rate: int, pitch: int, hold_seconds: float, kind: int) -> float:
     """Log-mel error (dB) of a note against itself played back, its partial ratios fitted under one kind."""
-    table = fitted_table(sound, sample_rate, pitch, kind)
-    partials: Partials = table.partials(0, pitch)
-    tokens = analyse_note(sound, sample_rate, float(pitch_hz(pitch)), hold_seconds, partials).tokens
+    hz = float(pitch_hz(pitch))
+    table = fit_voice(sound, sample_rate, hz, kind).table()
+    tokens = analyse_note(sound, sample_rate, hz, hold_seconds, table.partials(0, pitch)).tokens
     played = play(encoded_bank(tokens, table), one_note_score(0, pitch, 100, hold_seconds))
     return spectrum.log_mel_error(spectrum.log_mel(sound), spectrum.log_mel(played))

@@ -288,11 +288,16 @@ def share_parameters(source: nn.Module, target: nn.Module) -> None:
                 module._parameters[key] = theirs[path]._parameters[key]
 
 
+def node_below(pitch: Tensor) -> tuple[Tensor, Tensor]:
+    """As `voices.node_below`, of tensors."""
+    position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
+    low = position.floor().long().clamp(max=PITCH_NODES - 2)
+    return low, position - low
+
+
 def _between(nodes: Tensor, voice: Tensor, pitch: Tensor) -> Tensor:
     """What the nodes [V, PITCH_NODES, W] of voices say at pitches, linear between the two nearest. [B] -> [B, W]"""
-    position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
-    low = position.floor().long()
-    share = position - low
+    low, share = node_below(pitch)
     at = voice * PITCH_NODES + low
     both = F.embedding(torch.stack([at, at + 1], dim=1), nodes.flatten(0, 1))  # [B, 2, W]
     return (torch.stack([1 - share, share], dim=1).unsqueeze(2) * both).sum(dim=1)

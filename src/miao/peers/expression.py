@@ -46,9 +46,7 @@ def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
 def _resampled(chunks: NDArray, times: NDArray, seconds: float) -> tuple[NDArray, NDArray]:
     """Tokens every 10 ms up to a moment, [n, C], and their times."""
     tokens, wanted = chunks.reshape(-1, tk.N_CELLS).astype(np.float32), np.arange(0, seconds, HOP_SECONDS)
-    right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
-    share = np.clip((wanted - times[right - 1]) / (times[right] - times[right - 1]), 0, 1)[:, None]
-    return ((1 - share) * tokens[right - 1] + share * tokens[right]).astype(np.float32), wanted
+    return tk.tokens_at(tokens, times, wanted), wanted
 
 
 def _decibels(amplitudes: NDArray) -> NDArray:

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, Correction, knot_weights
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
+from miao.bank.voices import PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.config import Count, Range, Rate, Weight, Whole, check
 from miao.datasets.notes import NoteData
 from miao.datasets.voice_notes import VoiceNotes
+from miao.nets.model import node_below
 from miao.training.bank_nets import bank_nets
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
@@ -105,9 +106,8 @@ class VoiceParameters(nn.Module):
 
 def _between(nodes: Tensor, pitch: Tensor) -> Tensor:
     """What nodes [PITCH_NODES, ...] say at pitches [B], in straight lines: [B, ...]."""
-    position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
-    low = position.floor().long().clamp(max=PITCH_NODES - 2)
-    share = (position - low).view(-1, *[1] * (nodes.dim() - 1))
+    low, share = node_below(pitch)
+    share = share.view(-1, *[1] * (nodes.dim() - 1))
     return (1 - share) * nodes[low] + share * nodes[low + 1]
 
 
