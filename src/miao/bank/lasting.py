@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
+from miao.bank.voices import PITCH_NODES, node_below
 from miao.errors import BankError
 from miao.files import write_bytes
 
@@ -54,9 +54,8 @@ class Courses:
         """The course of a note, [knots, C] levels against the repeated chunk; None if it is not known."""
         if voice >= len(self.row) or self.row[voice] < 0:
             return None
-        position = np.clip(pitch, 0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = min(int(position), PITCH_NODES - 2)
-        share = np.float32(position - low)
+        low, far = node_below(np.asarray(pitch))
+        share = np.float32(far)
         table = self.offsets[self.row[voice]]
         return np.float32(_UNIT_LEVELS) * ((1 - share) * table[low] + share * table[low + 1])
 

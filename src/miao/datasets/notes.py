@@ -5,7 +5,7 @@ under a temporary name and renamed, so an interrupted run leaves whole shards on
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
-from miao.bank.partials import harmonic_partials, mode_partials
 from miao.bank.voices import (
     HALF_HARMONIC,
     HARMONIC,
@@ -30,8 +29,9 @@ from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
 from miao.files import write_arrays
 from miao.measuring.note import analyse_note
-from miao.measuring.partials import common_modes, find_modes, fit_harmonics, key_tracking, matched_modes
+from miao.measuring.partials import common_modes, find_modes, key_tracking
 from miao.measuring.roundtrip import round_trip_error
+from miao.measuring.voice_fit import VoiceFit, fit_voice, suited_kind
 from miao.synth.note import RING_SECONDS
 
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
@@ -91,11 +91,7 @@ def _trimmed(sound: NDArray) -> NDArray:
 
 
 def choose_kind(font: SoundFont, source: Source) -> int:
-    """Which kind of partial ratios suits a voice, by the round-trip error of three notes under each.
-
-    Harmonic wins unless another kind is clearly better, as it takes bends, vibrato and unseen pitches best. Free modes
-    are fitted to each note and must earn more: on average they are 1 dB better wherever they cannot be learnt as well.
-    """
+    """Which kind of partial ratios suits a voice, by the round-trip error of three notes under each."""
     if source.is_drum:
         return MODES
     errors = np.zeros(3)
@@ -104,8 +100,7 @@ def choose_kind(font: SoundFont, source: Source) -> int:
         if np.abs(sound).max() > _SILENT:
             for kind in (HARMONIC, HALF_HARMONIC, MODES):
                 errors[kind] += round_trip_error(sound, SAMPLE_RATE, pitch, 0.8, kind) / 3
-    best = HALF_HARMONIC if errors[HALF_HARMONIC] < errors[HARMONIC] - 0.5 else HARMONIC
-    return MODES if errors[MODES] < errors[best] - 1.5 else best
+    return suited_kind(errors.tolist())
 
 
 def voice_tracking(font: SoundFont, source: Source) -> float:
@@ -211,7 +206,7 @@ def prepare_voice(font: SoundFont, voice: int, source: Source, part: int, folder
         kind = MODES if tracking < _FOLLOWS else choose_kind(font, source)
     rng = np.random.default_rng([seed, voice, part])
     common = voice_modes(font, source, tracking) if kind == MODES else np.zeros(0)
-    rows: dict[int, tuple] = {}
+    rows: dict[int, VoiceFit] = {}
     kept: list[NoteData] = []
     for pitch, velocity, hold in draw_notes(source, part, rng):
         sound = render(font, source, pitch, velocity, hold)
@@ -219,23 +214,12 @@ def prepare_voice(font: SoundFont, voice: int, source: Source, part: int, folder
             continue  # the preset has no sample there
         hz = float(pitch_hz(pitch))
         if pitch not in rows:
-            tune, stretch, modes = 0.0, 0.0, np.zeros(tk.N_PARTIALS)
-            if kind == MODES:
-                modes = matched_modes(sound, SAMPLE_RATE, hz, common * _tracked(pitch, 60, tracking))
-            else:
-                tune, stretch = fit_harmonics(sound, SAMPLE_RATE, hz, 1.0 if kind == HARMONIC else 0.5)
-            rows[pitch] = (tune, stretch, modes)
-        tune, stretch, modes = rows[pitch][:3]
-        partials = (
-            mode_partials(modes)
-            if kind == MODES
-            else harmonic_partials(1.0 if kind == HARMONIC else 0.5, tune, stretch)
-        )
+            rows[pitch] = fit_voice(sound, SAMPLE_RATE, hz, kind, common * _tracked(pitch, 60, tracking))
         if source.is_drum:
             hold = sound.shape[1] / SAMPLE_RATE
-        measured = analyse_note(sound, SAMPLE_RATE, hz, hold, partials)
-        if len(rows[pitch]) == 3:
-            rows[pitch] += (measured.balance, measured.is_wide)
+        measured = analyse_note(sound, SAMPLE_RATE, hz, hold, rows[pitch].partials())
+        if rows[pitch].balance is None:
+            rows[pitch] = replace(rows[pitch], balance=measured.balance, is_wide=measured.is_wide)
         kept.append(NoteData(voice, pitch, velocity, measured.tokens, source.is_drum))
     pitches = sorted(rows)
     columns = dict(
@@ -252,11 +236,11 @@ def prepare_voice(font: SoundFont, voice: int, source: Source, part: int, folder
             + [x for n in kept for x in (n.tokens.held, n.tokens.release)]
         ),
         row_pitch=pitches,
-        tune=[rows[p][0] for p in pitches],
-        stretch=[rows[p][1] for p in pitches],
-        modes=np.array([rows[p][2] for p in pitches]).reshape(-1, tk.N_PARTIALS),
-        balance=np.array([rows[p][3] for p in pitches]).reshape(-1, tk.N_CELLS - 1),
-        is_wide=np.array([rows[p][4] for p in pitches], np.uint8),
+        tune=[rows[p].tune_cents for p in pitches],
+        stretch=[rows[p].stretch for p in pitches],
+        modes=np.array([rows[p].modes for p in pitches]).reshape(-1, tk.N_PARTIALS),
+        balance=np.array([rows[p].balance for p in pitches]).reshape(-1, tk.N_CELLS - 1),
+        is_wide=np.array([rows[p].is_wide for p in pitches], np.uint8),
     )
     write_arrays(path, columns, DataError)
     return path

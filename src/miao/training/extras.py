@@ -19,14 +19,12 @@ from miao.bank.bank import Bank
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
 from miao.bank.voices import (
     DRUM_KEYS,
-    N_PITCHES,
     N_PROGRAMS,
-    PITCH_NODES,
-    SEMITONES_A_NODE,
     VoiceEmbeddings,
     drum_voice,
 )
 from miao.datasets.notes import NoteData
+from miao.nets.model import node_below
 from miao.training.bank_nets import bank_nets
 
 _AUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB
@@ -78,9 +76,8 @@ class Rows(nn.Module):
         tables = (self.embedding, self.profiles[kind])
         if self.embedding.shape[1] == 1:
             return tables[0][row, 0], tables[1][row, 0]
-        position = pitch.clamp(0, N_PITCHES - 2) / SEMITONES_A_NODE
-        low = position.floor().long().clamp(max=PITCH_NODES - 2)
-        share = (position - low).unsqueeze(1)
+        low, far = node_below(pitch)
+        share = far.unsqueeze(1)
         first, second = ((1 - share) * t[row, low] + share * t[row, low + 1] for t in tables)
         return first, second
 
