@@ -9,7 +9,7 @@ from miao.bank import tokens as tk
 from miao.bank.kits import GENERAL_MIDI, DrumCorrections, Kits, MoreVoices
 from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings, drum_voice
 from miao.errors import BankError
-from miao.measuring.roundtrip import one_voice_table
+from miao.measuring.voice_fit import VoiceFit
 
 KITS = Kits({(8, 36): 189, (8, 38): 191}, {(8, 4): 190, (16, 4): 192})
 
@@ -43,7 +43,7 @@ def embeddings(n, nodes, value):
 @pytest.fixture
 def more():
     """Two drums, one program, and the second drum and General MIDI's piano 6 dB softer."""
-    row = one_voice_table(0, 3.0, 0.0, np.zeros(tk.N_PARTIALS))
+    row = VoiceFit(0, 3.0).table()
     table = type(row).joined([dataclasses.replace(row, trim_db=np.full(1, t, np.float32)) for t in (1.0, 2.0, 3.0)])
     attack = np.zeros((2, 6, 2, tk.N_CELLS), np.float16)
     attack[1, :, 0] = 5
