@@ -20,6 +20,7 @@ from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
     EMBEDDINGS,
+    N_PITCHES,
     PITCH_NODES,
     TABLE,
     VoiceEmbeddings,
