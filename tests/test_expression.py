@@ -11,7 +11,9 @@ import pytest
 from miao.errors import ConfigError
 from miao.expression import MOODS, cues_of, expressed
 from miao.expression.beats import Bars, Pulse, bar_positions, infer_bars, metrical_weights
+from miao.expression.learnt import predict
 from miao.expression.moods import Cues, parse_mood
+from miao.expression.performances import flattened
 from miao.expression.phrases import Line, boundary_strengths, find_phrases
 from miao.expression.reading import read
 from miao.expression.rules import RULES, Timeline
@@ -74,8 +76,9 @@ def test_nothing_asked_for_gives_the_very_same_score(score):
 
 @pytest.mark.parametrize("how", [{"amount": 1.0}, {"amount": 2.0}, {"mood": "angry:2"}, {"amount": 1, "mood": "sad"},
                                  {"valence": 1.0, "arousal": -1.0}])  # fmt: skip
-def test_no_note_is_lost_or_short_and_none_overtakes_another_of_its_track(score, how):
-    played = score.expressed(**how)
+@pytest.mark.parametrize("style", ["rules", "pianists"])
+def test_no_note_is_lost_or_short_and_none_overtakes_another_of_its_track(score, how, style):
+    played = score.expressed(**how, style=style)
     for old, new in zip(score.tracks, played.tracks, strict=True):
         notes = new.notes
         assert len(notes) >= len(old.notes)
@@ -101,7 +104,7 @@ def test_what_is_written_together_parts_by_30_ms_at_the_most_also_at_the_end(sco
 
 
 def test_drums_are_on_the_common_time_and_others_never_before_it(score):
-    played = score.expressed(1.0, seed=1)
+    played = score.expressed(1.0, seed=1, style="rules")
     at = dict(zip(score.tracks[3].notes["start"].round(6), played.tracks[3].notes["start"], strict=True))
     for track, new in zip(score.tracks[:3], played.tracks[:3], strict=True):
         for start, heard in zip(track.notes["start"].round(6), new.notes["start"], strict=True):
@@ -110,14 +113,14 @@ def test_drums_are_on_the_common_time_and_others_never_before_it(score):
 
 
 def test_expression_keeps_the_length_but_for_the_last_slowing(score):
-    played = score.expressed(1.0)
+    played = score.expressed(1.0, style="rules")
     assert 0 < played.duration - score.duration < 3
     before = starts(score) < score.duration - 8
     assert np.abs(starts(played) - starts(score))[before].max() < 0.6
 
 
 def test_level_and_time_grow_linearly_with_the_amount(score):
-    half, whole = (score.expressed(amount, seed=2) for amount in (0.5, 1.0))
+    half, whole = (score.expressed(amount, seed=2, style="rules") for amount in (0.5, 1.0))
     coarse = 40 * np.log10(81 / 80)  # a step of velocity
     assert np.abs(2 * decibels(half, score) - decibels(whole, score)).max() < 3 * coarse
     assert decibels(whole, score).std() > 1.0
@@ -135,7 +138,7 @@ def test_a_mood_grows_linearly_with_its_share():
 
 
 def test_beats_of_the_performance_are_those_of_the_score(score):
-    played = score.expressed(1.0, mood="happy")
+    played = score.expressed(1.0, mood="happy", style="rules")
     old, new = Pulse.of(score.tempi), Pulse.of(played.tempi)
     quarters = old.quarters(score.tracks[3].notes["start"])
     assert np.allclose(new.quarters(played.tracks[3].notes["start"]), quarters, atol=1e-4)
@@ -158,7 +161,7 @@ def test_seeds_differ_and_one_seed_is_one_performance(score):
 
 
 def test_the_balance_of_instruments_stays(score):
-    played = score.expressed(1.0)
+    played = score.expressed(1.0, style="rules")
     for old, new in zip(score.tracks, played.tracks, strict=True):
         assert new.notes["velocity"].mean() == pytest.approx(old.notes["velocity"].mean(), abs=6)
 
@@ -181,9 +184,9 @@ def test_a_performance_is_told_and_little_is_added(midi, caplog):
     human = read_score(midi({"notes": notes}))
     straight = read_score(midi({"notes": [(i / 4, i / 4 + 0.2, 60 + i % 12, 80) for i in range(200)]}))
     with caplog.at_level(logging.WARNING):
-        played = human.expressed(1.0)
+        played = human.expressed(1.0, style="rules")
     assert "performance already" in caplog.text
-    added = decibels(played, human).std(), decibels(straight.expressed(1.0), straight).std()
+    added = decibels(played, human).std(), decibels(straight.expressed(1.0, style="rules"), straight).std()
     assert added[0] < 0.4 * added[1]
 
 
@@ -206,7 +209,7 @@ def test_drums_alone_one_note_and_no_length_are_played(midi):
 
 def test_forty_thousand_notes_are_played_in_seconds(midi):
     notes = [(t / 20, t / 20 + 0.04, 40 + (7 * t) % 50, 80) for t in range(40_000)]
-    assert read_score(midi({"notes": notes})).expressed(1.0).n_notes == 40_000
+    assert read_score(midi({"notes": notes})).expressed(1.0, style="rules").n_notes == 40_000
 
 
 def test_tempo_maps_with_jumps_keep_their_jumps():
@@ -221,7 +224,7 @@ def test_tempo_maps_with_jumps_keep_their_jumps():
     data = io.BytesIO()
     file.save(file=data)
     score = read_score(data.getvalue())
-    played = score.expressed(1.0)
+    played = score.expressed(1.0, style="rules")
     ratio = np.diff(played.tracks[0].notes["start"])[:24] / np.diff(score.tracks[0].notes["start"])[:24]
     assert ratio.min() > 0.6 and ratio.max() < 1.6
 
@@ -229,7 +232,7 @@ def test_tempo_maps_with_jumps_keep_their_jumps():
 def test_settings_out_of_range_are_told(score):
     for how, words in (({"amount": 3}, "goes from 0 to 2"), ({"valence": 2}, "goes from -1 to 1"),
                        ({"mood": "grumpy"}, "there is no mood"), ({"mood": "sad:x"}, "is no mood"),
-                       ({"mood": "sad:9"}, "goes from 0 to 2")):  # fmt: skip
+                       ({"mood": "sad:9"}, "goes from 0 to 2"), ({"style": "x", "amount": 1}, "no style")):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             expressed(score, **how)
 
@@ -410,7 +413,7 @@ def test_a_mode_changes_only_where_rewriting_is_allowed(score):
 
 def test_long_notes_swell_and_vibrato_grows_in_instruments_that_can(midi):
     notes = [(4 * i, 4 * i + 4, 67 + i, 80) for i in range(4)]
-    violin, piano = (read_score(midi({"notes": notes, "program": p})).expressed(1.0) for p in (40, 0))
+    violin, piano = (read_score(midi({"notes": notes, "program": p})).expressed(1.0, style="rules") for p in (40, 0))
     note = violin.tracks[0].notes[1]
     at = note["start"] + np.array([0.02, 0.25, 0.5, 0.98]) * (note["end"] - note["start"])
     fader, wheel = violin.tracks[0].controls["expression"].at(at), violin.tracks[0].controls["modulation"].at(at)
@@ -424,7 +427,7 @@ def test_a_piano_without_a_pedal_gets_one_that_changes_with_the_harmony(midi):
     for i, root in enumerate((48, 53, 55, 48)):
         notes += [(2 * i + j / 4, 2 * i + j / 4 + 0.2, root + (0, 4, 7, 12)[j % 4], 80) for j in range(8)]
     score = read_score(midi({"notes": notes}))
-    played = score.expressed(1.0).tracks[0]
+    played = score.expressed(1.0, style="rules").tracks[0]
     pedal = played.controls["sustain"]
     assert pedal.values.tolist()[:2] == [1.0, 0.0] and len(pedal.times) >= 6
     held = played.notes["damp"] > played.notes["end"] + 0.1
@@ -432,7 +435,7 @@ def test_a_piano_without_a_pedal_gets_one_that_changes_with_the_harmony(midi):
     changes = pedal.times[1::2]
     for time in changes[:-1]:
         assert min(abs(time - s) for s in played.notes["start"]) < 0.1
-    own = read_score(midi({"notes": notes, "controls": [(0, 64, 127), (1, 64, 0)]})).expressed(1.0)
+    own = read_score(midi({"notes": notes, "controls": [(0, 64, 127), (1, 64, 0)]})).expressed(1.0, style="rules")
     assert len(own.tracks[0].controls["sustain"].times) == 2
 
 
@@ -506,3 +509,29 @@ def test_the_rest_at_the_end_of_a_file_is_in_the_performance_too(song_bytes):
     slow = replace(score, end=score.duration + 2).expressed(mood="sad")
     assert slow.end == pytest.approx(slow.duration + 2 * 2**0.4, abs=0.1)
     assert read_score(performance_bytes(slow)).end == pytest.approx(slow.end, abs=0.01)
+
+
+# what is learnt
+
+
+def test_what_is_learnt_is_one_page_long_and_does_not_depend_on_how_a_piece_is_cut(midi):
+    notes = [(t / 2, t / 2 + 0.4, 60 + (5 * t) % 17, 80) for t in range(1200)]
+    score = read_score(midi({"notes": notes}))
+    reading = read(score)
+    said = predict(reading, Timeline.of(reading))
+    assert said.level.std() > 0.1 and said.tempo.std() > 0.001
+    assert len(said.level) == 1200 and len(said.tempo) == len(said.beats) - 1
+    head = read(score.between(0, 200))
+    of_head = predict(head, Timeline.of(head))
+    inside = slice(0, 200)  # far from the cut, but for the means
+    one, other = (x.level[inside] - x.level[inside].mean() for x in (said, of_head))
+    assert np.corrcoef(one, other)[0, 1] > 0.95
+
+
+def test_a_flattened_performance_has_nothing_of_its_player(midi):
+    random = np.random.default_rng(1)
+    notes = [(i / 2, i / 2 + 0.4, 60 + i % 7, int(random.integers(30, 120))) for i in range(64)]
+    flat = flattened(read_score(midi({"notes": notes, "controls": [(0, 64, 127), (9, 64, 0)]})))
+    track = flat.tracks[0]
+    assert set(track.notes["velocity"]) == {64} and len(track.controls["sustain"].times) == 0
+    assert (track.notes["damp"] <= track.notes["end"]).all() and len(flat.tempi.times) == 0

@@ -20,15 +20,18 @@ Valence = Annotated[float, typer.Option(metavar="X", help="A mood on the plane: 
 Arousal = Annotated[float, typer.Option(metavar="X", help="And -1 drowsy to 1 excited.")]
 Rewrite = Annotated[bool, typer.Option("--rewrite", help="Let the mood turn major into minor, and back.")]
 
+Rules = Annotated[bool, typer.Option("--rules", help="By rules alone, without what was learnt from pianists.")]
+
 
 def wishes(
-    amount: float, mood: str | None, valence: float, arousal: float, *, rewrite: bool = False, seed: int = 0
+    amount: float, mood: str | None, valence: float, arousal: float, *, rewrite: bool, rules: bool, seed: int
 ) -> dict[str, Any]:
     """The options as arguments of `Score.expressed`; none if they ask for nothing."""
     if not (amount or mood or valence or arousal):
         return {}
     return {
         "amount": amount, "mood": mood, "valence": valence, "arousal": arousal, "rewrite": rewrite, "seed": seed,
+        "style": "rules" if rules else "pianists",
     }  # fmt: skip
 
 
@@ -40,6 +43,7 @@ def express(
     valence: Valence = 0.0,
     arousal: Arousal = 0.0,
     rewrite: Rewrite = False,
+    rules: Rules = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, another take.")] = 0,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
 ) -> None:
@@ -57,7 +61,7 @@ def express(
         raise MiaoError("stdout is a terminal; name a file, or pipe the output into a program")
     data = sys.stdin.buffer.read() if song == "-" else read_bytes(song)
     score = read_score(data if song == "-" else song)
-    done = score.expressed(**wishes(expression, mood, valence, arousal, rewrite=rewrite, seed=seed))
+    done = score.expressed(**wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed))
     data = data if done is score else performance_bytes(done)
     if output == "-":
         sys.stdout.buffer.write(data)

@@ -147,6 +147,7 @@ def render(
     valence: cli_express.Valence = 0.0,
     arousal: cli_express.Arousal = 0.0,
     rewrite: cli_express.Rewrite = False,
+    rules: cli_express.Rules = False,
     room: cli_room.Room = None,
     t60: cli_room.T60 = None,
     wet: cli_room.Wet = 1.0,
@@ -173,7 +174,7 @@ def render(
 
     if gain is not None and loudness is not None:
         raise typer.BadParameter("--gain and --loudness exclude each other")
-    how = cli_express.wishes(expression, mood, valence, arousal, rewrite=rewrite, seed=seed)
+    how = cli_express.wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed)
     if cli_many.is_many(songs, output):
         if stems is not None or voice:
             raise MiaoError("--stems and --voice are for one song at a time")

@@ -45,13 +45,13 @@ class Cues:
 
 
 MOODS: Mapping[str, Cues] = {
-    "happy": Cues(tempo=0.32, level=3, articulation=-0.5, brightness=0.5, attack=0.2, register=0.6, vibrato=0.1,
-                  room=0.0, looseness=0.0, contrast=0.5, phrasing=-0.3, mode=1),
-    "angry": Cues(tempo=0.24, level=8, articulation=-0.3, brightness=0.3, attack=1.0, register=-0.8, vibrato=0.5,
+    "happy": Cues(tempo=0.36, level=2, articulation=-0.6, brightness=0.7, attack=0.2, register=0.6, vibrato=0.1,
+                  contrast=0.5, phrasing=-0.3, mode=1),
+    "angry": Cues(tempo=0.26, level=8, articulation=-0.2, brightness=0.3, attack=1, register=-0.8, vibrato=0.5,
                   room=-0.2, looseness=0.3, contrast=1.5, phrasing=-0.6, mode=-1),
-    "sad": Cues(tempo=-0.4, level=-6, articulation=0.8, brightness=-0.9, attack=-0.6, register=-0.5, vibrato=0.2,
-                room=0.4, looseness=0.5, contrast=-0.5, phrasing=1.0, mode=-1),
-    "tender": Cues(tempo=-0.3, level=-6, articulation=0.5, brightness=-0.3, attack=-1.0, register=0.5, vibrato=0.3,
+    "sad": Cues(tempo=-0.42, level=-5, articulation=1, brightness=-1, attack=-0.6, register=-0.5, vibrato=0.2,
+                room=0.5, looseness=0.5, contrast=-0.5, phrasing=1, mode=-1),
+    "tender": Cues(tempo=-0.28, level=-8, articulation=0.2, brightness=-0.1, attack=-1, register=0.5, vibrato=0.3,
                    room=0.2, looseness=0.2, contrast=-0.7, phrasing=0.8, mode=1),
     "calm": Cues(tempo=-0.25, level=-4, articulation=0.6, brightness=-0.4, attack=-0.8, room=0.3, contrast=-0.6,
                  phrasing=0.5),
@@ -59,7 +59,7 @@ MOODS: Mapping[str, Cues] = {
                     room=0.3, looseness=1.5, contrast=0.8, mode=-1),
     "solemn": Cues(tempo=-0.38, level=3, articulation=0.4, brightness=-0.2, register=-0.5, room=0.4, phrasing=0.4),
     "playful": Cues(tempo=0.25, level=1, articulation=-0.8, brightness=0.3, attack=0.3, register=0.4, looseness=0.3,
-                    contrast=1.0, mode=1),
+                    contrast=1, mode=1),
 }  # fmt: skip
 _CORNERS = {"happy": (1, 1), "angry": (-1, 1), "sad": (-1, -1), "tender": (1, -1)}  # valence, arousal
 

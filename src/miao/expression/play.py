@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miao.errors import ConfigError
+from miao.expression.learnt import LEARNT, as_pianists
 from miao.expression.moods import Cues, cues_of
 from miao.expression.reading import Reading, read
 from miao.expression.rewriting import in_mode
@@ -39,7 +41,8 @@ class _Plan:
 
 
 def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, float] | None = None,
-              valence: float = 0.0, arousal: float = 0.0, seed: int = 0, rewrite: bool = False) -> Score:  # fmt: skip
+              valence: float = 0.0, arousal: float = 0.0, seed: int = 0, rewrite: bool = False,
+              style: Literal["pianists", "rules"] = "pianists") -> Score:  # fmt: skip
     """The score played with expression and in a mood.
 
     amount            of expression, 0 (as written) to 2; 1 is what the rules' sources found natural
@@ -47,6 +50,8 @@ def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, flo
     valence, arousal  -1 to 1, a point of the plane of moods
     seed              of the timing's noise; same score and seed, same performance
     rewrite           lets the mood change the mode: notes become those of the parallel major or minor
+    style             "pianists": level and tempo as a net has learnt them from pianists, all else by rules; "rules":
+                      everything by rules
 
     What the file has is kept: its velocities are multiplied, its tempi stretched, its controllers moved with the notes.
     Where it is a performance already, little is added, and the log says so. With nothing asked for, the very same
@@ -57,16 +62,21 @@ def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, flo
     cues = cues_of(mood, valence, arousal)
     if not 0 <= amount <= 2:
         raise ConfigError(f"the expression is {amount:g}; it goes from 0 to 2")
+    if style not in ("pianists", "rules"):
+        raise ConfigError(f"there is no style {style!r}; there are pianists and rules")
     if not score.tracks or (amount == 0 and cues.is_none):
         return score
     reading = read(score)
-    plan = _plan(reading, amount, cues)
+    is_learnt = style == "pianists" and amount > 0 and bool(len(reading.tune))
+    plan = _plan(reading, amount, cues, is_learnt)
     _tell(reading, amount)
     timeline = Timeline.of(reading)
     deviation = Deviation.none(reading, timeline)
     for name, share in plan.rules.items():
         if share:
             deviation = deviation.plus(RULES[name](reading, timeline), share)
+    if is_learnt:
+        deviation = deviation.plus(as_pianists(reading, timeline), amount)
     warp = _warp(timeline, deviation, plan, reading, seed)
     notes = _notes(score, reading, deviation, warp, plan, seed)
     tracks = tracks_of(score, reading, notes, warp, amount, cues)
@@ -81,15 +91,15 @@ def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, flo
     return in_mode(played, reading.key, cues.mode) if rewrite else played
 
 
-def _plan(reading: Reading, amount: float, cues: Cues) -> _Plan:
-    """The amount of each rule: of expression and of the mood."""
+def _plan(reading: Reading, amount: float, cues: Cues, is_learnt: bool) -> _Plan:
+    """The amount of each rule: of expression, but for those that a net stands in for, and of the mood."""
     own_time = 1 - KEPT * reading.played_timing
     rules = {}
     for name, share in AMOUNTS.items():
         if name == "noise":
             continue
         mood = cues.contrast if name in _CONTRAST_RULES else cues.phrasing if name in _PHRASE_RULES else 0.0
-        rules[name] = share * max(amount + mood, 0.0)
+        rules[name] = share * max((0.0 if is_learnt and name in LEARNT else amount) + mood, 0.0)
     return _Plan(rules, AMOUNTS["noise"] * max(amount * own_time + cues.looseness, 0.0), cues, amount)
 
 
