@@ -169,8 +169,9 @@ def pictures(folder: Path) -> None:
         tempo = 60 / np.diff(pulse.seconds(beats))
         top.plot(beats[:-1], tempo, lw=1, label=name)
         track = played.tracks[int(reading.track[reading.tune[0]])]
-        quarter = pulse.quarters(track.notes["start"])
-        level = 40 * np.log10(track.notes["velocity"] / 127)
+        firsts = np.flatnonzero(np.diff(track.notes["start"], prepend=-1) > 1e-3)
+        quarter = pulse.quarters(track.notes["start"][firsts])
+        level = 40 * np.log10(np.maximum.reduceat(track.notes["velocity"], firsts) / 127)  # without the doublings
         kernel = np.ones(9) / 9
         bottom.plot(quarter, np.convolve(np.pad(level, 4, mode="edge"), kernel, "valid"), lw=1, label=name)
     top.set_ylabel("quarters a minute")

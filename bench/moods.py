@@ -10,8 +10,8 @@ in four moods by the bank gm at -16 LUFS.
 tags    musicnn trained on the Million Song Dataset (wheel `musicnn`): how many pieces have the mood `sad` above `happy`
         by the tags sad, Mellow, ambient, and below it by party
 judge   two logistic regressions on vgmidi: valence and arousal from what a listener has (onset rate, how long notes
-        sound, velocity, mode, register, centre and spread of the spectrum, attack), each as a difference from the
-        written piece. It says which of two moods of one piece is higher on the axes in which they differ.
+        sound, velocity, mode, register, centre and spread of the spectrum, attack). Of two moods of one
+        piece it says which is higher, on the axes in which they differ.
 
 FOLDER keeps each excerpt's features, so that a second run only counts. Pieces are held out by their names' checksums.
 """
