@@ -255,3 +255,14 @@ def test_events_by_the_thousand_at_one_time_and_on_64_ports_are_read():
     score = read_score(smf(*on_ports))
     assert score.n_notes == 64 * 128
     assert all(np.isfinite(t.notes["damp"]).all() for t in score.tracks)
+
+
+def test_a_tuning_message_of_three_bytes_is_nothing():
+    """Hypothesis found it: it stopped the reading of the whole file."""
+    assert told((0, sysex(bytes([0x7E, 0x7F, 8]))), *NOTE_OF_A_SECOND) == ()
+
+
+def test_lost_note_offs_by_the_ten_thousand_are_mended_in_no_more_than_seconds():
+    score = read_score(smf(track(*[(1, on(60 + n % 3)) for n in range(30_000)])))
+    assert score.n_notes == 30_000
+    assert np.isfinite(score.tracks[0].notes["damp"]).all()
