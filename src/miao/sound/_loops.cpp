@@ -123,6 +123,7 @@ nb::tuple quantise(Floats samples, uint64_t first, float scale, bool is_dithered
 }  // namespace
 
 NB_MODULE(_loops, module) {
+    nb::set_leak_warnings(false);  // when a rendering is interrupted, its threads may still hold what they work with
     module.doc() = "The compiled loops of miao.sound; `variants` names all kinds that this processor can run, best first.";
     nb::list names;
     for (const Variant *variant : ALL)
