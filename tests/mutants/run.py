@@ -309,6 +309,9 @@ def page(judged: list[dict], n: int, seed: int) -> str:
     for name, all_of_them, noticed, alive, alike in [*rows, total]:
         share = 100 * noticed / max(all_of_them - alike, 1)
         lines.append(f"| {name} | {all_of_them} | {noticed} | {alive} | {alike} | {share:.0f} % |")
+    waiting = [file for file in TESTS if file not in {row[0] for row in rows}]
+    if waiting:
+        lines += ["", f"Not judged yet, so that nothing is known of all: {', '.join(waiting)}."]
     lines += ["", "## Survivors", "", "| where | change | why |", "|---|---|---|"]
     for file, r, why in survivors:
         change = r["change"].replace("|", "\\|")
