@@ -87,6 +87,8 @@ def lively_parts(table, seed=0, count=3, is_wide=True):
         levels[:, 5:9] = 0
         levels[:, 20:30] *= 0.3
         levels[:, tk.N_PARTIALS :] *= 0.7
+        levels[:, oscillators.REACHED] = 1
+        levels[rng.integers(1, len(knots), 2), oscillators.REACHED] = (0.3, 0.8)
         cells, shares = np.sort(rng.integers(0, tk.N_PARTIALS - 1, 60)).astype(np.int32), rng.random(60, np.float32)
         shares[:20] = 0
         shares[-3:] = 1
@@ -243,12 +245,13 @@ def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table,
 def test_cells_far_below_the_loudest_one_are_left_out(add_notes, token_table):
     (part,) = lively_parts(token_table, count=1)
     levels = np.zeros_like(part.levels)
+    levels[:, oscillators.REACHED] = 1
     loud, weak = np.unique(part.cells)[[0, 5]]
     levels[:, loud] = 60
     alone, masked, heard = block_of(8000), block_of(8000), block_of(8000)
     levels[:, weak] = 60 - 45 / tk.LEVEL_STEP_DB
     soft = part._replace(levels=levels, shares=np.zeros_like(part.shares))
-    only_loud = soft._replace(levels=levels * (np.arange(tk.N_CELLS) == loud).astype(np.float32))
+    only_loud = soft._replace(levels=levels * np.isin(np.arange(tk.N_CELLS), (loud, oscillators.REACHED)))
     add_notes(alone, [only_loud], token_table, 1e-5, 0.01)
     add_notes(masked, [soft], token_table, 1e-5, 0.01)
     add_notes(heard, [soft], token_table, 1e-5, 1e-4)

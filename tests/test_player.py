@@ -122,6 +122,31 @@ def test_what_is_told_late_sounds_as_what_is_told_beforehand(gm, name):
     assert np.abs(known[..., :n] - late[..., :n]).max() < DB_90 * loudest(known)
 
 
+@pytest.mark.parametrize(("voice", "pitch"), [(0, 28), (19, 36), (48, 40), (61, 34)])
+def test_amplitudes_turn_on_the_lines_that_they_were_on_when_a_note_is_let_go_or_cut(gm, voice, pitch):
+    """Low notes have many partials between two cells, whose lines are not those of their cells."""
+
+    def sound(size, release=None, cut=None):
+        player = Player(gm, (0,))
+        handle = player.start(Strike(0.0, 0, voice, pitch, 0.8))
+        if release:
+            player.release(handle, release)
+        if cut:
+            player.cut(handle, cut)
+        n_blocks = RATE // size + 1
+        return np.concatenate([player.block(size).stems[0] for _ in range(n_blocks)], axis=1)[:, :RATE]
+
+    held = sound(RATE + 1)
+    for moment in (0.0123, 0.0871, 0.6543):
+        border = int(np.ceil(moment * RATE))
+        for ended in (sound(RATE + 1, release=moment), sound(RATE + 1, cut=moment)):
+            assert np.abs(ended[:, :border] - held[:, :border]).max() < DB_90 * loudest(held)
+            assert np.abs(np.diff(ended[:, border - 2 : border + 2])).max() < 0.3 * loudest(held)
+        twice = {"release": moment, "cut": moment + 0.003}
+        whole = sound(RATE + 1, **twice)
+        assert np.abs(sound(512, **twice) - whole).max() < DB_90 * loudest(held)
+
+
 def test_an_event_that_comes_too_late_counts_from_the_next_sample_on(toy_bank):
     player = Player(toy_bank, (0,))
     player.block(1000)

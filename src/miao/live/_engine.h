@@ -278,6 +278,7 @@ class Engine {
         for (int k = 0; k < stop; ++k) knots_at[k] = voice.at[k] - begin;
         int passed = 0;
         while (passed + 1 < stop && voice.at[passed + 1] <= end) ++passed;
+        while (passed && voice.levels[(size_t)((passed + 1) * plan.n_cells - 1)] != 1) --passed;  // needs the row before
         double phase_there = voice.sound.phase;
         int n_fine = 0;
         const bool is_bent = part.moves_pitch(voice.sound.pitch) || voice.sound.glide != 0;

@@ -368,7 +368,7 @@ struct Voice {
             const double amplitude = (1 - share) * a + share * b;
             to[c] = amplitude > 0 ? (float)std::max((std::log2(amplitude) - silent) / octaves, 0.0) : 0.0f;
         }
-        to[n_cells - 1] = (float)((1 - share) * from[n_cells - 1] + share * to[n_cells - 1]);
+        to[n_cells - 1] = 1;
     }
 };
 

@@ -444,6 +444,17 @@ inline void to_amplitudes(float *__restrict values, int64_t n, const Scale &scal
     }
 }
 
+// Where a row was left on the way from the one before, amplitudes are on the line between the two.
+inline void turn(const NotePart &note, float *amplitudes, int64_t n) {
+    for (int64_t k = 1; k < note.n_knots; ++k) {
+        const float reached = note.levels[(k + 1) * note.n_cells - 1];
+        if (reached == 1) continue;
+        float *to = amplitudes + k * n;
+        const float *from = to - n;
+        for (int64_t i = 0; i < n; ++i) to[i] = reached * to[i] + (1 - reached) * from[i];
+    }
+}
+
 // The loudest level of each cell.
 inline void find_highest(const NotePart &note, float *__restrict highest) {
     for (int64_t c = 0; c < note.n_cells; ++c) highest[c] = 0;
@@ -493,6 +504,7 @@ void add_note(const Block &block, const NotePart &note, const Scale &scale, void
             for (int64_t p = 0; p < heard; ++p) to[p] = row[cells[p]] + shares[p] * (row[cells[p] + 1] - row[cells[p]]);
         }
         to_amplitudes(amplitudes, note.n_knots * heard, scale);
+        turn(note, amplitudes, heard);
         add_partials(block, {note.n_knots, note.n_pitch_knots, heard, note.knots, note.pitch_knots, note.phase, amplitudes,
                              ratios, offsets, gains, floor});
     }
@@ -501,6 +513,7 @@ void add_note(const Block &block, const NotePart &note, const Scale &scale, void
             for (int64_t b = 0; b < note.n_bands; ++b)
                 amplitudes[k * note.n_bands + b] = note.levels[k * note.n_cells + first_band + b];
         to_amplitudes(amplitudes, note.n_knots * note.n_bands, scale);
+        turn(note, amplitudes, note.n_bands);
         add_noise(block, {note.n_knots, note.n_bands, note.n_table, note.knots, amplitudes, note.balance, note.table,
                           note.noise_offsets, floor});
     }

@@ -37,7 +37,7 @@ struct NotePart {
     int64_t n_knots, n_pitch_knots, n_cells, n_partials, n_bands, n_table;
     const double *knots;                     // [n]
     const double *pitch_knots, *phase;       // [m]
-    const float *levels;                     // [n, n_cells], of which partial cells, then n_bands, then one of pitch
+    const float *levels;                     // [n, n_cells]: partial cells, n_bands, and how far the row was reached, 1
     const double *ratios;                    // [P]
     const int32_t *cells;                    // [P] the lower of the two neighbouring cells that set a partial's level
     const float *shares, *offsets, *gains;   // [P] of the upper cell, [P], [P, 2]

@@ -13,6 +13,7 @@ from miao.bank import lasting
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.synth.note import Chunk, Note
+from miao.synth.oscillators import REACHED
 
 _AT_ONCE = 512  # chunks of a batch
 _KNOWN_CHUNKS = 4096  # written ones that are kept, 20 kB each
@@ -105,6 +106,7 @@ def chunks_of(kind: int, levels: NDArray[np.float32]) -> list[Chunk]:
         first[:, :, tk.PITCH_CELL] = levels[:, :1, tk.PITCH_CELL]
         rows = np.concatenate([first, rows], axis=1)
     bends = np.exp2(tk.level_to_cents(rows[:, :, tk.PITCH_CELL].astype(np.float64)) / 1200)
+    rows[:, :, REACHED] = 1  # in place of the pitch, which is told as bends
     loudest, at_end = cells.max(axis=(1, 2)).tolist(), cells[:, -8:].max(axis=(1, 2)).tolist()
     return [
         Chunk(own.copy(), heard.copy(), bend.copy(), *rest)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
 from miao.bank.voices import VoiceTable, pitch_hz
-from miao.synth.oscillators import NotePart
+from miao.synth.oscillators import REACHED, NotePart
 
 ONSET_SECONDS = 0.001  # from silence to a note's first level
 SHORTEST_SECONDS = 0.002  # of a note, however soon its key comes up
@@ -29,9 +29,6 @@ _WORTH_LEVELS = 6 / tk.LEVEL_STEP_DB  # notes that differ by less are as loud
 _HIGHEST_HZ = 20_000.0
 _ROW_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]  # of a chunk's rows
 _ROW_TIMES[tk.ATTACK] = np.insert(_ROW_TIMES[tk.ATTACK], 1, ONSET_SECONDS)
-# an amplitude is 2 ^ (_SILENT + _OCTAVES * level)
-_OCTAVES = np.float32(tk.LEVEL_STEP_DB / (20 * np.log10(2)))
-_SILENT = np.float32(tk.level_to_db(np.zeros(())) / (20 * np.log10(2)))
 _SAME_SECONDS = 1e-5  # lengths of notes that differ by less are the same
 
 
@@ -119,6 +116,7 @@ class Note:
     next_chunk: float = 0.0  # when it starts
     last: NDArray[np.float32] = field(default_factory=lambda: np.zeros(tk.N_CELLS, np.float32))  # token before it
     loudest: float = 0.0
+    bend: float = 1.0  # frequency at the last knot over that of the note
     let_go: float = math.inf
     cut_at: float = math.inf
     is_written: bool = False  # there is no next chunk
@@ -215,7 +213,7 @@ class Note:
         phase[0] = 0.0
         np.cumsum(hz * (pitch_times[1:] - pitch_times[:-1]), out=phase[1:])
         phase += self.phase
-        passed = max(int(at[:stop].searchsorted(end, side="right")) - 1, 0)
+        passed = self._passed(int(at[:stop].searchsorted(end, side="right")) - 1)
         if passed:
             self.phase = float(phase[passed if pitch_times is times else pitch_times.searchsorted(times[passed])])
             self.times, self.levels, self.hz = self.times[passed:], self.levels[passed:], self.hz[passed:]
@@ -230,10 +228,17 @@ class Note:
 
         For an engine that has them already and keeps the phase itself.
         """
-        passed = max(int(self.times.searchsorted(moment, side="right")) - 1, 0)
+        passed = self._passed(int(self.times.searchsorted(moment, side="right")) - 1)
         if passed:
             self.times, self.levels, self.hz = self.times[passed:], self.levels[passed:], self.hz[passed:]
         return passed
+
+    def _passed(self, last: int) -> int:
+        """How many knots may be forgotten where ``last`` is the last one passed: a row left on the way needs the one
+        before it."""
+        while last > 0 and self.levels[last, REACHED] != 1:
+            last -= 1
+        return max(last, 0)
 
     def _bent(self, times: NDArray, hz: NDArray, sample_rate: int, bend: "Bend | None") -> tuple[NDArray, NDArray]:
         """The knots of the pitch, finer than those of the levels, and the frequency from each to the next."""
@@ -257,33 +262,35 @@ class Note:
         """Knots behind those that are there; a pitch runs straight from one token's to the next one's."""
         half_hz = 0.5 * self.timbre.hz * 2.0 ** (self.strike.cents / 1200)
         between = half_hz * (bends[1:] + bends[:-1])
+        before, self.bend = self.bend, float(bends[-1])
         if not len(self.times):
             self.times, self.levels, self.hz = times, rows, between
             return
-        first = half_hz * (_bend(self.levels[-1, tk.PITCH_CELL]) + bends[:1])
+        first = half_hz * (before + bends[:1])
         self.hz = np.concatenate([self.hz, first, between])
         self.times = np.concatenate([self.times, times])
         self.levels = np.concatenate([self.levels, rows])
 
     def _append_silence(self, seconds: float) -> None:
         """A silent knot so long after the last one, at its pitch."""
-        pitch = self.levels[-1, tk.PITCH_CELL]
         silent = np.zeros((1, tk.N_CELLS), np.float32)
-        silent[0, tk.PITCH_CELL] = pitch
-        self._append(self.times[-1:] + seconds, silent, np.array([_bend(pitch)]))
+        silent[0, REACHED] = 1
+        self._append(self.times[-1:] + seconds, silent, np.array([self.bend]))
 
     def _truncate(self, moment: float) -> None:
-        """Forget the knots from a moment on; what sounds then becomes the last one."""
+        """Forget the knots from a moment on: the last one is the next row, reached as far as it is by then."""
         right = int(self.times.searchsorted(moment))
         if right == 0:  # the first knot itself
             self.times, self.levels, self.hz = self.times[:1], self.levels[:1], self.hz[:0]
             return
         left = right - 1
         share = (moment - self.times[left]) / (self.times[right] - self.times[left])
-        at = _between(self.levels[left], self.levels[right], float(share))
+        row = self.levels[right].copy()
+        row[REACHED] *= share
         self.times = np.append(self.times[:right], moment)
-        self.levels = np.concatenate([self.levels[:right], at[None]])
+        self.levels = np.concatenate([self.levels[:right], row[None]])
         self.hz = self.hz[:right]
+        self.bend = float(self.hz[left]) / (self.timbre.hz * 2.0 ** (self.strike.cents / 1200))
 
     def _begin_release(self) -> None:
         """The release starts from the last token before it; where the note has died away already there is none."""
@@ -305,19 +312,3 @@ GRID_SAMPLES = 128  # bends are constant between multiples of these
 
 Bend = Callable[[NDArray, float], NDArray]
 """(times, start of the note) -> cents at these times, each of them known by then."""
-
-
-def _bend(pitch_level: float) -> float:
-    """Frequency at a level of the pitch cell over that of the note."""
-    return 2.0 ** ((float(pitch_level) - tk.CENTS_CENTRE) * tk.CENTS_STEP / 1200)
-
-
-def _between(left: NDArray[np.float32], right: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """The token [C] on the straight lines that amplitudes run along; the pitch is the left one's."""
-    amplitudes = np.exp2(_OCTAVES * np.stack([left, right]) + _SILENT)
-    amplitudes[0] *= (1 - share) * (left >= 0.5)
-    amplitudes[1] *= share * (right >= 0.5)
-    total = amplitudes[0] + amplitudes[1]
-    token = np.maximum((np.log2(np.maximum(total, 1e-12)) - _SILENT) / _OCTAVES, 0)
-    token[tk.PITCH_CELL] = (1 - share) * left[tk.PITCH_CELL] + share * right[tk.PITCH_CELL]
-    return token

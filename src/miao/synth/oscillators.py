@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 KERNELS = "numpy" if _kernels is None else "compiled"
 
+REACHED = tk.PITCH_CELL  # of `NotePart.levels`
 NOISE_SAMPLES = 65536  # a loop of 1.5 s at 44.1 kHz: long enough that its return is not heard
 EDGE_WIDTH = 0.25  # a noise band fades over this part of the narrower neighbour, to each side of the edge
 _BLOCK = 1024  # samples made at a time by the NumPy loops, which bounds their memory
@@ -63,7 +64,9 @@ def set_variant(name: str) -> None:
 class NotePart(NamedTuple):
     """What is heard of one note in a stretch of time; a plain tuple of arrays, as the compiled loop takes it.
 
-    Levels are those of partial cells, of noise bands, and last of the pitch cell, which ``phase`` already follows.
+    Levels are those of partial cells and of noise bands. ``phase`` follows the pitch cell already, so that in its place
+    stands how much of the way from the row before was gone when something else began: 1 everywhere but where a note is
+    let go or cut between two tokens. There amplitudes turn on the very lines that they were on.
     The pitch may have knots of its own: more of them, where it is bent.
     """
 
@@ -215,13 +218,23 @@ def add_notes_numpy(out, parts, table, floor, masked) -> None:
         if is_heard.any():
             cells, share = part.cells[is_heard], part.shares[is_heard]
             between = levels[:, cells] + share * (levels[:, cells + 1] - levels[:, cells])
+            amplitudes = _turned(tk.level_to_amplitude(between), part.levels)
             add_partials_numpy(
-                out, part.knots, part.phase, tk.level_to_amplitude(between), part.ratios[is_heard],
+                out, part.knots, part.phase, amplitudes, part.ratios[is_heard],
                 part.offsets[is_heard], part.gains[is_heard], least_heard, part.pitch_knots,
             )  # fmt: skip
         if bands.max() >= least:
-            amplitudes = tk.level_to_amplitude(bands)
+            amplitudes = _turned(tk.level_to_amplitude(bands), part.levels)
             add_noise_numpy(out, part.knots, amplitudes, part.balance, table, part.noise_offsets, least_heard)
+
+
+def _turned(amplitudes: NDArray, levels: NDArray) -> NDArray:
+    """Amplitudes [n, ...] at the knots, where a row was left on the way: on the line from the row before."""
+    for k in range(1, len(amplitudes)):
+        reached = levels[k, REACHED]
+        if reached != 1:
+            amplitudes[k] = reached * amplitudes[k] + (1 - reached) * amplitudes[k - 1]
+    return amplitudes
 
 
 def noise_table(

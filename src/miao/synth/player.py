@@ -26,7 +26,7 @@ from miao.synth.settings import PlaySettings
 
 SOFT_PEDAL_VELOCITY = 0.8
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
-FLOOR = 1e-5  # amplitude below which a partial or band is left out
+FLOOR = 1e-6  # amplitude below which nothing is added; what is too weak to be heard is silent in its chunk already
 _CONTROL, _PRESS, _CUT, _RELEASE, _LIFT, _START = range(6)  # at one instant they count in this order
 
 
