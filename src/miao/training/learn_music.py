@@ -220,8 +220,8 @@ class Fitted:
         music, config = self.music, self.config
         with torch.no_grad():
             dry = [music.dry(piece, False) for piece in self.ready]
-            music.gain += float(np.median([_gain_db(p, d) for p, d in zip(self.ready, dry, strict=True)])) / 2
-            music.floor += torch.stack([p.heard.quantile(0.02, dim=0) for p in self.ready]).median(dim=0).values / 2
+            music.gain.add_(float(np.median([_gain_db(p, d) for p, d in zip(self.ready, dry, strict=True)])) / 2)
+            music.floor.add_(torch.stack([p.heard.quantile(0.02, dim=0) for p in self.ready]).median(dim=0).values / 2)
         errors = {"gain": float(np.mean([_one_gain(p, d) for p, d in zip(self.ready, dry, strict=True)]))}
         room = [music.filter, music.gain, music.floor, music.tail, music.decay]
         optimizer = torch.optim.Adam(room, lr=config.rate, betas=(0.9, 0.98))
