@@ -28,7 +28,7 @@ COMMANDS = {  # which extras each command needs; all others need none
 }  # fmt: skip
 SOME = {  # and which only parts of one
     "data soundfont": ("train", ["joblib", "fluidsynth"]), "data pairs": ("train", ["joblib", "fluidsynth"]),
-    "data prepare": ("train", ["joblib"]), "play": ("live", ["sounddevice"]),
+    "data prepare": ("train", ["joblib"]), "finish": ("train", ["torch"]), "play": ("live", ["sounddevice"]),
 }  # fmt: skip
 
 # runs [what is not there, command line] pairs in one process; nothing heavy is ever imported in it

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from midi_bytes import GM_ON, GS_ON, XG_ON, gs, smf, sysex, track
@@ -14,7 +15,16 @@ from miao.midi.module import Module
 from miao.midi.score import read_score
 from miao.midi.text import decode, find_encoding
 
-logging.getLogger("miao.midi.score").setLevel(logging.ERROR)
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet():
+    """Thousands of damaged files are thousands of warnings; other tests look for theirs."""
+    logger = logging.getLogger("miao.midi.score")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
+
 
 seven = st.integers(0, 127)
 keys = st.builds(lambda kind, channel, key, value: bytes([kind | channel, key, value]),
