@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank, bank_folder
+from miao.bank.folder import read_config, seal
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
 from miao.datasets.kits import Extra, load_extras, own_voices
@@ -30,7 +31,9 @@ def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     for n, _ in enumerate(prepare_keys(font, notes, programs), start=1):
         tell(n / len(programs))
     folder = bank_folder(name)
+    config = read_config(folder)
     with_even_keys(_plain(folder), notes).save(folder / "voices.safetensors")
+    seal(folder, config)
 
 
 def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
@@ -40,7 +43,9 @@ def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None
     voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)} | _own(notes, is_drum=False, bank=bank)
     for n, _ in enumerate(prepare_held(font, notes, bank.table, voices), start=1):
         tell(n / len(voices))
-    make_courses(bank, notes, {}).save(folder / "courses.safetensors")
+    config, courses = read_config(folder), make_courses(bank, notes, {})
+    courses.save(folder / "courses.safetensors")
+    seal(folder, config)
 
 
 def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig | None = None) -> None:
@@ -66,6 +71,7 @@ def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig 
 
 def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra], table, found, folder: Path) -> None:
     """Write what was learnt of voices, and which notes they play, into a bank's folder."""
+    config = read_config(folder)
     learnt, other = found
     assert learnt is not None and learnt.attack is not None and learnt.sustain is not None
     own = {e.voice: n for n, e in enumerate([*drums, *programs])}
@@ -85,6 +91,7 @@ def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra]
         kits, table, learnt.embeddings, nothing if other is None else other.embeddings, learnt.attack, learnt.sustain,
         np.array([e.row for e in shared], np.int16), np.array([e.gain_db for e in shared], np.float32),
     ).save(folder / KITS_FILE)  # fmt: skip
+    seal(folder, config)
 
 
 def _trims(found: list[LearntRows | None]) -> np.ndarray:
