@@ -406,7 +406,9 @@ def test_memory_does_not_grow_with_length(toy_bank, midi, tmp_path):
         return most
 
     most_bytes(5)  # caches
-    assert most_bytes(40) < 1.2 * most_bytes(15)
+    # both are longer than what the stages may be ahead of each other, which is up to the threads; one copy of the mix
+    # that is kept would be half as much again
+    assert most_bytes(600) < 1.4 * most_bytes(200)
 
 
 def test_silence_takes_no_room_in_the_temporary_file(tmp_path):
