@@ -21,7 +21,6 @@ from miao.bank.voices import (
     VoiceEmbeddings,
     VoiceTable,
     drum_key,
-    is_drum_voice,
     note_voice,
 )
 from miao.errors import BankError
@@ -74,10 +73,6 @@ class Kits:
     def has_variation(self, program: int, bank: int) -> bool:
         """Whether a bank number (128 MSB + LSB, as GS or GM2 give them) of a program is a sound of its own."""
         return (_variation(bank), program) in self.programs
-
-    def drum_voices(self) -> frozenset[int]:
-        """The numbers of all voices that play drum keys."""
-        return frozenset(self.keys.values()) | frozenset(v for v in range(N_VOICES) if is_drum_voice(v))
 
 
 GENERAL_MIDI = Kits({}, {})

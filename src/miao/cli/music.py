@@ -31,11 +31,11 @@ def pairs(source: Path, midi: list[Path], more: list[Path], *, is_alone: bool) -
     return list(zip(sounds, midi, strict=True)) if midi else [(sound, None) for sound in sounds]
 
 
-def room_target(name: str, folder: Path | None, *, force: bool) -> Path:
+def room_target(name: str, folder: Path | None, *, output: Path | None = None, force: bool) -> Path:
     """Where a learnt room goes. Raises: ConfigError if it is there and not to be overwritten."""
     from miao.sound.rooms import SUFFIX, check_room_name, rooms_folder
 
-    target = (folder or rooms_folder()) / f"{check_room_name(name)}{SUFFIX}"
+    target = output or (folder or rooms_folder()) / f"{check_room_name(name)}{SUFFIX}"
     if target.exists() and not force:
         raise ConfigError(f"{target} exists; overwrite it with --force")
     return target

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from miao.cli.terminal import say
-from miao.errors import ConfigError, MiaoError
+from miao.errors import MiaoError
 
 RoomsFolder = Annotated[
     Path | None,
@@ -135,17 +135,14 @@ def learn(
     miao room learn music.flac --midi music.mid --name my-room
     miao render song.mid --room my-room
     """
+    from miao.cli.music import learnt, room_target
     from miao.measuring.rooms import response_of_sweep, room_from_clap
     from miao.sound.audio import read_audio
-    from miao.sound.rooms import SUFFIX, check_room_name, rooms_folder, save_room
+    from miao.sound.rooms import check_room_name, save_room
 
     called = check_room_name(name or (output or sound).stem.replace(" ", "-"))
-    target = output or (rooms or rooms_folder()) / f"{called}{SUFFIX}"
-    if target.exists() and not force:
-        raise ConfigError(f"{target} exists; overwrite it with --force")
+    target = room_target(called, rooms, output=output, force=force)
     if midi is not None:
-        from miao.cli.music import learnt
-
         made = learnt([(sound, midi)], called, {}, bank="gm", like=None, tracks=None, seconds=300.0, steps=None)
         if made.room is None:
             raise MiaoError(f"{sound}: no room is learnt")

@@ -126,11 +126,6 @@ class Module:
             self._drop_all(time, channel)
         return self._actions
 
-    def is_silent_lane(self, lane: int) -> bool:
-        """Whether neither a key nor a pedal holds a note of a lane."""
-        channel = self._channels.get(lane)
-        return channel is None or not (any(channel.open.values()) or any(channel.held.values()))
-
     def _channel(self, time: float, lane: int) -> Channel:
         """The channel of a lane, made when it is first spoken to."""
         if lane not in self._channels:

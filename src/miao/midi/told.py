@@ -43,7 +43,6 @@ NRPNS = {  # of GS and XG, by their MSB and LSB; 64 changes nothing
 DRUM_NRPNS = {
     20: "filter", 21: "resonance", 22: "attack time", 23: "decay time", 30: "chorus send", 31: "variation send",
 }  # fmt: skip
-RPNS = {(0, 3): "tuning program", (0, 4): "tuning bank"}
 
 
 class Told:
