@@ -61,14 +61,16 @@ def offline(bank, score, rate):
 
 
 def rich_score(midi):
-    """Pedals, bends, vibrato, faders that move while their part sounds, brightness, a choked hi-hat, pan and room."""
+    """Pedals, bends, vibrato, faders that move while their part sounds, brightness, envelopes, a choke, pan, room."""
     wave = [(t, 11, int(90 + 30 * np.sin(9 * t))) for t in np.arange(0.1, 3, 0.05)]
     return read_score(
         midi(
             {"notes": [(t, t + 0.3, 60 + int(7 * t) % 12, 90) for t in np.arange(0, 3, 0.21)], "program": 0,
-             "controls": [(0.0, 64, 127), (1.1, 64, 0), (1.5, 64, 127), (2.9, 64, 0), (0.5, 10, 20), (1.2, 91, 120)]},
+             "controls": [(0.0, 64, 127), (1.1, 64, 0), (1.5, 64, 127), (2.9, 64, 0), (0.5, 10, 20), (1.2, 91, 120),
+                          (0.8, 75, 30), (1.4, 73, 10)]},
             {"notes": [(0.3, 2.8, 55, 90), (0.9, 1.7, 62, 70)], "channel": 1, "program": 48,
-             "controls": [*wave, (0.6, 1, 90), (1.6, 1, 0), (1.0, 74, 110), (2.0, 74, 30), (0.8, 93, 100)]},
+             "controls": [*wave, (0.6, 1, 90), (1.6, 1, 0), (1.0, 74, 110), (2.0, 74, 30), (0.8, 93, 100),
+                          (0.0, 73, 90), (0.5, 72, 90)]},
             {"notes": [(t, t + 0.1, (42, 46)[n % 2], 100) for n, t in enumerate(np.arange(0.1, 2.5, 0.17))],
              "channel": 9},
         )

@@ -196,7 +196,7 @@ def test_what_changes_nothing_is_not_told():
 @pytest.mark.parametrize(
     ("events", "words"),
     [
-        (nonregistered(1, 8, 70), "vibrato rate"), (nonregistered(1, 99, 20), "attack time"),
+        (nonregistered(1, 8, 70), "vibrato rate"), (nonregistered(1, 9, 20), "vibrato depth"),
         (nonregistered(20, 38, 70, 9), "filter of drum key 38"), (nonregistered(5, 3, 1), "one maker"),
         ([gs(0x40, 0x13, 0x30, 70)], "GS: part 3, vibrato rate"),
         ([gs(0x40, 0x11, 2, 5)], "GS: part 1 on another channel"),

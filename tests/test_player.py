@@ -44,6 +44,9 @@ def lively(player):
         )
     ]
     player.start(Strike(0.33, 1, drum_voice(38), 38, 0.8, rings=True))
+    shaped = player.start(Strike(0.05, 0, 48, 67, 0.5, attack=0.5, decay=-0.5, release=0.3))
+    player.start(Strike(0.6, 1, 24, 55, 0.5, attack=-1.0, decay=1.0))
+    player.release(shaped, 0.2)
     player.release(notes[0], 0.5001)
     player.release(notes[1], 0.1103)
     player.cut(notes[3], 0.71)

@@ -25,7 +25,8 @@ from miao.midi.score import Curve, Score, Track
 
 DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
 MOOD_VIBRATO = 0.5  # of the modulation wheel, for a cue of 1
-CURVE_SHARE = 0.5  # of a controller's range, for a cue of 1: brightness, attack, room
+CURVE_SHARE = 0.5  # of a controller's range, for a cue of 1: brightness, room
+SHARP_SHARE, SOFT_SHARE = -0.5, -0.13  # and attack (CC 73 is its time): as sharp as can be, and come up within 70 ms
 _LOWEST, _HIGHEST = 24, 103  # keys that are doubled onto
 _SAME_MOMENT = 20  # a second has that many: what starts within one is struck together
 
@@ -86,16 +87,15 @@ def _colour(
     depth = VIBRATO * amount + MOOD_VIBRATO * cues.vibrato
     if programs <= VIBRATING and depth > 0 and not is_moving(controls["modulation"]):
         controls["modulation"] = with_vibrato(controls["modulation"], line, depth)
-    for name, cue in (("brightness", cues.brightness), ("attack", cues.attack)):
-        if name in controls:
-            controls[name] = _raised(controls[name], cue)
+    controls["brightness"] = _raised(controls["brightness"], cues.brightness)
+    controls["attack"] = _raised(controls["attack"], cues.attack, SHARP_SHARE if cues.attack > 0 else SOFT_SHARE)
 
 
-def _raised(curve: Curve, cue: float) -> Curve:
+def _raised(curve: Curve, cue: float, share: float = CURVE_SHARE) -> Curve:
     """A controller moved by a cue, within its range."""
     if not cue:
         return curve
-    values, initial = (np.clip(v + CURVE_SHARE * cue, 0, 1) for v in (curve.values, curve.initial))
+    values, initial = (np.clip(v + share * cue, 0, 1) for v in (curve.values, curve.initial))
     return Curve(curve.times, values, float(initial))
 
 

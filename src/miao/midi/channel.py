@@ -18,11 +18,14 @@ DEFAULTS = {
     "sostenuto": 0.0,
     "pressure": 0.0,
     "bend": 0.0,  # semitones
-    "brightness": 64 / 127,  # CC 74; 64 / 127 is how the voice is
-}
+    # 64 / 127 is how the voice is; all but brightness count for the notes that start from then on
+    "brightness": 64 / 127, "attack": 64 / 127, "decay": 64 / 127, "release": 64 / 127,
+}  # fmt: skip
+SOUND_CONTROLLERS = {72: "release", 73: "attack", 74: "brightness", 75: "decay"}
+SOUND_NRPNS = {(1, 32): "brightness", (1, 99): "attack", (1, 100): "decay", (1, 102): "release"}  # of GS and XG
 CONTROLLERS = {
     1: "modulation", 7: "volume", 10: "pan", 11: "expression", 64: "sustain", 66: "sostenuto", 67: "soft",
-    74: "brightness", 91: "reverb", 93: "chorus",
+    **SOUND_CONTROLLERS, 91: "reverb", 93: "chorus",
 }  # fmt: skip
 NO_PARAMETER = (127, 127)  # the "null" parameter: data entry has no effect
 BEND_SEMITONES, MPE_BEND_SEMITONES, WIDEST_BEND = 2, 48, 96  # General MIDI's; MPE's on member channels; MPE's widest
@@ -73,7 +76,7 @@ class Channel:
         self.fine, self.coarse = 8192, 64  # RPN 1 (14 bits) and 2, both in the middle
         self.key_shift, self.part_tuning = 0, 0.0  # semitones
         self.wheel_depth, self.modulation = VIBRATO_SEMITONES, 0.0
-        self.brightness, self.cutoff = 64, 64  # CC 74 and NRPN 1/32, which add up
+        self.sound_settings = {name: [64, 64] for name in SOUND_NRPNS.values()}  # by controller and by NRPN: a sum
         self.rpn, self.nrpn, self.is_registered = NO_PARAMETER, NO_PARAMETER, True
         self.is_mono = self.has_portamento = False
         self.portamento_time, self.portamento_from = 0, -1

@@ -196,19 +196,20 @@ def _master_tuning(data: bytes) -> Setting:
 
 _GS_PART = {
     0x13: "poly", 0x15: "drums", 0x16: "key shift", 0x19: "volume", 0x1C: "pan", 0x21: "chorus", 0x22: "reverb",
-    0x32: "brightness",
+    0x32: "brightness", 0x34: "attack", 0x35: "decay", 0x36: "release",
 }  # fmt: skip
 _GS_PART_TOLD = {
-    0x30: "vibrato rate", 0x31: "vibrato depth", 0x33: "resonance", 0x34: "attack time", 0x35: "decay time",
-    0x36: "release time", 0x37: "vibrato delay", 0x1A: "how velocity counts", 0x1B: "how velocity counts",
+    0x30: "vibrato rate", 0x31: "vibrato depth", 0x33: "resonance", 0x37: "vibrato delay",
+    0x1A: "how velocity counts", 0x1B: "how velocity counts",
 }  # fmt: skip
 _XG_PART = {
     0x03: "program", 0x05: "poly", 0x07: "drums", 0x08: "key shift", 0x0B: "volume", 0x0E: "pan", 0x12: "chorus",
-    0x13: "reverb", 0x18: "brightness", 0x23: "bend range", 0x67: "portamento", 0x68: "portamento time",
+    0x13: "reverb", 0x18: "brightness", 0x1A: "attack", 0x1B: "decay", 0x1C: "release", 0x23: "bend range",
+    0x67: "portamento", 0x68: "portamento time",
 }  # fmt: skip
 _XG_PART_TOLD = {
-    0x15: "vibrato rate", 0x16: "vibrato depth", 0x17: "vibrato delay", 0x19: "resonance", 0x1A: "attack time",
-    0x1B: "decay time", 0x1C: "release time", 0x0C: "how velocity counts", 0x0D: "how velocity counts",
+    0x15: "vibrato rate", 0x16: "vibrato depth", 0x17: "vibrato delay", 0x19: "resonance",
+    0x0C: "how velocity counts", 0x0D: "how velocity counts",
 }  # fmt: skip
 
 

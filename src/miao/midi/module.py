@@ -28,6 +28,8 @@ from miao.midi.channel import (
     DEFAULTS,
     MPE_BEND_SEMITONES,
     NO_PARAMETER,
+    SOUND_CONTROLLERS,
+    SOUND_NRPNS,
     VIBRATO_SEMITONES,
     WIDEST_BEND,
     Channel,
@@ -273,9 +275,10 @@ class Module:
     def _write_modulation(self, time: float, channel: Channel) -> None:
         self._write(time, channel, "modulation", channel.modulation * channel.wheel_depth / VIBRATO_SEMITONES)
 
-    def _write_brightness(self, time: float, channel: Channel) -> None:
-        """CC 74 and its twin among the NRPNs of GS and XG."""
-        self._write(time, channel, "brightness", min(127, max(0, channel.brightness + channel.cutoff - 64)) / 127)
+    def _set_sound(self, time: float, channel: Channel, name: str, value: int, *, is_nrpn: bool) -> None:
+        """A sound controller, or its twin among the NRPNs of GS and XG: they add up."""
+        channel.sound_settings[name][is_nrpn] = value
+        self._write(time, channel, name, min(127, max(0, sum(channel.sound_settings[name]) - 64)) / 127)
 
     def _program_change(self, time: float, channel: Channel, program: int) -> None:
         msb, mode = channel.bank_msb, channel.port.mode
@@ -299,9 +302,8 @@ class Module:
         elif number == 1:
             channel.modulation = value / 127
             self._write_modulation(time, channel)
-        elif number == 74:
-            channel.brightness = value
-            self._write_brightness(time, channel)
+        elif number in SOUND_CONTROLLERS:
+            self._set_sound(time, channel, SOUND_CONTROLLERS[number], value, is_nrpn=False)
         elif number in CONTROLLERS:
             self._write(time, channel, CONTROLLERS[number], value / 127)
         elif number == 0:
@@ -392,9 +394,8 @@ class Module:
         drum = {24: "tuning", 25: "cents", 26: "level", 28: "pan", 29: "send"}.get(msb)
         if drum and channel.sound.is_drum:
             self._change_drum(channel.port, channel.drum_map, lsb, drum, value - 64 if msb < 26 else value)
-        elif (msb, lsb) == (1, 32):
-            channel.cutoff = value
-            self._write_brightness(time, channel)
+        elif (msb, lsb) in SOUND_NRPNS:
+            self._set_sound(time, channel, SOUND_NRPNS[msb, lsb], value, is_nrpn=True)
         elif (msb, lsb) != NO_PARAMETER and not drum:
             self.told.nrpn((msb, lsb), value)
 
@@ -486,8 +487,8 @@ class Module:
     def _set_part(self, time: float, channel: Channel, name: str, value) -> None:
         """One setting of a part; what is a controller, too, takes that way."""
         number = {
-            "volume": 7, "pan": 10, "reverb": 91, "chorus": 93, "brightness": 74, "portamento time": 5, "bank msb": 0,
-            "bank lsb": 32,
+            "volume": 7, "pan": 10, "reverb": 91, "chorus": 93, "brightness": 74, "attack": 73, "decay": 75,
+            "release": 72, "portamento time": 5, "bank msb": 0, "bank lsb": 32,
         }.get(name)  # fmt: skip
         if number is not None:
             self._control_change(time, channel, number, value)

@@ -43,9 +43,9 @@ class Track:
     """The notes of one channel in one track of the file.
 
     A controller belongs to the channel: tracks that share a channel have the same curves. `controls` always has the
-    keys volume, expression, reverb, chorus, modulation, soft, sustain, sostenuto, pressure, brightness (0 to 1;
-    modulation is more where a file sets its depth higher), pan (-1 left to 1 right) and bend (semitones: pitch wheel
-    times its range, channel tuning and master tuning).
+    keys volume, expression, reverb, chorus, modulation, soft, sustain, sostenuto, pressure, brightness, attack,
+    decay, release (0 to 1; modulation is more where a file sets its depth higher), pan (-1 left to 1 right) and bend
+    (semitones: pitch wheel times its range, channel tuning and master tuning).
     """
 
     name: str  # "" if the file gives none

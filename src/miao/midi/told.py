@@ -30,7 +30,6 @@ CONTROLLERS = {
     12: Controller("effect control 1", 0), 13: Controller("effect control 2", 0),
     68: Controller("legato pedal", 0, "", True), 69: Controller("hold 2 pedal", 0, "", True),
     70: Controller("sound variation", 64), 71: Controller("resonance", 64),
-    72: Controller("release time", 64), 73: Controller("attack time", 64), 75: Controller("decay time", 64),
     76: Controller("vibrato rate", 64), 77: Controller("vibrato depth", 64), 78: Controller("vibrato delay", 64),
     92: Controller("tremolo depth", 0), 94: Controller("celeste depth, or the send to a third effect", 0),
     95: Controller("phaser depth", 0),
@@ -38,7 +37,6 @@ CONTROLLERS = {
 NRPNS = {  # of GS and XG, by their MSB and LSB; 64 changes nothing
     (1, 8): "vibrato rate", (1, 9): "vibrato depth", (1, 10): "vibrato delay", (1, 33): "resonance",
     (1, 36): "the lowest frequency (high-pass)", (1, 48): "bass of the equalizer", (1, 49): "treble of the equalizer",
-    (1, 99): "attack time", (1, 100): "decay time", (1, 102): "release time",
 }  # fmt: skip
 DRUM_NRPNS = {
     20: "filter", 21: "resonance", 22: "attack time", 23: "decay time", 30: "chorus send", 31: "variation send",

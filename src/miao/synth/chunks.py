@@ -73,8 +73,8 @@ class ChunkWriter:
         """The next sustain chunk of a note that repeats itself."""
         assert self._bank.courses is not None
         course = self._bank.courses.at(note.strike.voice, note.strike.pitch)
-        number, age = note.index - int(note.repeats_from), note.next_chunk - note.strike.time
-        return lasting.next_chunk(note.recent, note.last, number, age, course)
+        number = note.index - int(note.repeats_from)
+        return lasting.next_chunk(note.recent, note.last, number, note.age, course)
 
     def _asked(self, kind: int, notes: list[Note]) -> NDArray[np.float32]:
         """What the nets write for the next chunks of some notes, [B, a, C]."""
@@ -86,7 +86,7 @@ class ChunkWriter:
             pitch=np.array([s.pitch for s in strikes], np.float32),
             velocity=np.array([s.velocity for s in strikes], np.float32),
             index=np.array([min(n.index, tk.MAX_CHUNK_INDEX) for n in notes], np.int64),
-            age=np.array([min(n.next_chunk - n.strike.time, oldest) for n in notes], np.float32),
+            age=np.array([min(n.age, oldest) for n in notes], np.float32),
             previous=np.stack([n.last for n in notes]),
             context=self._contexts(notes),
         )

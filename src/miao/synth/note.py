@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
 from miao.bank.voices import VoiceTable, pitch_hz
+from miao.synth.envelope import LAST_FADE_SECONDS, Envelope
 from miao.synth.oscillators import REACHED, NotePart
 
 ONSET_SECONDS = 0.001  # from silence to a note's first level
@@ -27,7 +28,8 @@ MOST_RELEASE_SECONDS = MOST_RELEASE_CHUNKS * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk
 _INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _WORTH_LEVELS = 6 / tk.LEVEL_STEP_DB  # notes that differ by less are as loud
 _HIGHEST_HZ = 20_000.0
-_ROW_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]  # of a chunk's rows
+_ROW_TIMES: list[NDArray[np.float64]]  # of a chunk's rows
+_ROW_TIMES = [np.arange(tk.CHUNK_STEPS, dtype=np.float64) * float(step) for step in tk.STEP_SECONDS]
 _ROW_TIMES[tk.ATTACK] = np.insert(_ROW_TIMES[tk.ATTACK], 1, ONSET_SECONDS)
 _SAME_SECONDS = 1e-5  # lengths of notes that differ by less are the same
 
@@ -47,6 +49,9 @@ class Strike(NamedTuple):
     gain: float = 1.0
     pan: float = 0.0  # -1 left to 1 right
     send: float = 1.0  # factor on what its part sends to the room
+    attack: float = 0.0  # -1 sharp to 1 soft,
+    decay: float = 0.0  # -1 short to 1 long,
+    release: float = 0.0  # -1 short to 1 long; see `envelope`
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,9 @@ class Note:
     index: int = 0
     n_held: int = 0  # tokens of attack and sustain
     next_chunk: float = 0.0  # when it starts
+    envelope: Envelope | None = None  # None: its voice's own
+    pace: float = 1.0  # times that its release takes as long
+    lag: float = 0.0  # seconds by which its release is late by now
     last: NDArray[np.float32] = field(default_factory=lambda: np.zeros(tk.N_CELLS, np.float32))  # token before it
     loudest: float = 0.0
     bend: float = 1.0  # frequency at the last knot over that of the note
@@ -129,9 +137,14 @@ class Note:
         """When it falls silent, as far as is known: infinite while there is a next chunk."""
         return float(self.times[-1]) if self.is_written and len(self.times) else math.inf
 
+    @property
+    def age(self) -> float:
+        """Seconds from its start to its next chunk, as its voice counts them."""
+        return self.next_chunk - self.strike.time - self.lag
+
     def key(self) -> tuple:
         """What decides the next chunk where a note stands by itself: all that was decided before follows from it."""
-        age = round((self.next_chunk - self.strike.time) / _SAME_SECONDS)
+        age = round(self.age / _SAME_SECONDS)
         s = self.strike
         return self.kind, s.voice, s.pitch, s.velocity, self.index, self.n_held, age
 
@@ -153,8 +166,14 @@ class Note:
     def take(self, chunk: Chunk) -> None:
         """Add the next chunk and work out what comes after it."""
         step = tk.STEP_SECONDS[self.kind]
-        times, rows, bends = self.next_chunk + _ROW_TIMES[self.kind], chunk.rows, chunk.bends
-        end = self.next_chunk + tk.CHUNK_STEPS * step
+        times = self.next_chunk + _ROW_TIMES[self.kind]
+        end, rows, bends = self.next_chunk + tk.CHUNK_STEPS * step, chunk.rows, chunk.bends
+        if self.kind == tk.RELEASE and self.pace != 1:
+            late = (self.pace - 1) * tk.CHUNK_STEPS * step
+            times, end, self.lag = self.next_chunk + self.pace * _ROW_TIMES[tk.RELEASE], end + late, self.lag + late
+        if self.envelope is not None:
+            is_held = self.kind != tk.RELEASE
+            rows = self.envelope.held(times, rows) if is_held else self.envelope.released(self.let_go, rows)
         self.loudest = max(self.loudest, chunk.loudest)
         is_silent = chunk.at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
         if self.kind == tk.RELEASE:
@@ -173,7 +192,7 @@ class Note:
         self.next_chunk, self.last = end, chunk.levels[-1]
         self._append(times, rows, bends)
         if self.is_written:
-            self._append_silence(step)
+            self._append_silence(step if self.strike.decay <= 0 else LAST_FADE_SECONDS)
         if self.let_go <= self.times[-1] and self.kind != tk.RELEASE:
             self._begin_release()
         if self.cut_at <= self.times[-1]:
@@ -213,7 +232,7 @@ class Note:
         phase[0] = 0.0
         np.cumsum(hz * (pitch_times[1:] - pitch_times[:-1]), out=phase[1:])
         phase += self.phase
-        passed = self._passed(int(at[:stop].searchsorted(end, side="right")) - 1)
+        passed = self._passed(int(at[:stop].searchsorted(end)) - 1)  # one that lies on the border may be let go there
         if passed:
             self.phase = float(phase[passed if pitch_times is times else pitch_times.searchsorted(times[passed])])
             self.times, self.levels, self.hz = self.times[passed:], self.levels[passed:], self.hz[passed:]

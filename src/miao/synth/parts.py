@@ -1,4 +1,5 @@
-"""What the controllers of a part stand at, as far as they concern how its notes sound: bend, vibrato, soft pedal."""
+"""What the controllers of a part stand at, as far as they concern how its notes sound: bend, vibrato, soft pedal,
+attack, decay and release."""
 
 import math
 from bisect import bisect_right
@@ -6,21 +7,23 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.synth.envelope import setting
 from miao.synth.note import Bend
 
 VIBRATO_HZ, VIBRATO_CENTS = 5.5, 50.0  # at full modulation wheel or pressure
 BEND_SMOOTHING_SECONDS = 0.005
 _MOVES_PITCH = ("bend", "modulation", "pressure")
+_SHAPES = ("attack", "decay", "release")
 
 
 class Part:
     """What a part's controllers stand at, as far as they concern how its notes sound."""
 
-    NAMES = ("bend", "modulation", "pressure", "soft")
+    NAMES = (*_MOVES_PITCH, "soft", *_SHAPES)
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
-        self.soft = 0.0
+        self.soft = self.attack = self.decay = self.release = 0.0
         self._steps = {name: Steps() for name in _MOVES_PITCH}
         self._keys: dict[int, Steps] = {}  # pressure by pitch
 
@@ -28,6 +31,8 @@ class Part:
         """A controller takes a value at a time."""
         if name == "soft":
             self.soft = value
+        elif name in _SHAPES:
+            setattr(self, name, setting(value))
         else:
             self._steps[name].add(time, value)
 

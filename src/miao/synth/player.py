@@ -20,6 +20,7 @@ from miao.bank.bank import Bank
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter
 from miao.synth.ear import Ear
+from miao.synth.envelope import Envelope, release_factor
 from miao.synth.note import Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
@@ -113,7 +114,8 @@ class Player:
         self._tell(time, _CUT, handle, None)
 
     def control(self, part: int, name: str, value: float, time: float) -> None:
-        """A controller of a part takes a value: bend (semitones), modulation, pressure and soft (0 to 1).
+        """A controller of a part takes a value: bend (semitones), modulation, pressure, soft, attack, decay and release
+        (0 to 1). Of the last four counts what they stand at when a note starts.
 
         Others, such as faders, are no matter of the player's and go along with the block that they lie in.
         """
@@ -277,6 +279,8 @@ class Player:
         part = self._parts[strike.part]
         if part.soft >= 0.5:
             strike = strike._replace(velocity=SOFT_PEDAL_VELOCITY * strike.velocity)
+        if part.attack or part.decay or part.release:
+            strike = strike._replace(attack=part.attack, decay=part.decay, release=part.release)
         if len(self._notes) >= self.settings.polyphony:
             self._make_room(strike.time)
         note = self._note(strike)
@@ -324,6 +328,8 @@ class Player:
             strike, sound, gains, balance, chance.turns[turn : turn + len(sound.ratios)], noise_offsets,
             np.float32(variation) * chance.sways[sway : sway + tk.N_CELLS] if variation else None,
             next_chunk=strike.time, repeats_from=self._bank.repeats_from(strike.voice),
+            envelope=Envelope(strike.time, strike.attack, strike.decay) if strike.attack or strike.decay else None,
+            pace=release_factor(strike.release),
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:

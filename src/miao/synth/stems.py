@@ -11,6 +11,7 @@ from miao.bank.bank import Bank
 from miao.bank.frames import seconds_to_sample
 from miao.bank.voices import DRUM_KEYS
 from miao.midi.score import NOTE, Score, Track
+from miao.synth.envelope import MIDDLE, release_factor, setting
 from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
 from miao.synth.parts import BEND_SMOOTHING_SECONDS
 from miao.synth.player import Block, Player
@@ -19,7 +20,8 @@ from miao.synth.settings import PlaySettings
 BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz: whole partitions of the room, and many chunks to be written at once
 FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; the next ones are twice as long each
 _FIELDS = NOTE.names or ()
-_CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend")
+_CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend",
+             "attack", "decay", "release")  # fmt: skip
 
 
 class ScoreFeed:
@@ -36,7 +38,7 @@ class ScoreFeed:
         notes = np.concatenate([track.notes for track in score.tracks])
         tracks = np.repeat(np.arange(self._n_tracks), [len(track.notes) for track in score.tracks])
         rings = notes["is_drum"] & ~np.isin(tracks, list(self._voices))
-        ends = np.where(rings, notes["start"] + RING_SECONDS + 1, notes["damp"] + MOST_RELEASE_SECONDS)
+        ends = np.where(rings, notes["start"] + RING_SECONDS + 1, notes["damp"] + _releases(score))
         kept = np.minimum(ends, notes["cut"] + 1) > start
         kept &= ~rings | np.isin(notes["pitch"], DRUM_KEYS)  # a kit has no other keys
         order = np.argsort(notes["start"][kept], kind="stable")
@@ -93,6 +95,17 @@ class ScoreFeed:
         first = self._done[name]
         last = self._done[name] = max(first, int(np.searchsorted(times, until)))
         return range(first, last)
+
+
+def _releases(score: Score) -> NDArray[np.float64]:
+    """The most seconds that the release of each note may last, [n], all tracks one after another."""
+    found = []
+    for track in score.tracks:
+        curve = track.controls.get("release")
+        values = curve.at(track.notes["start"]) if curve is not None else np.zeros(len(track.notes)) + MIDDLE
+        kinds, which = np.unique(values, return_inverse=True)
+        found.append(np.array([max(release_factor(setting(value)), 1.0) for value in kinds])[which])
+    return MOST_RELEASE_SECONDS * np.concatenate(found)
 
 
 def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:
