@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from miao.expression import MOODS, Cues
-from miao.expression.learn import is_held_out
 from miao.expression.learnt import predict
-from miao.expression.performances import Performed, performed
+from miao.expression.performances import Performed, is_held_out, performed
 from miao.expression.reading import read
 from miao.expression.rules import AMOUNTS, RULES, Deviation, Timeline
 from miao.midi.score import read_score

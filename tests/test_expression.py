@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 
 import mido
@@ -19,7 +21,7 @@ from miao.expression.reading import read
 from miao.expression.rules import RULES, Timeline
 from miao.expression.time_warp import Warp
 from miao.expression.written import performance_bytes
-from miao.midi.score import Curve, read_score
+from miao.midi.score import Curve, Score, read_score
 
 
 def band(make, n_bars=16, bpm=120, velocity=80):
@@ -72,6 +74,18 @@ def starts(score):
 def test_nothing_asked_for_gives_the_very_same_score(score):
     assert score.expressed() is score
     assert score.expressed(0.0, mood={"sad": 0.0}) is score
+
+
+def test_a_score_from_miao_knows_how_it_is_played_and_a_bare_one_says_who_does(
+    score, tmp_path, song_bytes, monkeypatch
+):
+    (tmp_path / "in.mid").write_bytes(song_bytes)
+    code = "import sys, miao; print(miao.read_score(sys.argv[1]).expressed(mood='sad').duration)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "in.mid"], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(expressed(score, mood="sad").duration)
+    monkeypatch.setattr(Score, "performer", None)
+    with pytest.raises(ConfigError, match=r"import miao\.expression"):
+        score.expressed(1.0)
 
 
 @pytest.mark.parametrize("how", [{"amount": 1.0}, {"amount": 2.0}, {"mood": "angry:2"}, {"amount": 1, "mood": "sad"},

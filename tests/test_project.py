@@ -26,10 +26,9 @@ EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 
 # a folder imports only from its left; within a folder there is no circle
 ORDER = [
-    "errors", "files", "config", "midi", "sound", "bank", "synth", "nets", "measuring", "plot", "datasets", "training",
-    "peers", "evaluation", "reproduction", "expression", "live", "web", "cli", "__main__",
+    "errors", "files", "config", "midi", "sound", "bank", "expression", "synth", "nets", "measuring", "plot",
+    "datasets", "training", "peers", "evaluation", "reproduction", "live", "web", "cli", "__main__",
 ]  # fmt: skip
-DOORS = {"midi/score.py": {"expression"}}  # a method that opens what stands right of its file when it is called
 HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")
 USERS_FILES = re.compile(r"\b(song|your|FILE|NAME)\b")  # names in documents that stand for the reader's own files
 
@@ -74,8 +73,7 @@ def running_code(tree):
 def test_imports_go_one_way(path):
     name, _ = place(path)
     assert name in ORDER, f"{name} has no place in the order of files yet"
-    allowed = DOORS.get(path.relative_to(SOURCE).as_posix(), set())
-    later = {other for other in imported_names(path) - allowed if ORDER.index(other) > ORDER.index(name)}
+    later = {other for other in imported_names(path) if ORDER.index(other) > ORDER.index(name)}
     assert not later, f"{name} imports from its right: {sorted(later)}"
 
 
@@ -110,9 +108,7 @@ def graph():
                 dotted = ".".join([*base, *(node.module.split(".") if node.module else [])])
                 inner = {f"{dotted}.{alias.name}" for alias in node.names}
                 found |= {one if one in names else dotted for one in inner}
-        doors = {f"miao.{door}" for door in DOORS.get(path.relative_to(SOURCE).as_posix(), ())}
         edges[name] = {one for one in found if one in names} - {name, "miao"}
-        edges[name] -= {one for one in edges[name] if one.startswith(tuple(doors))} if doors else set()
     return edges
 
 

@@ -74,6 +74,8 @@ _PLACES = {  # file, and its name there where it is another one
     "write_score": "midi.writing",
 }
 
+_BESIDE = {"Score": "expression", "read_score": "expression"}  # what gives a method to what is imported
+
 __all__ = [
     "Audio", "AudioError", "Bank", "BankError", "ConfigError", "Job", "LearntVoice", "MiaoError", "Outcome",
     "RenderSummary", "Score", "ScoreError", "Synthesizer", "Track", "Voice", "Wishes", "__version__", "find_voice",
@@ -96,6 +98,8 @@ def __getattr__(name: str) -> "Any":
     folder, file, *other = place.split(".") if "." in place else ("", place)
     module = import_module(f"miao.{folder}.{file}" if folder else f"miao.{file}")
     value = getattr(module, *other or [name])
+    if name in _BESIDE:
+        import_module(f"miao.{_BESIDE[name]}")
     globals()[name] = value
     return value
 

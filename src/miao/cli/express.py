@@ -53,6 +53,7 @@ def express(
     miao express song.mid played.mid
     miao express song.mid played.mid --expression 0.7 --mood tender:0.6
     """
+    from miao.expression import expressed
     from miao.expression.written import performance_bytes
     from miao.files import write_bytes
     from miao.midi.score import read_score
@@ -61,7 +62,7 @@ def express(
         raise MiaoError("stdout is a terminal; name a file, or pipe the output into a program")
     data = sys.stdin.buffer.read() if song == "-" else read_bytes(song)
     score = read_score(data if song == "-" else song)
-    done = score.expressed(**wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed))
+    done = expressed(score, **wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed))
     data = data if done is score else performance_bytes(done)
     if output == "-":
         sys.stdout.buffer.write(data)

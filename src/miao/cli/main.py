@@ -169,6 +169,7 @@ def render(
 
     Of several songs, those that are rendered already are not rendered again.
     """
+    from miao.expression import expressed
     from miao.midi.score import read_score
     from miao.synth.synthesizer import Synthesizer
 
@@ -187,7 +188,7 @@ def render(
         wishes["expression"] = how
         return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
     song = songs[0]
-    score = _chosen(read_score(_source(song)).expressed(**how), tracks)
+    score = _chosen(expressed(read_score(_source(song)), **how), tracks)
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
     with progress("rendering") as tell:

@@ -2,7 +2,7 @@
 
 The net is the paper's MidiEncoder (Eq. 1 to 4) over an image of the score in beats instead of seconds, once forwards
 and once backwards in time, as a player reads ahead; a small head adds what the rules and the reading say of a note or
-beat. Trained by learn.py; runs in ONNX Runtime.
+beat. Trained by `miao.training.pianists`; runs in ONNX Runtime.
 """
 
 from dataclasses import dataclass

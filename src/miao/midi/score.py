@@ -6,14 +6,15 @@ file gives the result its shape. writing.py goes the other way.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from miao.errors import ScoreError
+from miao.errors import ConfigError, ScoreError
 from miao.midi.file import MidiFile, TrackEvents, parse_midi_file, seconds_at
 from miao.midi.general_midi import program_name
 from miao.midi.notes import KEY_PRESSURE_EVENT, NOTE, Curve, notes_array
@@ -98,6 +99,7 @@ class Score:
     room: str | None = None  # the reverb type asked for: small, medium or large room, medium or large hall, plate
     meters: tuple[Meter, ...] = ()  # time signatures in time order; none: the file names none
     chorus: str | None = None  # the chorus type asked for, of `exclusive.CHORUS_TYPES`
+    performer: ClassVar[Callable[..., "Score"] | None] = None  # who plays: `miao.expression` stands above and says so
 
     @property
     def n_notes(self) -> int:
@@ -150,14 +152,14 @@ class Score:
             raise ScoreError(f"there is no track {wrong[0]}; the score has tracks 0 to {len(self.tracks) - 1}")
         return _with_tracks(self, [self.tracks[i] for i in indices])
 
-    def expressed(self, amount: float = 0.0, **how) -> "Score":
+    def expressed(self, amount: float = 0.0, **how: Any) -> "Score":
         """The score played with expression and in a mood; see `miao.expression.expressed`, whose arguments these are.
 
         With nothing asked for, this very object. Raises: ConfigError for a setting out of range.
         """
-        from miao.expression import expressed  # the one door to what stands right of here: opened only when asked
-
-        return expressed(self, amount, **how)
+        if Score.performer is None:
+            raise ConfigError("nobody is here to play with expression; import miao.expression, or Score from miao")
+        return Score.performer(self, amount, **how)
 
 
 def read_score(source: str | Path | bytes | BinaryIO) -> Score:

@@ -323,11 +323,12 @@ def _by_dask(
 
 def render_job(job: Job, wishes: Wishes) -> Outcome:
     """One song. Whatever goes wrong is in the outcome."""
+    from miao.expression import expressed
     from miao.midi.score import read_score
 
     began = time.perf_counter()
     try:
-        score = read_score(job.source).expressed(**wishes.expression)
+        score = expressed(read_score(job.source), **wishes.expression)
         for number in wishes.tracks:
             if number > len(score.tracks):
                 raise ConfigError(f"there is no track {number}; the song has tracks 1 to {len(score.tracks)}")

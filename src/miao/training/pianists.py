@@ -1,13 +1,12 @@
-"""Training of the learnt part of expression, with the trainer of the paper's scheme; minutes on one core.
+"""Training of what expression/learnt.py runs, with the trainer of the paper's scheme; minutes on one core.
 
-    python -m miao.expression.learn FOLDER_OF_MIDI RUN
+    python -m miao.training.pianists FOLDER_OF_MIDI RUN
 
 FOLDER_OF_MIDI holds performances whose tempo maps follow the player (piano-midi.de). A third of the pieces, by the
-checksum of their names, is held out (`is_held_out`). At the end RUN/net.onnx is what learnt.py runs.
+checksum of their names, is held out (`performances.is_held_out`). At the end RUN/net.onnx is what learnt.py runs.
 """
 
 import sys
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,19 +29,13 @@ from miao.expression.learnt import (
     page_of,
     predict_page,
 )
-from miao.expression.performances import Performed, performed
+from miao.expression.performances import Performed, is_held_out, performed
 from miao.expression.rules import Timeline
 from miao.nets.model import MidiEncoder, ModelConfig
 from miao.training.trainer import TrainConfig, Trainer, under
 
 LEVEL_DB, TEMPO = 4.0, 0.1  # about the standard deviations of pianists; the net predicts in these units
 _MOST = 3.0  # of a target, in these units: pauses and grace notes are not to rule
-
-
-def is_held_out(name: str) -> bool:
-    """A third of the pieces by the checksum of the file's name: never trained on, nor looked at when rules were
-    weighed."""
-    return zlib.crc32(name.encode()) % 3 == 0
 
 
 @dataclass(frozen=True)
