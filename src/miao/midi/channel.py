@@ -57,6 +57,7 @@ class Channel:
         ] = {}  # pitch -> (note, track, velocity), keys down, oldest first
         self.held: dict[int, list[tuple[int, int]]] = {}  # pitch -> (note, velocity), keys up, held by a pedal
         self.caught: set[int] = set()  # notes that sostenuto holds
+        self.tracks: set[int] = set()  # that have played a note
         # (time, pitch, note, velocity) of piano notes that were let go last: the pedal may catch them
         self.recent: deque[tuple[float, int, int, int]] = deque(maxlen=_REMEMBERED_RELEASES)
         self.choking: dict[int, list[int]] = {}  # group of drums that exclude each other -> what may sound of it
@@ -125,7 +126,11 @@ class Channel:
             **self.port.kits.get(self.drum_map, {}).get(key, {}),
             **self.port.kits.get(16 + self.lane % 16, {}).get(key, {}),
         }
-        gain = (changes.get("level", 127) / 127) ** 2 * (changes.get("relative level", 64) / 64) ** 2
+        gain = (
+            bool(changes.get("is on", 1))
+            * (changes.get("level", 127) / 127) ** 2
+            * (changes.get("relative level", 64) / 64) ** 2
+        )
         pan = changes.get("pan", 64)
         return Shape(
             tuning=100 * changes.get("tuning", 0.0) + changes.get("cents", 0.0),

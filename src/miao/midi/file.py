@@ -37,6 +37,8 @@ class TrackEvents:
     n_bad: int = 0  # events left out because a data byte was above 127
     n_undefined: int = 0  # likewise because their status byte does not exist
     n_late: int = 0  # notes that stand behind an end of track in the middle of the chunk, and are read
+    names_port: bool = False  # whether it says which port it goes to
+    n_left_out: int = 0  # bytes that stand behind such an end, begin with notes and go wrong
     damage: str = ""  # why reading stopped early, if it did
 
     def table(self) -> np.ndarray:
@@ -96,6 +98,7 @@ def parse_midi_file(data: bytes, name: str) -> MidiFile:
         raise ScoreError(f"{name}: a MIDI header but no track behind it; the file is damaged or cut off")
     if len(tracks) < n_tracks:
         warnings.append(f"{n_tracks - len(tracks)} of {n_tracks} tracks are missing")
+    _spread_settings(tracks)
     for number, track in enumerate(tracks, start=1):
         warnings += [f"track {number}: {what}" for what in _damage(track)]
     encoding = find_encoding([*names.names, *names.others])
@@ -134,6 +137,8 @@ def _damage(track: TrackEvents) -> list[str]:
     if track.n_late:
         notes = "1 note stands" if track.n_late == 1 else f"{track.n_late} notes stand"
         lines.append(f"{notes} behind an end of track in its middle, and {'is' if track.n_late == 1 else 'are'} played")
+    if track.n_left_out:
+        lines.append(f"{track.n_left_out} bytes behind an end of track in its middle cannot be read, and were left out")
     return lines
 
 
@@ -145,26 +150,36 @@ def _read_track(data: bytes, declared_size: int, is_sure: bool, names: _Names) -
     """The events of one chunk up to its end-of-track event, its last byte or where no event can begin.
 
     If the length of the chunk is sure and whole events with notes follow an end of track, they belong to the piece:
-    programs that merge tracks leave such ends in the middle.
+    programs that merge tracks leave such ends in the middle, one or several.
     """
     events, texts = TrackEvents(), _Texts()
     tick, position, has_ended, port = _read_events(data, 0, 0, 0, events, texts, names)
     if not has_ended and not events.damage and len(data) < declared_size:
         events.damage = f"damaged at byte {len(data)} (cut off); 0 bytes behind it were left out"
-    while has_ended and is_sure and position < min(len(data), declared_size):
-        late = TrackEvents(messages=list(events.messages))
-        tick_after, position, has_ended, port = _read_events(data, position, tick, port, late, texts, names)
-        table = late.table()
-        n_notes = int(((table[:, 1] == NOTE_ON) & (table[:, 4] > 0)).sum())
-        if late.damage or late.n_bad or late.n_undefined or not n_notes:
+    waiting: list[TrackEvents] = []  # behind an end, without a note so far
+    end, messages, tick_after = min(len(data), declared_size), events.messages, tick
+    while has_ended and is_sure and position < end:
+        late, begin = TrackEvents(messages=list(messages)), position
+        tick_after, position, has_ended, port = _read_events(data, position, tick_after, port, late, texts, names)
+        n_notes = int(_starts(late.table()).sum())
+        if late.damage or (not has_ended and (late.n_bad or late.n_undefined)):
+            events.n_left_out = end - begin if n_notes else 0
             break
-        tick = tick_after
-        events.rows.extend(late.rows)
-        events.tempi += late.tempi
-        events.meters += late.meters
-        events.messages, events.n_late = late.messages, events.n_late + n_notes
+        waiting.append(late)
+        messages = late.messages
+        if n_notes:
+            tick = tick_after
+            for part in waiting:
+                events.rows.extend(part.rows)
+                events.tempi += part.tempi
+                events.meters += part.meters
+                events.n_bad += part.n_bad
+                events.n_undefined += part.n_undefined
+            waiting.clear()
+            events.messages, events.n_late = messages, events.n_late + n_notes
     events.rows.extend((tick, META, 16 * port, 0, 0))
     names.names.append(texts.name or texts.instrument)
+    events.names_port = texts.has_port
     return events
 
 
@@ -176,6 +191,7 @@ class _Texts:
     instrument: bytes = b""
     number: int = 0  # FF 21
     device: bytes = b""  # FF 09
+    has_port: bool = False
 
 
 def _read_events(
@@ -285,6 +301,7 @@ def _read_events(
 def _port(kind: int, payload: bytes, texts: _Texts, names: _Names) -> int:
     """The port that a track goes to from here on, a sound module of its own: FF 21 gives a number, FF 09 the name of a
     device (RP-019). Tracks that name no device go with the first that is named."""
+    texts.has_port = True
     if kind == _META_DEVICE:
         texts.device = payload
     elif payload:
@@ -296,6 +313,27 @@ def _port(kind: int, payload: bytes, texts: _Texts, names: _Names) -> int:
     if texts.device == first_device:
         names.ports.setdefault(key, texts.number)
     return names.ports.setdefault(key, 256 + len(names.ports))
+
+
+def _spread_settings(tracks: list[TrackEvents]) -> None:
+    """Settings in tracks that name no port go to port 0. If nothing is played there, they were meant for the ports
+    where something is: sequencers leave their setting-up track without a port."""
+    if not any(track.names_port for track in tracks):
+        return
+    tables = [track.table() for track in tracks]
+    ports = sorted({lane // 16 for table in tables for lane in table[_starts(table), 2].tolist()})
+    if not ports or ports[0] == 0:
+        return
+    for track, table in zip(tracks, tables, strict=True):
+        if not track.names_port:
+            rows = np.repeat(table, len(ports), axis=0)
+            rows[:, 2] += 16 * np.tile(ports, len(table))
+            track.rows = array("q", rows.ravel().tolist())
+
+
+def _starts(table: np.ndarray) -> np.ndarray:
+    """Which rows are notes that begin."""
+    return (table[:, 1] == NOTE_ON) & (table[:, 4] > 0)
 
 
 def _keep_text(kind: int, payload: bytes, texts: _Texts, names: _Names) -> None:

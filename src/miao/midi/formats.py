@@ -1,5 +1,6 @@
 """Which kind of file some bytes are, and where the MIDI in them lies."""
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\\version", "a LilyPond file", "`lilypond FILE` writes its \\midi block as a MIDI file"),
 )
 
+_DLS = re.compile(rb"RIFF....DLS |DLS ....colh", re.DOTALL)
+_SOUND_FONT = re.compile(rb"RIFF....sfbk", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Container:
@@ -50,21 +54,32 @@ def find_midi(data: bytes, name: str) -> Container:
     """
     if not data:
         raise ScoreError(f"{name}: the file is empty")
-    start = data.find(b"MThd")
+    start, size = _music(data)
     if start < 0 or len(data) < start + 14:
         foreign = _foreign(data)
         if foreign:
             raise ScoreError("{}: this is {}, not a Standard MIDI File; {}".format(name, *foreign))
         raise ScoreError(f"{name}: not a MIDI file (no complete MThd header in {len(data)} bytes)")
-    size = 0
-    if data[:4] == b"RIFF" and data[start - 8 : start - 4] == b"data":
-        size = struct.unpack("<I", data[start - 4 : start])[0]
-    if size <= 14:
+    if data[:4] != b"RIFF":
         return Container(data[start:])
-    behind = data[start + size :]
-    outside = data[:start] + behind[:4096]
-    bank = "DLS" if b"DLS " in outside else "SoundFont" if b"sfbk" in outside else ""
-    return Container(data[start : start + size], bank)
+    outside = data[12:start] + (data[start + size :] if size else data[start:])
+    bank = "DLS" if _DLS.search(outside) else "SoundFont" if _SOUND_FONT.search(outside) else ""
+    return Container(data[start : start + size] if size else data[start:], bank)
+
+
+def _music(data: bytes) -> tuple[int, int]:
+    """Where the header of a Standard MIDI File stands, and how long a RIFF says that the file is; -1 for no header, 0
+    for no length that can be."""
+    start = data.find(b"MThd")
+    if data[:4] != b"RIFF" or start < 0:
+        return start, 0
+    inside = data.find(b"data", 12)
+    while inside >= 0:  # a title may have those letters, too: the music stands behind its chunk's tag and size
+        if data[inside + 8 : inside + 12] == b"MThd":
+            size = struct.unpack("<I", data[inside + 4 : inside + 8])[0]
+            return inside + 8, size if 14 < size <= len(data) - inside - 8 else 0
+        inside = data.find(b"data", inside + 4)
+    return start, 0
 
 
 def _foreign(data: bytes) -> tuple[str, str] | None:

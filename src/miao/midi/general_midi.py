@@ -68,6 +68,14 @@ GM_DRUM_KITS: dict[int, str] = {
     32: "Jazz Kit", 40: "Brush Kit", 48: "Orchestra Kit", 56: "Sound Effects Kit",
 }  # fmt: skip
 
+# drum keys that exclude each other (GM2 2.8.1) -> their group, by kit; kits without an entry have the standard kit's
+_GROUPS = ((42, 44, 46), (29, 30), (71, 72), (73, 74), (78, 79), (80, 81), (86, 87))
+CHOKES = {key: n for n, group in enumerate(_GROUPS) for key in group}
+KIT_CHOKES = {
+    48: {key: n for n, group in enumerate(((27, 28, 29), *_GROUPS[2:])) for key in group},  # hi-hats lie lower
+    56: {41: 0, 42: 0},  # sound effects: the scratches
+}
+
 
 def program_name(program: int, is_drum: bool = False) -> str:
     """What General MIDI calls a program (0 to 127), or the drum kit of that number."""

@@ -4,7 +4,8 @@ Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 De
 2, RP-024; RP-0xx: recommended practices of the MIDI Association; GS, XG: Roland's and Yamaha's tables):
 
 - A note-on with velocity 0 is a note-off. A note-off lets go the oldest open note of its pitch and channel, first
-  among those of its own track; one that finds none is passed over. Two tracks that hold one key are two holds.
+  among those of its own track; one that finds none is passed over. Two tracks that hold one key are two holds: a track
+  that has played a note of its own on the channel ends no note of another.
 - A key that is struck again does not stop what rings of it: the new sound joins. Of strokes that only a pedal still
   holds, at most four of one key ring on; then the oldest that was not struck harder than the new one is let go, as
   its share in the string's motion has been taken over by the later strokes.
@@ -35,6 +36,7 @@ from miao.midi.channel import (
     Channel,
     Port,
 )
+from miao.midi.effects import Setting
 from miao.midi.events import (
     CONTROL,
     KEY_PRESSURE,
@@ -57,7 +59,8 @@ from miao.midi.events import (
     Silence,
     Start,
 )
-from miao.midi.exclusive import Setting, settings
+from miao.midi.exclusive import settings
+from miao.midi.general_midi import CHOKES, KIT_CHOKES
 from miao.midi.told import Told
 
 __all__ = ["CONTROLLERS", "DEFAULTS", "Module"]
@@ -66,13 +69,6 @@ CATCH_SECONDS = 0.06  # after a piano's key came up its string still sounds this
 RINGING_STROKES = 4  # of one key under a pedal
 _RESET_BY_121 = ("expression", "modulation", "sustain", "sostenuto", "soft", "pressure")
 _PARAMETER_NUMBERS = (6, 38, 96, 97, 98, 99, 100, 101)
-# drum keys that exclude each other (GM2 2.8.1), by kit; others have those of the standard kit
-_GROUPS = ((42, 44, 46), (29, 30), (71, 72), (73, 74), (78, 79), (80, 81), (86, 87))
-_CHOKES = {key: n for n, group in enumerate(_GROUPS) for key in group}
-_KIT_CHOKES = {
-    48: {key: n for n, group in enumerate(((27, 28, 29), *_GROUPS[2:])) for key in group},  # hi-hats lie lower
-    56: {41: 0, 42: 0},  # sound effects: the scratches
-}
 _new = tuple.__new__  # for the actions of notes; a NamedTuple's own way to be made takes three times as long
 
 
@@ -146,7 +142,7 @@ class Module:
         if sound.is_drum:
             if channel.port.kits:
                 shape = channel.drum_shape(pitch)
-            group = _KIT_CHOKES.get(sound.program, _CHOKES).get(pitch)
+            group = KIT_CHOKES.get(sound.program, CHOKES).get(pitch)
             if group is not None:
                 for other in channel.choking.get(group, ()):
                     self._actions.append(Cut(time, other))
@@ -157,6 +153,7 @@ class Module:
                 self._end_for_the_next(time, channel)
             channel.look()
         channel.last_pitch = pitch
+        channel.tracks.add(track)
         if channel.held:
             self._thin_out(time, channel, pitch, velocity)
         self._actions.append(_new(Start, (time, note, channel.lane, track, pitch, velocity, sound, shape)))
@@ -170,8 +167,11 @@ class Module:
         keys = channel.open.get(pitch)
         if keys:
             position = 0
-            if len(keys) > 1:
-                position = next((i for i, key in enumerate(keys) if key[1] == track), 0)
+            if keys[0][1] != track:
+                position = next((i for i, key in enumerate(keys) if key[1] == track), -1)
+                if position < 0 and track in channel.tracks:
+                    return
+                position = max(position, 0)
             note, _, velocity = keys.pop(position)
             self._let_go(time, channel, pitch, note, velocity)
 

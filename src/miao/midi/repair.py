@@ -77,9 +77,12 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
     is_on = (kinds == NOTE_ON) & (table[:, 4] > 0)
     rows = np.flatnonzero(is_on | (kinds == NOTE_ON) | (kinds == NOTE_OFF))
     keys = table[rows, 2] * 128 + table[rows, 3]
-    suspects = _keys_with_open_notes(keys, is_on[rows])
+    n_tracks = max(len(damaged), 1)
+    owners = _keys_with_open_notes(keys * n_tracks + tracks[rows], is_on[rows])  # (key, track) as one number
+    suspects = np.unique(owners // n_tracks)
     if not len(suspects):
         return events
+    begun = _first_notes(table, tracks, is_on)
     releases = _releases(table, tracks, messages, {int(key) // 128 for key in suspects})
     track_ends = np.zeros(len(damaged))
     track_ends[tracks[kinds == META]] = seconds[kinds == META]
@@ -92,7 +95,7 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
         lines: list[tuple[int, bool | None, int]] = [*releases.get(lane, [])]
         lines += [(row, bool(is_on[row]), int(tracks[row])) for row in by_key[first:last].tolist()]
         lines.sort()
-        for note, following in _left_over(lines):
+        for note, following in _left_over(lines, begun.get(lane, {})):
             track = int(tracks[note])
             if following >= 0:
                 added.append((following, float(seconds[following]), lane, pitch, track))
@@ -112,7 +115,7 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
 
 
 def _keys_with_open_notes(keys: np.ndarray, is_on: np.ndarray) -> np.ndarray:
-    """The keys on which more is struck than let go, where a note-off that finds no note counts for nothing."""
+    """The keys, by any numbers, on which more is struck than let go; a note-off that finds no note counts for none."""
     if not len(keys):
         return keys
     order = np.argsort(keys, kind="stable")
@@ -123,6 +126,16 @@ def _keys_with_open_notes(keys: np.ndarray, is_on: np.ndarray) -> np.ndarray:
     lowest = np.minimum.reduceat(sums, firsts) - before
     total = np.append(sums[firsts[1:] - 1], sums[-1]) - before
     return keys[order][firsts][total - np.minimum(lowest, 0) > 0]
+
+
+def _first_notes(table: np.ndarray, tracks: np.ndarray, is_on: np.ndarray) -> dict[int, dict[int, int]]:
+    """By lane and track, the row of the first note: from there on the track ends no notes of others."""
+    rows = np.flatnonzero(is_on)
+    _, firsts = np.unique(np.stack([table[rows, 2], tracks[rows]]), axis=1, return_index=True)
+    found: dict[int, dict[int, int]] = {}
+    for row in rows[firsts].tolist():
+        found.setdefault(int(table[row, 2]), {})[int(tracks[row])] = row
+    return found
 
 
 def _releases(
@@ -144,9 +157,10 @@ def _releases(
     return found
 
 
-def _left_over(lines: list[tuple[int, bool | None, int]]) -> list[tuple[int, int]]:
+def _left_over(lines: list[tuple[int, bool | None, int]], begun: dict[int, int]) -> list[tuple[int, int]]:
     """Of the events of one key, (row, is on, track), the notes that have no end of their own, and the row of the next
-    start in their track or -1. None for "is on" lets go all."""
+    start in their track or -1. None for "is on" lets go all. A track in `begun` ends notes of others only up to that
+    row, as in `module.Module`."""
     open_notes: list[tuple[int, int]] = []  # (row, track)
     ends: dict[int, int] = {}  # note -> row of its end
     track_of: dict[int, int] = {}
@@ -158,8 +172,9 @@ def _left_over(lines: list[tuple[int, bool | None, int]]) -> list[tuple[int, int
             open_notes.append((row, track))
             track_of[row] = track
         elif open_notes:
-            place = next((i for i, note in enumerate(open_notes) if note[1] == track), 0)
-            ends[open_notes.pop(place)[0]] = row
+            place = next((i for i, note in enumerate(open_notes) if note[1] == track), -1)
+            if place >= 0 or row < begun.get(track, row + 1):
+                ends[open_notes.pop(max(place, 0))[0]] = row
     left: list[tuple[int, int]] = []
     for track in sorted({track for _, track in open_notes}):
         notes = [note for note, its in track_of.items() if its == track]

@@ -98,7 +98,7 @@ class Score:
     end: float = 0.0  # seconds, where the file ends, with the rest that it closes with; 0: not known
     room: str | None = None  # the reverb type asked for: small, medium or large room, medium or large hall, plate
     meters: tuple[Meter, ...] = ()  # time signatures in time order; none: the file names none
-    chorus: str | None = None  # the chorus type asked for, of `exclusive.CHORUS_TYPES`
+    chorus: str | None = None  # the chorus type asked for, of `effects.CHORUS_TYPES`
     performer: ClassVar[Callable[..., "Score"] | None] = None  # who plays: `miao.expression` stands above and says so
 
     @property

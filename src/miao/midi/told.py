@@ -43,6 +43,9 @@ DRUM_NRPNS = {
 }  # fmt: skip
 
 
+SFX_KITS = 126  # XG's bank MSB for drum kits of sound effects; elsewhere it chooses no drums
+
+
 class Told:
     """Counts, while events go by, what is asked for and not done."""
 
@@ -122,7 +125,7 @@ def missing_sounds(tracks: Iterable, offer: Offer) -> tuple[str, ...]:
     if not parts:
         return ()
     asked, counts = np.unique(np.concatenate(parts), return_counts=True)
-    kits: Counter[tuple[int, int]] = Counter()
+    kits: Counter[tuple[int, bool, int]] = Counter()  # what is asked for, whether of sound effects, what plays
     keys: Counter[tuple[int, int]] = Counter()
     banks: Counter[tuple[int, int]] = Counter()
     for (program, bank, is_drum, pitch), n in zip(asked.tolist(), counts.tolist(), strict=True):
@@ -131,14 +134,14 @@ def missing_sounds(tracks: Iterable, offer: Offer) -> tuple[str, ...]:
                 banks[bank, program] += n
             continue
         played = offer.kit_of(program, bank)
-        if played != program:
-            kits[program, played] += n
+        if played != program or bank >> 7 == SFX_KITS:
+            kits[program, bank >> 7 == SFX_KITS, played] += n
         if not offer.has_drum(played, pitch):
             keys[played, pitch] += n
     lines = [
-        f"{program_name(kit, is_drum=True)} (program {kit + 1}): not in this bank, "
-        f"{program_name(played, is_drum=True)} plays instead, {_notes(n)}"
-        for (kit, played), n in sorted(kits.items())
+        f"{f'XG SFX Kit {kit + 1}' if is_effects else program_name(kit, is_drum=True)} (program {kit + 1}): "
+        f"not in this bank, {program_name(played, is_drum=True)} plays instead, {_notes(n)}"
+        for (kit, is_effects, played), n in sorted(kits.items())
     ]
     lines += [
         f"drum key {key}{_called(key)}: not in {program_name(kit, is_drum=True)}, silent, {_notes(n)}"
@@ -149,9 +152,9 @@ def missing_sounds(tracks: Iterable, offer: Offer) -> tuple[str, ...]:
 
 def is_the_same(bank: int) -> bool:
     """Whether a bank number asks for General MIDI's own sounds: GM2's bank 121/0, and MSB 0 with an LSB of GS, which
-    only chooses the module whose sounds are meant (1: SC-55, 2: SC-88, 3: SC-88Pro).
+    only chooses the module whose sounds are meant (1: SC-55, 2: SC-88, 3: SC-88Pro, 4: SC-8850).
     """
-    return bank == 121 * 128 or bank < 4
+    return bank == 121 * 128 or bank < 5
 
 
 def _bank_line(bank: int, program: int, n: int) -> str:
@@ -163,7 +166,9 @@ def _bank_line(bank: int, program: int, n: int) -> str:
         what = f"bank {msb}, the sounds of the MT-32," if msb == 127 else "bank 126"
     elif msb == 121:
         what = f"GM2 variation {lsb}"
-    elif lsb == 0 or 0 < lsb < 5:
+    elif msb == 0:
+        what = f"XG's variation {lsb}"
+    elif lsb < 5:
         what = f"variation {msb}"
     return f"{what} of program {program + 1}: not in this bank, {program_name(program)} plays instead, {_notes(n)}"
 
