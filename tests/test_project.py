@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -270,10 +271,9 @@ def test_names_that_documents_use_exist(path):
             thing = getattr(thing, name, None)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_names_in_documents_begin_with_their_folder(path):
-    if path.name == "log.md":  # what was true on its day
-        return
+@cache
+def names_by_file():
+    """Functions and classes of every file that stands in a folder: {file: [(folder, names)]}."""
     holders = {}
     for file in modules():
         folder, inner = place(file)
@@ -281,9 +281,16 @@ def test_names_in_documents_begin_with_their_folder(path):
             tree = ast.parse(file.read_text())
             names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
             holders.setdefault(inner[0], []).append((folder, names))
+    return holders
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_in_documents_begin_with_their_folder(path):
+    if path.name == "log.md":  # what was true on its day
+        return
     for word in spans(path):
         file, _, rest = word.removesuffix("()").partition(".")
-        homes = [folder for folder, names in holders.get(file, ()) if rest.split(".")[0] in names]
+        homes = [folder for folder, names in names_by_file().get(file, ()) if rest.split(".")[0] in names]
         assert not homes, f"{word}: say {homes[0]}.{word}"
 
 

@@ -183,20 +183,21 @@ def _written(notes: NDArray, is_drum: NDArray, n_frames: int) -> NDArray[np.floa
 # places
 
 
-def _fits(written: NDArray, heard: NDArray, lags: NDArray) -> NDArray:
-    """Likeness of two images at some lags (frames), by FFT over time, -1..1."""
+def _fits(written: NDArray, heard: NDArray, lags: NDArray, shifts: tuple[int, ...] = (0,)) -> NDArray:
+    """Likeness of two images at some lags (frames) by FFT over time, -1..1, one row for each shift of the written one's
+    bands: [shifts, lags]."""
     n = 1 << int(np.ceil(np.log2(len(written) + len(heard))))
-    a = np.fft.rfft(written - written.mean(axis=0), n, axis=0)
-    b = np.fft.rfft(heard - heard.mean(axis=0), n, axis=0)
-    both = np.fft.irfft((a.conj() * b).sum(axis=1), n)
-    norm = np.sqrt(np.square(written - written.mean(axis=0)).sum() * np.square(heard - heard.mean(axis=0)).sum())
-    return both[lags % n] / max(float(norm), 1e-9)
+    written, heard = written - written.mean(axis=0), heard - heard.mean(axis=0)
+    a, b = np.fft.rfft(written, n, axis=0).conj(), np.fft.rfft(heard, n, axis=0)
+    both = np.stack([np.fft.irfft((np.roll(a, shift, axis=1) * b).sum(axis=1), n) for shift in shifts])
+    norm = np.sqrt(np.square(written).sum() * np.square(heard).sum())
+    return both[:, lags % n] / max(float(norm), 1e-9)
 
 
 def _best_lag(written: NDArray, heard: NDArray, reach: int) -> tuple[int, float]:
     """The lag of the best fit in frames, and how far it stands out: 0..1."""
     lags = np.arange(-reach, reach + 1)
-    fits = _fits(written, heard, lags)
+    fits = _fits(written, heard, lags)[0]
     best = int(np.argmax(fits))
     away = np.abs(lags - lags[best]) > 0.15 / FRAME_SECONDS
     spread = float(fits[away].std()) + 1e-9
@@ -207,7 +208,7 @@ def _best_lag(written: NDArray, heard: NDArray, reach: int) -> tuple[int, float]
 
 def _pitch_contrast(written: NDArray, heard: NDArray, lag: int) -> float:
     """How much better the pitches fit than the same rhythm does in other keys, 0..1."""
-    fits = [_fits(np.roll(written, shift, axis=1), heard, np.arange(lag - 5, lag + 6)).max() for shift in _SHIFTS]
+    fits = _fits(written, heard, np.arange(lag - 5, lag + 6), _SHIFTS).max(axis=1)
     others = np.sort(fits[1:])
     return float(np.clip(2.5 * (1 - others[-2] / max(float(fits[0]), 1e-9)), 0, 1))
 
@@ -229,7 +230,7 @@ def _stretches(written: NDArray, heard: NDArray, lag: int) -> tuple[NDArray, NDA
         other = np.pad(other, ((max(-begin, 0), 0), (0, 0)))
         if len(other) < len(piece) // 2 or not other.any():
             continue
-        fits = _fits(piece, other, lags + reach)
+        fits = _fits(piece, other, lags + reach)[0]
         best = int(np.argmax(fits))
         if 0 < best < len(fits) - 1:
             a, b, c = fits[best - 1 : best + 2]

@@ -49,6 +49,8 @@ def onset_of(samples: NDArray, sample_rate: int, where: str) -> int:
 def octave_band(samples: NDArray, sample_rate: int, hz: float) -> NDArray[np.float64]:
     """A sound's half octave around a frequency, [channels, S]; the ends are padded with silence."""
     n = samples.shape[-1] + int(4 * sample_rate / hz)
+    step = 1 << max(n.bit_length() - 4, 0)
+    n = -(-n // step) * step  # a power of two times 8 to 16: transforms of large primes take many times longer
     octaves = np.log2(np.maximum(np.fft.rfftfreq(n, 1 / sample_rate), 1e-3) / hz)
     return np.fft.irfft(np.fft.rfft(samples, n) * np.exp(-8 * octaves**2), n)[..., : samples.shape[-1]]
 
