@@ -85,6 +85,7 @@ def test_no_error_of_the_library_speaks_of_the_command():
                 assert not said, f"{path.name}: {line.strip()}"
 
 
+@pytest.mark.slow
 def test_who_builds_on_it_is_checked_by_its_types(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "theirs.py").write_text(

@@ -258,6 +258,7 @@ def test_the_interval_of_a_frechet_distance_is_wider_for_fewer_pieces():
 # the commands
 
 
+@pytest.mark.slow
 def test_table2_trains_plays_measures_and_does_nothing_twice(pairs_folder, built, output, monkeypatch):  # noqa: F811
     text = (output / "reproduce-table2.md").read_text()
     assert "| conv (Eq. 5-6) |" in text and "| feed-forward |" in text and "Cerberus4: .31 / 1.86" in text
