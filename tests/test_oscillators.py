@@ -396,3 +396,12 @@ def test_noise_tables_are_equal_for_equal_seeds_and_unrelated_for_others():
 def test_noise_tables_that_cannot_be_made_are_refused(edges, n_samples, message):
     with pytest.raises(ValueError, match=message):
         noise_table(edges, RATE, seed=1, n_samples=n_samples)
+
+
+def test_a_block_of_one_sample_may_lie_anywhere():
+    """NumPy gives an axis of one whatever stride it likes."""
+    out = np.zeros((2, 3), np.float32)[:, ::3]
+    assert out.shape == (2, 1) and out.strides[1] != 4
+    oscillators._check_block(out)
+    with pytest.raises(ValueError, match="contiguous"):
+        oscillators._check_block(np.zeros((2, 6), np.float32)[:, ::3])

@@ -12,7 +12,7 @@ from miao.cli.main import app
 from miao.errors import ConfigError, MiaoError
 from miao.measuring.rooms import USUAL_DB, response_of_sweep, room_from_clap
 from miao.sound.audio import Audio
-from miao.sound.decay import measure_octaves
+from miao.sound.decay import DIRECT_SECONDS, measure_octaves
 from miao.sound.room import BAND_HZ, CHANGE_SECONDS, ChangingRoom, DrawnRoom, Room, room_response
 from miao.sound.rooms import changed, find_room, read_room, response_room, room_paths, save_room
 from miao.synth.synthesizer import Synthesizer
@@ -207,6 +207,10 @@ def test_channels_of_a_response_are_ears_and_speakers():
     assert abs(np.corrcoef(two[0, 0], two[1, 0])[0, 1]) < 0.1
     four = response_room(Audio(tails, RATE)).responses
     np.testing.assert_allclose(four[1, 0, 200:], tails[1, 200:])  # left speaker, right ear
+    direct, onset = round(DIRECT_SECONDS * RATE), int(np.argmax(np.abs(tails[:4]).max(axis=0) > 0.5)) - RATE // 1000
+    plain = tails[0, max(onset, 0) :]
+    np.testing.assert_array_equal(four[0, 0, 2 * direct : 5000], plain[2 * direct : 5000])  # faded in, then as it is
+    assert not four[..., :direct].any() and abs(four[0, 0, 2 * direct - 5]) < abs(plain[2 * direct - 5])
     with pytest.raises(MiaoError, match="3 channels"):
         response_room(Audio(tails[:3], RATE))
 

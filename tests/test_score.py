@@ -3,6 +3,7 @@
 import io
 import logging
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -547,6 +548,7 @@ def test_transposing_moves_the_pitched_notes_and_not_the_drums(song):
 def test_shifting_moves_notes_and_controllers_alike(song):
     later = song.shifted(2.0)
     assert later.duration == song.duration + 2
+    assert later.end == song.end + 2 and replace(song, end=0.0).shifted(2.0).end == 0
     for a, b in zip(song.tracks, later.tracks, strict=True):
         assert b.notes["damp"].tolist() == (a.notes["damp"] + 2).tolist()
         np.testing.assert_array_equal(b.controls["bend"].at([2.1, 2.7]), a.controls["bend"].at([0.1, 0.7]))

@@ -52,6 +52,14 @@ def test_each_ear_hears_both_speakers_by_its_own_responses(make, size):
 
 
 @pytest.mark.parametrize("make", list(kinds_of_convolver()), ids=["numpy", *VARIANTS])
+def test_responses_shorter_than_a_partition_are_one_partition(make):
+    responses, samples = noise(2 * 20).reshape(2, 2, 20), noise(2000, seed=1)
+    expected = convolved(samples, responses)
+    heard = in_pieces(make(responses, 512).process, samples, 300)
+    np.testing.assert_allclose(heard, expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("make", list(kinds_of_convolver()), ids=["numpy", *VARIANTS])
 def test_a_convolver_is_silent_before_and_after_sound(make):
     process = make(noise(4 * 700).reshape(2, 2, 1400), 512).process
     assert not process(np.zeros((2, 3000), np.float32)).any()

@@ -20,6 +20,20 @@ def test_no_mel_band_is_empty():
     assert spectrum.mel_filters().sum(axis=1).min() > 0
 
 
+def test_bands_lie_evenly_on_the_mel_scale():
+    mel = 1127.01048 * np.log(1 + np.array([30.0, 16_000.0]) / 700)  # HTK's scale by its other formula
+    centres = 700 * np.expm1(np.linspace(*mel, 98)[1:-1] / 1127.01048)
+    bins = np.arange(1025) * 44_100 / 2048
+    for band, (hz, weights) in enumerate(zip(centres, spectrum.mel_filters(), strict=True)):
+        assert abs(bins[weights.argmax()] - hz) <= bins[1], band
+    assert all(
+        weights[np.abs(bins - hz).argmin()] > 0 for hz, weights in zip(centres, spectrum.mel_filters(), strict=True)
+    )
+    wide = spectrum.mel_filters()[60]  # a triangle over some ten bins, whose foot is where its neighbours' tops are
+    expected = np.interp(bins, centres[59:62], [0, 1, 0])
+    np.testing.assert_allclose(wide, expected, atol=1e-6)
+
+
 def test_channels_of_opposite_phase_do_not_cancel():
     x = sine(500)
     np.testing.assert_allclose(spectrum.log_mel(np.stack([x, -x])), spectrum.log_mel(x), atol=1e-3)
