@@ -133,3 +133,8 @@ def test_the_commands(tmp_path, excerpt):
     assert len(found["unread"]) == 1
     told = run(app, ["search", "--audio", paths["song.wav"], "--midi", str(tmp_path / "empty")])
     assert told.exit_code == 2 and "holds no MIDI files" in told.stderr
+
+
+def test_a_score_without_tracks_is_silent(matcher, excerpt):
+    seen = matcher.see_score(excerpt[0].select([]))
+    assert len(seen) and not seen.is_heard.any()

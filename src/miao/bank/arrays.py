@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from miao.arrays import AnyArray
 from miao.errors import BankError
 
 Shape = tuple[int | str, ...]  # a letter is a size that is the same in all arrays of a file
@@ -26,7 +26,7 @@ class Array:
     is_optional: bool = False
 
 
-def read_arrays(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
+def read_arrays(path: Path) -> tuple[dict[str, AnyArray], dict[str, str]]:
     """The arrays of a file and what it says of itself. Raises: BankError if it is missing, cut off or damaged."""
     try:
         with safe_open(path, "numpy") as file:
@@ -36,7 +36,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
 
 
 def check_arrays(
-    path: Path, arrays: Mapping[str, NDArray], wanted: Mapping[str, Array], sizes: Mapping[str, int] | None = None
+    path: Path, arrays: Mapping[str, AnyArray], wanted: Mapping[str, Array], sizes: Mapping[str, int] | None = None
 ) -> dict[str, int]:
     """The sizes that the letters of the shapes stand for; ``sizes`` are those that are known already.
 
@@ -69,7 +69,7 @@ def check_arrays(
     return found
 
 
-def checksum_of(arrays: Mapping[str, NDArray], about: Mapping[str, str]) -> str:
+def checksum_of(arrays: Mapping[str, AnyArray], about: Mapping[str, str]) -> str:
     """CRC-32 of arrays and what is said of them: tells a changed byte."""
     crc = 0
     for name, values in sorted(arrays.items()):

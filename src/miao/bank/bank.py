@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.folder import bank_folder, read_config
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
@@ -29,7 +30,7 @@ class Bank:
     folder: Path
     table: VoiceTable
     decode: Decoder
-    encode: Callable[[NDArray], NDArray] | None  # [B, 5, T, N] -> context [B, L, D]; None if notes sound alike in any
+    encode: Callable[[Floats], Floats] | None  # [B, 5, T, N] -> context [B, L, D]; None if notes sound alike in any
     context_width: int
     embeddings: VoiceEmbeddings | None = None  # None where decode knows its voices by itself
     nets: Nets | None = None
@@ -121,7 +122,7 @@ def _decoder(
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
 
-    def decode(kind: int, *, voice: NDArray, **inputs: NDArray) -> Written:
+    def decode(kind: int, *, voice: Integers, **inputs: Any) -> Written:
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)

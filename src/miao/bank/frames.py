@@ -8,6 +8,7 @@ Windows start every half window, so that each moment but the first 2.56 s has at
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers, Reals, Records
 from miao.sound.spectrum import SAMPLE_RATE, log_mel
 
 FRAME_SECONDS = 0.005
@@ -27,12 +28,12 @@ CHANNELS = ("onset", "held", "sounding", "age", "loudness")
 _AGE_SCALE = 1 / np.log1p(10 / 0.05)
 
 
-def seconds_to_frame(seconds: NDArray | float) -> NDArray:
+def seconds_to_frame(seconds: Reals | float) -> Integers:
     """The frame nearest to a time."""
     return np.rint(np.asarray(seconds, np.float64) / FRAME_SECONDS).astype(np.int64)
 
 
-def seconds_to_sample(seconds: NDArray | float, sample_rate: int) -> NDArray:
+def seconds_to_sample(seconds: Reals | float, sample_rate: int) -> Integers:
     """The sample nearest to a time."""
     return np.rint(np.asarray(seconds, np.float64) * sample_rate).astype(np.int64)
 
@@ -53,7 +54,7 @@ def window_of(seconds: float) -> tuple[int, int]:
     return window, token - window * hop
 
 
-def encode_frames(notes: NDArray, start_seconds: float, loudness: NDArray | float = 1.0) -> NDArray[np.float32]:
+def encode_frames(notes: Records, start_seconds: float, loudness: Reals | float = 1.0) -> Floats:
     """The notes of a track as an image of one window that starts at ``start_seconds``.
 
     A note is written from the frame nearest its start up to, not including, the frame nearest its end (key) or damp
@@ -81,7 +82,7 @@ def encode_frames(notes: NDArray, start_seconds: float, loudness: NDArray | floa
     return image
 
 
-def window_mel(samples: NDArray, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float16]:
+def window_mel(samples: Floats, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float16]:
     """The log-mel image x_a of one window, [WINDOW_AUDIO_FRAMES, N_MELS] dB: 10 ms a row, the definition of
     spectrum.py else. Shape: samples [channels, S] at 44.1 kHz, from the window's start; silence beyond S.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
@@ -98,7 +99,7 @@ class DrumCorrections:
     attack: NDArray[np.float16]  # [rows, knots, 2, C]
     sustain: NDArray[np.float16]  # [rows, indices, knots, 2, C]
 
-    def applied(self, kind: int, levels: NDArray, voice: NDArray, velocity: NDArray, index: NDArray) -> NDArray:
+    def applied(self, kind: int, levels: Floats, voice: Integers, velocity: Floats, index: Integers) -> Floats:
         """Corrected levels of chunks [B, a, C]; the other arrays are [B]."""
         rows = self.row[np.minimum(voice, len(self.row) - 1)]
         at = np.flatnonzero((rows >= 0) & (voice < len(self.row)))
@@ -128,7 +129,7 @@ class MoreVoices:
     attack: NDArray[np.float16]  # corrections of the drums
     sustain: NDArray[np.float16]
     like: NDArray[np.int16]  # of the voices without rows of their own: the voice each is like,
-    gain_db: NDArray[np.float32]  # and at which gain
+    gain_db: Floats  # and at which gain
 
     def added_to(
         self, table: VoiceTable, embeddings: VoiceEmbeddings

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from miao.arrays import Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.voices import PITCH_NODES, node_below
@@ -50,14 +51,15 @@ class Courses:
         known = voice < len(self.row) and self.row[voice] >= 0
         return int(self.first[self.row[voice]]) if known else FIRST_CHUNK
 
-    def at(self, voice: int, pitch: float) -> NDArray[np.float32] | None:
+    def at(self, voice: int, pitch: float) -> Floats | None:
         """The course of a note, [knots, C] levels against the repeated chunk; None if it is not known."""
         if voice >= len(self.row) or self.row[voice] < 0:
             return None
         low, far = node_below(np.asarray(pitch))
         share = np.float32(far)
         table = self.offsets[self.row[voice]]
-        return np.float32(_UNIT_LEVELS) * ((1 - share) * table[low] + share * table[low + 1])
+        course: Floats = np.float32(_UNIT_LEVELS) * ((1 - share) * table[low] + share * table[low + 1])
+        return course
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
@@ -79,22 +81,22 @@ class Courses:
         return Courses(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(shape, np.int8))
 
 
-def as_offsets(levels: NDArray) -> NDArray[np.int8]:
+def as_offsets(levels: Reals) -> NDArray[np.int8]:
     """Differences in levels as `Courses` keeps them."""
-    return np.clip(np.rint(levels / _UNIT_LEVELS), -127, 127).astype(np.int8)
+    offsets: NDArray[np.int8] = np.clip(np.rint(levels / _UNIT_LEVELS), -127, 127).astype(np.int8)
+    return offsets
 
 
-def without_slope(chunk: NDArray) -> NDArray[np.float32]:
+def without_slope(chunk: Floats) -> Floats:
     """A chunk [a, C] whose levels waver as they did but neither rise nor fall; the pitch is left as it is."""
     centred = (_STEPS - _STEPS.mean()).astype(np.float32)
     slope = centred @ chunk / np.square(centred).sum()
     slope[tk.PITCH_CELL] = 0
-    return (chunk - centred[:, None] * slope).astype(np.float32)
+    straight: Floats = (chunk - centred[:, None] * slope).astype(np.float32)
+    return straight
 
 
-def next_chunk(
-    recent: Sequence[NDArray], before: NDArray, number: int, age: float, course: NDArray | None
-) -> NDArray[np.float32]:
+def next_chunk(recent: Sequence[Floats], before: Floats, number: int, age: float, course: Floats | None) -> Floats:
     """The next sustain chunk [a, C] of a note that repeats itself.
 
     recent  the last two sustain chunks that nets wrote, each [a, C]
@@ -104,26 +106,26 @@ def next_chunk(
     course  `Courses.at`, or None to go on as the two chunks say
     """
     loop = without_slope(recent[-1])
-    chunk = loop[::-1] if number % 2 == 0 else loop
+    turned = loop[::-1] if number % 2 == 0 else loop
     moved = _as_before(recent, number) if course is None else _along(course, age + _TIMES)
-    chunk = np.clip(chunk + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
+    chunk: Floats = np.clip(turned + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
     if number == 0:  # a course sets in where the note is
         share = ((_STEPS + 1) / tk.CHUNK_STEPS).astype(np.float32)[:, None]
         chunk = (1 - share) * before + share * chunk
     return chunk
 
 
-def _along(course: NDArray, times: NDArray) -> NDArray[np.float32]:
+def _along(course: Floats, times: Reals) -> Floats:
     """What a course adds at some times, [a, C]: straight lines between its knots, level beyond the last."""
     right = np.clip(np.searchsorted(KNOT_SECONDS, times), 1, len(KNOT_SECONDS) - 1)
     low, high = KNOT_SECONDS[right - 1], KNOT_SECONDS[right]
     share = np.clip((times - low) / (high - low), 0, 1).astype(np.float32)[:, None]
-    moved = (1 - share) * course[right - 1] + share * course[right]
+    moved: Floats = (1 - share) * course[right - 1] + share * course[right]
     moved[:, tk.PITCH_CELL] = 0
     return moved
 
 
-def _as_before(recent: Sequence[NDArray], number: int) -> NDArray[np.float32]:
+def _as_before(recent: Sequence[Floats], number: int) -> Floats:
     """What each cell has lost since the repeated chunk, [a, C], at the rate at which it fell before."""
     first, last = recent[0], recent[-1]
     power = [float(np.square(tk.level_to_amplitude(x[:, : tk.PITCH_CELL])).sum()) for x in (first, last)]
@@ -132,4 +134,5 @@ def _as_before(recent: Sequence[NDArray], number: int) -> NDArray[np.float32]:
     fall = np.minimum(last.mean(axis=0) - first.mean(axis=0), 0)  # levels a chunk
     fall[tk.PITCH_CELL] = 0
     chunks = number + 0.5 + (_STEPS + 0.5) / tk.CHUNK_STEPS  # since the middle of the repeated one
-    return (chunks[:, None] * fall).astype(np.float32)
+    lost: Floats = (chunks[:, None] * fall).astype(np.float32)
+    return lost

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
 from miao.bank.level_shift import AGES, SINCE, LevelShift
@@ -69,9 +70,7 @@ class Correction:
     middle_velocity: float  # 0..1
     release_seconds: float = np.inf  # the longest release that was heard; what still sounds then falls silent
 
-    def applied(
-        self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray
-    ) -> NDArray[np.float32]:
+    def applied(self, kind: int, levels: Floats, pitch: Reals, velocity: Reals, index: Integers) -> Floats:
         """Corrected levels of chunks of a kind, [B, a, C]; the other arrays are [B]."""
         low, share = node_below(pitch)
         share = share[:, None, None, None]
@@ -85,10 +84,11 @@ class Correction:
             steps = np.arange(tk.CHUNK_STEPS) + tk.CHUNK_STEPS * np.asarray(index)[:, None]  # since it was let go
             beyond = np.maximum(steps - self.release_seconds / tk.STEP_SECONDS[kind], 0)
             moved[:, :, : tk.PITCH_CELL] -= (_FALL_LEVELS * beyond)[:, :, None].astype(np.float32)
-        return np.clip(levels + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
+        corrected: Floats = np.clip(levels + moved, 0, tk.N_LEVELS - 1).astype(np.float32)
+        return corrected
 
 
-def knot_weights(kind: int) -> NDArray[np.float32]:
+def knot_weights(kind: int) -> Floats:
     """Share of each knot in each step of a chunk, [CHUNK_STEPS, knots]."""
     knots = STEP_KNOTS[kind]
     return np.stack([np.interp(np.arange(tk.CHUNK_STEPS), knots, row) for row in np.eye(len(knots))], axis=1).astype(
@@ -188,7 +188,7 @@ def _number(path: Path, about: dict[str, str], key: str) -> float:
 P = TypeVar("P")
 
 
-def _part(path: Path, kind: type[P], prefix: str, arrays: dict[str, NDArray]) -> P | None:
+def _part(path: Path, kind: type[P], prefix: str, arrays: dict[str, AnyArray]) -> P | None:
     """A part of a voice that a file may have, by the names of its arrays; None if it has none of them.
 
     Raises: BankError if it has some of them only.

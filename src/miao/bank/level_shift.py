@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
 
@@ -23,11 +24,9 @@ class LevelShift:
 
     held: NDArray[np.float16]  # [AGES, 2, PITCH_NODES, C - 1]
     let_go: NDArray[np.float16]  # [SINCE, PITCH_NODES, C - 1]
-    middle_velocity: NDArray[np.float32]  # [1]
+    middle_velocity: Floats  # [1]
 
-    def added(
-        self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray
-    ) -> NDArray[np.float32]:
+    def added(self, kind: int, levels: Floats, pitch: Reals, velocity: Reals, index: Integers, age: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C]; the other arrays are [B]."""
         moved = np.array(levels, np.float32)
         steps = np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[kind]
@@ -36,14 +35,14 @@ class LevelShift:
         return _shifted(moved, shift)
 
     def taken_off(
-        self, kind: int, previous: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, age: NDArray
-    ) -> NDArray[np.float32]:
+        self, kind: int, previous: Floats, pitch: Reals, velocity: Reals, index: Integers, age: Reals
+    ) -> Floats:
         """The tokens before chunks of a kind, [B, C], as the nets wrote them."""
         since = np.asarray(index)[:, None] * tk.CHUNK_STEPS * tk.STEP_SECONDS[kind] if kind == tk.RELEASE else None
         shift = self.at(pitch, velocity, np.asarray(age)[:, None], since)
         return _shifted(np.array(previous, np.float32)[:, None], -shift)[:, 0]
 
-    def at(self, pitch: NDArray, velocity: NDArray, age: NDArray, since: NDArray | None) -> NDArray[np.float32]:
+    def at(self, pitch: Reals, velocity: Reals, age: Reals, since: Reals | None) -> Floats:
         """The shift of notes at some ages [B, n], and times since they were let go, if they were: [B, n, C - 1]."""
         low, share = pitch_place(pitch)
         held = self.held.astype(np.float32)
@@ -57,17 +56,18 @@ class LevelShift:
             ends = (1 - share)[:, None, None] * let_go[:, low].transpose(1, 0, 2)
             ends += share[:, None, None] * let_go[:, low + 1].transpose(1, 0, 2)
             found += np.einsum("bnk,bkc->bnc", knot_shares(since, SINCE), ends)
-        return found.astype(np.float32)
+        shift: Floats = found.astype(np.float32)
+        return shift
 
 
-def pitch_place(pitch: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def pitch_place(pitch: Reals) -> tuple[Integers, Floats]:
     """The pitch node at or below pitches, and how far they are from it to the next one."""
     position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
     low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
     return low, (position - low).astype(np.float32)
 
 
-def knot_shares(times: NDArray, knots: NDArray) -> NDArray[np.float32]:
+def knot_shares(times: Reals, knots: Doubles) -> Floats:
     """Share of each knot at some times [...], in straight lines between two: [..., knots]."""
     at = np.clip(np.searchsorted(knots, times, side="right") - 1, 0, len(knots) - 2)
     share = np.clip((times - knots[at]) / (knots[at + 1] - knots[at]), 0, 1)
@@ -77,7 +77,7 @@ def knot_shares(times: NDArray, knots: NDArray) -> NDArray[np.float32]:
     return found
 
 
-def _shifted(levels: NDArray, shift: NDArray) -> NDArray[np.float32]:
+def _shifted(levels: Floats, shift: Floats) -> Floats:
     """Levels [..., C] moved by shifts [..., C - 1]; silence stays silence, the pitch cell as it is."""
     cells = levels[..., : tk.PITCH_CELL]
     levels[..., : tk.PITCH_CELL] = np.where(cells < 0.5, cells, np.clip(cells + shift, 0.5, tk.N_LEVELS - 1))

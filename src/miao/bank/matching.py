@@ -5,16 +5,19 @@ vectors that MAC (Eq. 7, 8) compares, and the matching head of MAM (Eq. 9). Musi
 in 8 segments of 0.64 s.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Flags, Floats, Records
 from miao.bank.folder import bank_folder, open_graph
 from miao.bank.frames import N_SEGMENTS, WINDOW_SECONDS, encode_frames, window_mel
 from miao.errors import BankError, MiaoError
+from miao.midi.notes import notes_array
 from miao.midi.score import Score
 from miao.sound.audio import Audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
@@ -29,9 +32,9 @@ _ONNX_NAMES = ("midi", "audio", "match")
 class Seen:
     """Windows as one of the encoders sees them."""
 
-    vectors: NDArray[np.float32]  # [W, V, width], unit length together: inner products are mean cosines
-    arrays: dict[str, NDArray]  # what the matching head needs besides
-    is_heard: NDArray[np.bool_]  # [W, N_SEGMENTS] whether anything is there
+    vectors: Floats  # [W, V, width], unit length together: inner products are mean cosines
+    arrays: dict[str, AnyArray]  # what the matching head needs besides
+    is_heard: Flags  # [W, N_SEGMENTS] whether anything is there
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -42,8 +45,8 @@ class Match:
     """How well a sound fits a score."""
 
     probability: float  # 0..1, the mean over windows in which both have something
-    windows: NDArray[np.float32]  # [W] probability of each window, NaN where one of the two is silent
-    similarity: NDArray[np.float32]  # [W * N_SEGMENTS] cosine of each segment, NaN likewise
+    windows: Floats  # [W] probability of each window, NaN where one of the two is silent
+    similarity: Floats  # [W * N_SEGMENTS] cosine of each segment, NaN likewise
     segment_seconds: float = WINDOW_SECONDS / N_SEGMENTS
 
 
@@ -62,12 +65,12 @@ class Matcher:
         return Matcher(bank_folder(name))
 
     @cached_property
-    def _graphs(self) -> dict:
+    def _graphs(self) -> dict[str, Any]:
         return {name: open_graph(self.folder / f"{name}.onnx") for name in _ONNX_NAMES}
 
     def see_score(self, score: Score, seconds: float | None = None, *, hop_seconds: float = WINDOW_SECONDS) -> Seen:
         """The windows of a score, all its tracks together, up to its end or ``seconds``."""
-        notes = np.concatenate([track.notes for track in score.tracks]) if score.tracks else np.zeros(0)
+        notes = np.concatenate([track.notes for track in score.tracks]) if score.tracks else notes_array(0)
         n = _n_windows(score.duration if seconds is None else seconds, hop_seconds)
         return self._see("midi", n, lambda w: encode_frames(_near(notes, w * hop_seconds), w * hop_seconds),
                          lambda image: image[2].reshape(N_SEGMENTS, -1).any(axis=1))  # fmt: skip
@@ -77,14 +80,14 @@ class Matcher:
         samples = resample(audio, SAMPLE_RATE).samples
         n = _n_windows(samples.shape[1] / SAMPLE_RATE, hop_seconds)
 
-        def mel(w: int) -> NDArray[np.float32]:
+        def mel(w: int) -> Floats:
             first = round(w * hop_seconds * SAMPLE_RATE)
             return window_mel(samples[:, first : first + round(WINDOW_SECONDS * SAMPLE_RATE)]).astype(np.float32)
 
         return self._see("audio", n, mel, lambda image: image.reshape(N_SEGMENTS, -1).max(axis=1) > _QUIETEST_DB)
 
-    def _see(self, graph: str, n: int, image_of, is_heard) -> Seen:
-        found: dict[str, list[NDArray]] = {}
+    def _see(self, graph: str, n: int, image_of: Callable[[int], Floats], is_heard: Callable[[Floats], Flags]) -> Seen:
+        found: dict[str, list[AnyArray]] = {}
         heard = []
         session = self._graphs[graph]
         names = [output.name for output in session.get_outputs()]
@@ -96,7 +99,7 @@ class Matcher:
         arrays = {name: np.concatenate(parts) for name, parts in found.items()}
         return Seen(arrays.pop("vectors"), arrays, np.array(heard, bool).reshape(n, N_SEGMENTS))
 
-    def probabilities(self, midi: Seen, audio: Seen) -> NDArray[np.float32]:
+    def probabilities(self, midi: Seen, audio: Seen) -> Floats:
         """How sure it is that window w of the one belongs to window w of the other, [W] 0..1."""
         session, parts = self._graphs["match"], []
         for at in range(0, len(midi), _AT_ONCE):
@@ -124,11 +127,12 @@ class Matcher:
         return Match(float(np.nanmean(chances)), chances.astype(np.float32), alike.reshape(-1).astype(np.float32))
 
 
-def segment_cosines(midi: NDArray, audio: NDArray) -> NDArray[np.float32]:
+def segment_cosines(midi: Floats, audio: Floats) -> Floats:
     """Cosines of vectors [W, V, width], as means over each segment: [W, N_SEGMENTS]."""
     each = (midi * audio).sum(axis=2) * midi.shape[1]
     each = np.repeat(each, max(N_SEGMENTS // each.shape[1], 1), axis=1)  # a net may see longer segments
-    return each.reshape(len(each), N_SEGMENTS, -1).mean(axis=2)
+    segments: Floats = each.reshape(len(each), N_SEGMENTS, -1).mean(axis=2)
+    return segments
 
 
 def piece_similarity(midi: Seen, audio: Seen) -> float:
@@ -154,7 +158,7 @@ def best_place(midi: Seen, audio: Seen, hop_seconds: float) -> tuple[float, floa
     return best
 
 
-def _near(notes: NDArray, start: float) -> NDArray:
+def _near(notes: Records, start: float) -> Records:
     return notes[(notes["start"] < start + WINDOW_SECONDS) & (notes["damp"] > start)] if len(notes) else notes
 
 

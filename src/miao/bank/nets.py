@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.folder import open_graph
 from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
@@ -22,7 +22,7 @@ _FRAMES = {"frames": (len(CHANNELS), WINDOW_FRAMES, N_PITCHES)}
 _TAKES = {"profile": (tk.N_CELLS,), "pitch": (), "velocity": (), "index": (), "age": (), "previous": (tk.N_CELLS,)}
 _GIVES = {"levels": (tk.CHUNK_STEPS, tk.N_CELLS), "spread": (tk.CHUNK_STEPS, tk.N_CELLS)}
 
-Written = tuple[NDArray[np.float32], NDArray[np.float32]]
+Written = tuple[Floats, Floats]
 """Expected levels [B, a, C] of chunks, and how far they spread, in levels."""
 
 
@@ -33,13 +33,13 @@ class Decoder(Protocol):
         self,
         kind: int,
         *,
-        voice: NDArray,  # [B] int64
-        pitch: NDArray,  # [B] f4
-        velocity: NDArray,  # [B] f4, 0..1
-        index: NDArray,  # [B] int64, chunks of this kind before
-        age: NDArray,  # [B] f4, seconds since the note began
-        previous: NDArray,  # [B, C] the last token before, levels
-        context: NDArray,  # [B, D] what the MIDI encoder has heard by then
+        voice: Integers,  # [B] int64
+        pitch: Floats,  # [B] f4
+        velocity: Floats,  # [B] f4, 0..1
+        index: Integers,  # [B] int64, chunks of this kind before
+        age: Floats,  # [B] f4, seconds since the note began
+        previous: Floats,  # [B, C] the last token before, levels
+        context: Floats,  # [B, D] what the MIDI encoder has heard by then
     ) -> Written:
         """The next chunks, all of one kind."""
         ...
@@ -48,11 +48,11 @@ class Decoder(Protocol):
 class Nets(Protocol):
     """Writes chunks for voices as they are told of them: by embedding and profile."""
 
-    def write(self, kind: int, inputs: dict[str, NDArray]) -> Written:
+    def write(self, kind: int, inputs: dict[str, AnyArray]) -> Written:
         """The next chunks, all of one kind; the inputs are those of its graph, [B, ...]."""
         ...
 
-    def encode(self, frames: NDArray) -> NDArray[np.float32]:
+    def encode(self, frames: Floats) -> Floats:
         """What is heard in windows [B, 5, T, N], token by token: [B, L, D]. Only nets with an encoder have it."""
         ...
 
@@ -69,7 +69,7 @@ class OnnxNets:
         self._n_threads = n_threads or min(os.cpu_count() or 1, 4)
         self._pool = ThreadPoolExecutor(self._n_threads)
 
-    def write(self, kind: int, inputs: dict[str, NDArray]) -> Written:
+    def write(self, kind: int, inputs: dict[str, AnyArray]) -> Written:
         """The next chunks, all of one kind, in as many parts as are worth a thread each."""
         graph, n = self._graphs[kind], len(inputs["pitch"])
         parts = min(self._n_threads, 1 + n // _WORTH_A_THREAD)
@@ -81,8 +81,8 @@ class OnnxNets:
         levels, spread = zip(*results, strict=True)
         return np.concatenate(levels), np.concatenate(spread)
 
-    def encode(self, frames: NDArray) -> NDArray[np.float32]:
+    def encode(self, frames: Floats) -> Floats:
         """What the MIDI encoder hears in windows."""
         assert self._encoder is not None
-        context: NDArray[np.float32] = self._encoder.run(None, {"frames": frames})[0]
+        context: Floats = self._encoder.run(None, {"frames": frames})[0]
         return context

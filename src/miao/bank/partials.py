@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Reals
 from miao.bank import tokens as tk
 
 
@@ -12,8 +12,8 @@ from miao.bank import tokens as tk
 class Partials:
     """Where the partials of a note lie and which cells set their levels."""
 
-    ratios: NDArray[np.float64]  # [P] frequency of each partial over the note's nominal frequency
-    spread: NDArray[np.float32]  # [N_PARTIALS, P] weights from cell levels (dB) to partial levels (dB)
+    ratios: Doubles  # [P] frequency of each partial over the note's nominal frequency
+    spread: Floats  # [N_PARTIALS, P] weights from cell levels (dB) to partial levels (dB)
 
     def below(self, limit: float) -> "Partials":
         """Only the partials whose ratio is below a limit (say, half the sample rate over the note's frequency)."""
@@ -28,7 +28,7 @@ def harmonic_partials(base: float, tune_cents: float, stretch: float) -> Partial
     return Partials(ratios, tk.HARMONIC_SPREAD)
 
 
-def mode_partials(ratios: NDArray) -> Partials:
+def mode_partials(ratios: Reals) -> Partials:
     """One partial for each cell, at free ratios; a ratio of 0 leaves its cell unused."""
     cells = np.flatnonzero(ratios > 0)
     cells = cells[np.argsort(ratios[cells])]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Flags, Floats, Integers
 from miao.bank import tokens as tk
 
 MOST_SEMITONES = 7.0  # beyond the outermost notes; further away the nets alone know better
@@ -20,14 +21,14 @@ MOST_SEMITONES = 7.0  # beyond the outermost notes; further away the nets alone 
 class RecordedNotes:
     """Tokens of notes, one after another: chunks of attack and sustain, and of releases."""
 
-    pitch: NDArray[np.float32]  # [n]
-    velocity: NDArray[np.float32]  # [n] 0..1
+    pitch: Floats  # [n]
+    velocity: Floats  # [n] 0..1
     n_steps: NDArray[np.int32]  # [n] tokens of each that lie within its hold
     first_held: NDArray[np.int32]  # [n + 1] where its chunks begin
     first_release: NDArray[np.int32]  # [n + 1]
     held: NDArray[np.uint8]  # [chunks, a, C]
     release: NDArray[np.uint8]  # [chunks, a, C]
-    levels_a_velocity: NDArray[np.float32]  # [1] by which all levels rise from velocity 0 to 1, beyond those recorded
+    levels_a_velocity: Floats  # [1] by which all levels rise from velocity 0 to 1, beyond those recorded
 
     @staticmethod
     def of(
@@ -57,8 +58,8 @@ class RecordedNotes:
         ) and bool((self.n_steps <= np.diff(self.first_held) * tk.CHUNK_STEPS).all())  # fmt: skip
 
     def led(
-        self, kind: int, levels: NDArray, pitch: NDArray, velocity: NDArray, index: NDArray, previous: NDArray | None
-    ) -> NDArray[np.float32]:
+        self, kind: int, levels: Floats, pitch: Floats, velocity: Floats, index: Integers, previous: Floats | None
+    ) -> Floats:
         """Levels of chunks of a kind, [B, a, C], as the nets write them, with what was recorded in their place."""
         out = np.array(levels, np.float32)
         for row in range(len(out)):
@@ -91,7 +92,7 @@ class RecordedNotes:
                 found += [(n, weight * s, louder) for n, s, louder in self._layers(known, at, velocity)]
         return found
 
-    def _layers(self, known: NDArray, pitch: float, velocity: float) -> list[tuple[int, float, float]]:
+    def _layers(self, known: Integers, pitch: float, velocity: float) -> list[tuple[int, float, float]]:
         """The same of the notes at one pitch; takes at the same velocity count alike."""
         notes = known[self.pitch[known] == pitch]
         values = np.unique(self.velocity[notes])
@@ -108,19 +109,17 @@ class RecordedNotes:
                 found += [(int(take), weight / len(takes), louder) for take in takes]
         return found
 
-    def _reaches(self, kind: int, index: int) -> NDArray[np.bool_]:
+    def _reaches(self, kind: int, index: int) -> Flags:
         """Which notes have a chunk of that kind and number."""
         if kind == tk.RELEASE:
             return np.diff(self.first_release) > index
         return self.n_steps > (0 if kind == tk.ATTACK else (index + 1) * tk.CHUNK_STEPS)
 
-    def _chunk(
-        self, kind: int, note: int, index: int, written: NDArray, before: NDArray | None, louder: float
-    ) -> NDArray[np.float32]:
+    def _chunk(self, kind: int, note: int, index: int, written: Floats, before: Floats | None, louder: float) -> Floats:
         """One note's chunk, [a, C]."""
         if kind == tk.RELEASE:
             at = int(self.first_release[note]) + index
-            chunk = self.release[at].astype(np.float32)
+            chunk: Floats = self.release[at].astype(np.float32)
             last = self.release[at - 1][-1] if index else self._last_held(note)
             if before is None:
                 return chunk
@@ -138,7 +137,8 @@ class RecordedNotes:
 
     def _last_held(self, note: int) -> NDArray[np.uint8]:
         flat = self.held[self.first_held[note] : self.first_held[note + 1]].reshape(-1, tk.N_CELLS)
-        return flat[max(int(self.n_steps[note]) - 1, 0)]
+        token: NDArray[np.uint8] = flat[max(int(self.n_steps[note]) - 1, 0)]
+        return token
 
 
 def _n_steps(note: tk.NoteTokens) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.partials import Partials, harmonic_partials, mode_partials
@@ -70,14 +71,14 @@ def is_drum_voice(voice: int) -> bool:
     return N_PROGRAMS <= voice < N_VOICES
 
 
-def node_below(pitch: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def node_below(pitch: Reals) -> tuple[Integers, Doubles]:
     """The pitch node at or below each pitch, and how far on the pitch is to the next one, 0 to 1. Shapes: [B]."""
     position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
     low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
     return low, position - low
 
 
-def partials_of(kind: int, tune_cents: float, stretch: float, modes: NDArray | None) -> Partials:
+def partials_of(kind: int, tune_cents: float, stretch: float, modes: Reals | None) -> Partials:
     """Where the partials of a note lie under a kind of ratios; modes [N_PARTIALS] are for MODES only."""
     if kind == MODES:
         assert modes is not None
@@ -85,12 +86,13 @@ def partials_of(kind: int, tune_cents: float, stretch: float, modes: NDArray | N
     return harmonic_partials(RATIO_BASE[kind], tune_cents, stretch)
 
 
-def balance_of(left_share: NDArray) -> NDArray[np.int8]:
+def balance_of(left_share: Reals) -> NDArray[np.int8]:
     """Left shares 0..1 of a power as the table keeps them."""
-    return np.rint((np.asarray(left_share, np.float32) - 0.5) * 254).astype(np.int8)
+    balance: NDArray[np.int8] = np.rint((np.asarray(left_share, np.float32) - 0.5) * 254).astype(np.int8)
+    return balance
 
 
-def pitch_hz(pitch: NDArray | float) -> NDArray | float:
+def pitch_hz(pitch: NDArray[np.int16] | float) -> Doubles | float:
     """Nominal frequency of a MIDI pitch (fractions allowed), A4 = 440 Hz."""
     return 440.0 * 2.0 ** ((np.asarray(pitch, np.float64) - 69) / 12)
 
@@ -100,29 +102,30 @@ class VoiceTable:
     """Partial ratios and stereo balance of every voice at every pitch."""
 
     kind: NDArray[np.int8]  # [V] HARMONIC, HALF_HARMONIC or MODES
-    tune_cents: NDArray[np.float32]  # [V, 128]
-    stretch: NDArray[np.float32]  # [V, 128] B of k * sqrt(1 + B k^2)
+    tune_cents: Floats  # [V, 128]
+    stretch: Floats  # [V, 128] B of k * sqrt(1 + B k^2)
     mode_row: NDArray[np.int16]  # [V] row in modes, -1 for harmonic voices
-    modes: NDArray[np.float32]  # [rows, 128, N_PARTIALS] ratios, 0 = unused
+    modes: Floats  # [rows, 128, N_PARTIALS] ratios, 0 = unused
     balance: NDArray[np.int8]  # [V, 128, C - 1] left share of a cell's power: -127 right only, 0 middle, 127 left only
     is_wide: NDArray[np.uint8]  # [V, 128] whether the two channels' noise is independent
-    trim_db: NDArray[np.float32]  # [V], or [V, 128] by key: gain that makes up for what expected levels lose in power
+    trim_db: Floats  # [V], or [V, 128] by key: gain that makes up for what expected levels lose in power
 
     def partials(self, voice: int, pitch: int) -> Partials:
         """Where the partials of a note lie."""
         return _partials(self, voice, pitch)
 
-    def gains(self, voice: int, pitch: int) -> NDArray[np.float32]:
+    def gains(self, voice: int, pitch: int) -> Floats:
         """Left and right gain of each cell, [C - 1, 2], the voice's trim in it; 1 and 1 are the middle."""
         left = 0.5 + self.balance[voice, pitch].astype(np.float32) / 254
         trim = np.float32(10 ** (self.trim(voice, pitch) / 20))
-        return trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+        gains: Floats = trim * np.sqrt(2 * np.stack([left, 1 - left], axis=1))
+        return gains
 
     def trim(self, voice: int, pitch: int) -> float:
         """Gain (dB) that a key of a voice is played with."""
         return float(self.trim_db[voice] if self.trim_db.ndim == 1 else self.trim_db[voice, pitch])
 
-    def chosen(self, voices: NDArray) -> "VoiceTable":
+    def chosen(self, voices: NDArray[np.int16]) -> "VoiceTable":
         """The rows of some voices, in their order; modes are shared."""
         rows = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return VoiceTable(**{name: array if name == "modes" else array[voices] for name, array in rows.items()})
@@ -175,13 +178,13 @@ class VoiceEmbeddings:
     profiles: NDArray[np.float16]  # [3, V, PITCH_NODES, C] by chunk kind, see `model.AudioDecoder.start`
     row: NDArray[np.int16] | None = None  # of each voice in these tables; None where they are the voices
 
-    def at(self, kind: int, voice: NDArray, pitch: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def at(self, kind: int, voice: Integers, pitch: Reals) -> tuple[Floats, Floats]:
         """Embedding [B, W] and profile [B, C] of voices at pitches, for chunks of a kind."""
         low, far = node_below(pitch)
         share = far.astype(np.float32)[:, None]
-        voice = voice if self.row is None else self.row[voice]
+        rows = voice if self.row is None else self.row[voice]
         tables = (self.embeddings, self.profiles[kind])
-        embedding, profile = ((1 - share) * table[voice, low] + share * table[voice, low + 1] for table in tables)
+        embedding, profile = ((1 - share) * table[rows, low] + share * table[rows, low + 1] for table in tables)
         return embedding, profile
 
     @staticmethod
@@ -213,7 +216,7 @@ class VoiceEmbeddings:
         return VoiceEmbeddings(**arrays)
 
 
-def check_table(path: Path, arrays: dict[str, NDArray]) -> None:
+def check_table(path: Path, arrays: dict[str, AnyArray]) -> None:
     """Raises: BankError that names the first array of a voice table that is not what it is to be."""
     n_rows = check_arrays(path, arrays, TABLE)["R"]
     row, needs_one = arrays["mode_row"], arrays["kind"] == MODES
@@ -221,7 +224,7 @@ def check_table(path: Path, arrays: dict[str, NDArray]) -> None:
         raise BankError(f"{path}: mode_row names rows of modes that are not there; there are {n_rows}")
 
 
-def _unfolded(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+def _unfolded(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
     """What `VoiceTable.save` wrote, with all rows at every pitch again."""
     whole = {name: values for name, values in arrays.items() if "." not in name}
     for name in {key.rpartition(".")[0] for key in arrays if "." in key}:

@@ -10,8 +10,8 @@ stretches themselves are the warp. The confidence compares the fit at the best p
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Floats, Integers, Reals, Records
 from miao.bank.voices import N_PROGRAMS, pitch_hz
 from miao.sound.audio import Audio, resample
 
@@ -40,9 +40,9 @@ class Alignment:
     tuning_cents: float  # of the sound, against A4 = 440 Hz
     confidence: float  # 0: might be any other piece, 1: no doubt; see CONFIDENT
     residual_seconds: float  # median distance of stretches from the line (or the warp)
-    knots: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))  # [n, 2] score, sound; of a warp
+    knots: Doubles = field(default_factory=lambda: np.zeros((0, 2)))  # [n, 2] score, sound; of a warp
 
-    def at(self, seconds: NDArray | float) -> NDArray:
+    def at(self, seconds: Doubles | float) -> Doubles:
         """When the sound has what the score has at some time."""
         seconds = np.asarray(seconds, np.float64)
         if not len(self.knots):
@@ -52,7 +52,7 @@ class Alignment:
         inside = np.where(before, self.knots[0, 1] + seconds - self.knots[0, 0], inside)
         return np.where(after, self.knots[-1, 1] + seconds - self.knots[-1, 0], inside)
 
-    def moved(self, notes: NDArray) -> NDArray:
+    def moved(self, notes: Records) -> Records:
         """Notes with their times as in the sound."""
         moved = notes.copy()
         for name in ("start", "end", "damp"):
@@ -60,7 +60,7 @@ class Alignment:
         return moved
 
 
-def align(samples: NDArray, sample_rate: int, notes: NDArray) -> Alignment:
+def align(samples: Floats, sample_rate: int, notes: Records) -> Alignment:
     """Where notes lie in a sound. ``notes``: fields start, damp (seconds), pitch, and voice or is_drum.
 
     Looks up to 3 s to either side and for drifts up to 1 %. Without sound or notes the confidence is 0.
@@ -99,7 +99,7 @@ def align(samples: NDArray, sample_rate: int, notes: NDArray) -> Alignment:
     return replace(line, knots=np.stack([scores, smooth], axis=1)[keep], residual_seconds=crooked)
 
 
-def find_tuning(sound: NDArray, notes: NDArray, sample_rate: int = _RATE) -> float:
+def find_tuning(sound: Floats, notes: Records, sample_rate: int = _RATE) -> float:
     """Where a recording is tuned against 440 Hz, cents from -50 to 50: the mean, on a circle, of how far spectral peaks
     of sounding notes lie from the nearest key, weighted by their level."""
     size = 8192
@@ -127,7 +127,7 @@ def find_tuning(sound: NDArray, notes: NDArray, sample_rate: int = _RATE) -> flo
 # images
 
 
-def _spectrogram(sound: NDArray) -> tuple[NDArray[np.float32], NDArray]:
+def _spectrogram(sound: Floats) -> tuple[Floats, Doubles]:
     """Power in centred frames, [F, bins], and the bins' frequencies."""
     hop = round(FRAME_SECONDS * _RATE)
     padded = np.pad(sound, (_SIZE // 2, _SIZE))
@@ -140,7 +140,7 @@ def _spectrogram(sound: NDArray) -> tuple[NDArray[np.float32], NDArray]:
     return power, np.arange(_SIZE // 2 + 1) * _RATE / _SIZE
 
 
-def _bands(power: NDArray, bins_hz: NDArray, tuning_cents: float) -> NDArray[np.float32]:
+def _bands(power: Floats, bins_hz: Doubles, tuning_cents: float) -> Floats:
     """Level in bands of a semitone, from the lowest pitch up to 5 kHz, and one above: [F, bands]."""
     pitch = 69 + 12 * np.log2(np.maximum(bins_hz, 1) / 440) - tuning_cents / 100
     top = _HIGHEST + 12
@@ -148,17 +148,18 @@ def _bands(power: NDArray, bins_hz: NDArray, tuning_cents: float) -> NDArray[np.
     bands = np.zeros((len(power), top - _LOWEST + 1), np.float32)
     for n in np.unique(number[number >= 0]):
         bands[:, n] = power[:, number == n].sum(axis=1)
-    return np.log1p(bands / (np.quantile(bands.sum(axis=1), 0.9) * 1e-4 + 1e-12))
+    levels: Floats = np.log1p(bands / (np.quantile(bands.sum(axis=1), 0.9) * 1e-4 + 1e-12))
+    return levels
 
 
-def _rises(bands: NDArray) -> NDArray[np.float32]:
+def _rises(bands: Floats) -> Floats:
     """Gain of each band over 30 ms, losses as 0; rises of all bands in the mean are taken off: [F, bands]."""
     step = 3
     gain = np.maximum(bands[step:] - bands[:-step], 0)
     return np.pad(gain, ((step // 2 + 1, step - step // 2 - 1), (0, 0)))[: len(bands)].astype(np.float32)
 
 
-def _written(notes: NDArray, is_drum: NDArray, n_frames: int) -> NDArray[np.float32]:
+def _written(notes: Records, is_drum: Flags, n_frames: int) -> Floats:
     """The rises that the notes should make, [F, bands]; a drum makes one in all bands."""
     n_bands = _HIGHEST + 12 - _LOWEST + 1
     longest = max(n_frames, int(notes["start"].max() / FRAME_SECONDS) + 8)
@@ -183,7 +184,7 @@ def _written(notes: NDArray, is_drum: NDArray, n_frames: int) -> NDArray[np.floa
 # places
 
 
-def _fits(written: NDArray, heard: NDArray, lags: NDArray, shifts: tuple[int, ...] = (0,)) -> NDArray:
+def _fits(written: Floats, heard: Floats, lags: Integers, shifts: tuple[int, ...] = (0,)) -> Reals:
     """Likeness of two images at some lags (frames) by FFT over time, -1..1, one row for each shift of the written one's
     bands: [shifts, lags]."""
     n = 1 << int(np.ceil(np.log2(len(written) + len(heard))))
@@ -194,7 +195,7 @@ def _fits(written: NDArray, heard: NDArray, lags: NDArray, shifts: tuple[int, ..
     return both[:, lags % n] / max(float(norm), 1e-9)
 
 
-def _best_lag(written: NDArray, heard: NDArray, reach: int) -> tuple[int, float]:
+def _best_lag(written: Floats, heard: Floats, reach: int) -> tuple[int, float]:
     """The lag of the best fit in frames, and how far it stands out: 0..1."""
     lags = np.arange(-reach, reach + 1)
     fits = _fits(written, heard, lags)[0]
@@ -206,14 +207,14 @@ def _best_lag(written: NDArray, heard: NDArray, reach: int) -> tuple[int, float]
     return int(lags[best]), float(np.clip((stands_out - 3) / 5, 0, 1) * likeness)
 
 
-def _pitch_contrast(written: NDArray, heard: NDArray, lag: int) -> float:
+def _pitch_contrast(written: Floats, heard: Floats, lag: int) -> float:
     """How much better the pitches fit than the same rhythm does in other keys, 0..1."""
     fits = _fits(written, heard, np.arange(lag - 5, lag + 6), _SHIFTS).max(axis=1)
     others = np.sort(fits[1:])
     return float(np.clip(2.5 * (1 - others[-2] / max(float(fits[0]), 1e-9)), 0, 1))
 
 
-def _stretches(written: NDArray, heard: NDArray, lag: int) -> tuple[NDArray, NDArray, NDArray]:
+def _stretches(written: Floats, heard: Floats, lag: int) -> tuple[Doubles, Doubles, Doubles]:
     """Lags of stretches of the score: their middles and lags in seconds, and how clear each is."""
     n = round(STRETCH_SECONDS / FRAME_SECONDS)
     reach = round(NEAR_SECONDS / FRAME_SECONDS)
@@ -247,7 +248,7 @@ def _stretches(written: NDArray, heard: NDArray, lag: int) -> tuple[NDArray, NDA
     return np.array(places), np.array(found), np.array(weights)
 
 
-def _line(places: NDArray, lags: NDArray, weights: NDArray) -> tuple[float, float, float]:
+def _line(places: Doubles, lags: Doubles, weights: Doubles) -> tuple[float, float, float]:
     """Drift, offset and median distance of a line through lags, the far ones counting less. A drift must show."""
     flat = _fitted(places, lags, weights, 1)
     if len(places) < 3:
@@ -258,7 +259,7 @@ def _line(places: NDArray, lags: NDArray, weights: NDArray) -> tuple[float, floa
     return sloped if moves > shown else flat
 
 
-def _fitted(places: NDArray, lags: NDArray, weights: NDArray, order: int) -> tuple[float, float, float]:
+def _fitted(places: Doubles, lags: Doubles, weights: Doubles, order: int) -> tuple[float, float, float]:
     x = np.stack([np.ones(len(places)), places], axis=1)[:, :order]
     w, found = weights, np.zeros(order)
     for _ in range(10):
@@ -269,6 +270,6 @@ def _fitted(places: NDArray, lags: NDArray, weights: NDArray, order: int) -> tup
     return drift, float(found[0]), float(np.median(np.abs(lags - x @ found)))
 
 
-def _running_median(values: NDArray) -> NDArray:
+def _running_median(values: Doubles) -> Doubles:
     padded = np.pad(values, 1, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)

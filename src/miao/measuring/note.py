@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Numbers, Reals
 from miao.bank import tokens as tk
 from miao.bank.partials import Partials
 
@@ -26,8 +27,8 @@ FRAME_LIMITS = ((0.010, 0.050), (0.025, 0.110), (0.020, 0.080))  # and its short
 class Levels:
     """What is measured in frames of a sound."""
 
-    partials: NDArray  # [channels, F, P] amplitude squared
-    rest: NDArray  # [channels, F, bins] power spectrum of what the partials leave over
+    partials: Floats  # [channels, F, P] amplitude squared
+    rest: Floats  # [channels, F, bins] power spectrum of what the partials leave over
     seconds: float  # length of a frame
 
 
@@ -36,7 +37,7 @@ def frame_width(kind: int, spacing_hz: float, sample_rate: int) -> int:
     return int(sample_rate * np.clip(FRAME_PERIODS[kind] / spacing_hz, *FRAME_LIMITS[kind]))
 
 
-def frames_around(samples: NDArray, centres: NDArray, width: int) -> NDArray[np.float32]:
+def frames_around(samples: Floats, centres: Numbers, width: int) -> Floats:
     """Frames of a sound around centres (samples), silence beyond its ends: [channels, S] -> [channels, F, width]."""
     first = np.rint(centres).astype(int) - width // 2
     lead, tail = max(0, -first.min()), max(0, first.max() + width - samples.shape[1])
@@ -44,18 +45,19 @@ def frames_around(samples: NDArray, centres: NDArray, width: int) -> NDArray[np.
     return np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)[:, first + lead]
 
 
-def band_weights(size: int, sample_rate: int) -> NDArray[np.float32]:
+def band_weights(size: int, sample_rate: int) -> Floats:
     """Share of each FFT bin in each noise band, [size // 2 + 1, N_NOISE]; bins are spread where bands are narrower."""
     hz = np.arange(size // 2 + 1) * sample_rate / size
     half = sample_rate / size / 2
     low, high = tk.NOISE_EDGES_HZ[:-1], tk.NOISE_EDGES_HZ[1:]
     overlap = np.minimum(hz[:, None] + half, high) - np.maximum(hz[:, None] - half, low)
-    return (np.clip(overlap, 0, None) / (2 * half)).astype(np.float32)
+    weights: Floats = (np.clip(overlap, 0, None) / (2 * half)).astype(np.float32)
+    return weights
 
 
 def fit_frames(
-    samples: NDArray, sample_rate: int, centres: NDArray, width: int, hz: NDArray
-) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    samples: Floats, sample_rate: int, centres: Numbers, width: int, hz: Reals
+) -> tuple[NDArray[np.complex64], Floats]:
     """Complex amplitudes of partials at fixed frequencies [channels, F, P] and what they leave of each frame."""
     window = np.hanning(width + 1)[:-1]
     time = (np.arange(width) - width // 2) / sample_rate
@@ -73,7 +75,7 @@ def fit_frames(
     return amplitudes, rest
 
 
-def measure_levels(samples: NDArray, sample_rate: int, centres: NDArray, width: int, hz: NDArray) -> Levels:
+def measure_levels(samples: Floats, sample_rate: int, centres: Numbers, width: int, hz: Doubles) -> Levels:
     """Power of partials at fixed frequencies and the power spectrum of the rest, frame by frame."""
     width += width % 2
     amplitudes, rest = fit_frames(samples, sample_rate, centres, width, hz)
@@ -84,7 +86,7 @@ def measure_levels(samples: NDArray, sample_rate: int, centres: NDArray, width: 
     return Levels(np.square(np.abs(amplitudes)), power, width / sample_rate)
 
 
-def part_rest(levels: Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray, NDArray]:
+def part_rest(levels: Levels, sample_rate: int, hz: Doubles) -> tuple[Reals, Reals]:
     """Amplitude squared of the partials [F, P] and power of the noise bands [F, N_NOISE], means of the channels.
 
     What is left close to a partial is its own beating and wavering and goes back to it; the noise of a band is what
@@ -112,10 +114,10 @@ def part_rest(levels: Levels, sample_rate: int, hz: NDArray) -> tuple[NDArray, N
     return partials + 2 * np.clip(back, 0, None), noise
 
 
-def window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[np.float64]:
+def window_transform(omega: Doubles, width: int, sample_rate: int) -> Doubles:
     """Sum of a Hann window times exp(j omega t) over a centred frame (real, as the window is even)."""
 
-    def dirichlet(x: NDArray) -> NDArray:
+    def dirichlet(x: Doubles) -> Doubles:
         half = x / 2
         small = np.abs(half) < 1e-9
         safe = np.where(small, 1.0, half)
@@ -126,9 +128,7 @@ def window_transform(omega: NDArray, width: int, sample_rate: int) -> NDArray[np
     return 0.5 * dirichlet(x) + 0.25 * (dirichlet(x + step) + dirichlet(x - step))
 
 
-def pitch_track(
-    samples: NDArray, sample_rate: int, hz: NDArray, width: int, n_seconds: float
-) -> tuple[NDArray, NDArray]:
+def pitch_track(samples: Floats, sample_rate: int, hz: Reals, width: int, n_seconds: float) -> tuple[Doubles, Doubles]:
     """Deviation of the pitch in cents every 5 ms, from how fast the phases of the strongest low partials turn, and
     how loud it is there."""
     width += width % 2
@@ -156,13 +156,14 @@ def pitch_track(
 
 
 @cache
-def _interpolation_kernel() -> NDArray[np.float32]:
+def _interpolation_kernel() -> Floats:
     """Windowed sines over x for 512 positions between two samples, 16 taps from -7 to 8: [512, 16]."""
     distance = np.arange(-7, 9)[None, :] - np.arange(512)[:, None] / 512
-    return (np.sinc(distance) * np.cos(np.pi * np.clip(distance / 17, -0.5, 0.5)) ** 2).astype(np.float32)
+    kernel: Floats = (np.sinc(distance) * np.cos(np.pi * np.clip(distance / 17, -0.5, 0.5)) ** 2).astype(np.float32)
+    return kernel
 
 
-def straighten(samples: NDArray, sample_rate: int, cents: NDArray) -> tuple[NDArray, NDArray]:
+def straighten(samples: Floats, sample_rate: int, cents: Doubles) -> tuple[Floats, Doubles]:
     """The sound on a time axis on which its pitch stands still, and that axis: warped position of each sample."""
     n = samples.shape[1]
     ratio = 2 ** (np.interp(np.arange(n), np.arange(len(cents)) * int(0.005 * sample_rate), cents) / 1200)
@@ -186,13 +187,11 @@ class Measured:
     """A note's tokens and what belongs to its voice rather than to its tokens."""
 
     tokens: tk.NoteTokens
-    balance: NDArray[np.float32]  # [C - 1] share of the left channel in each cell's power, 0..1
+    balance: Floats  # [C - 1] share of the left channel in each cell's power, 0..1
     is_wide: bool  # the two channels differ
 
 
-def analyse_note(
-    samples: NDArray, sample_rate: int, note_hz: float, hold_seconds: float, partials: Partials
-) -> Measured:
+def analyse_note(samples: Reals, sample_rate: int, note_hz: float, hold_seconds: float, partials: Partials) -> Measured:
     """Audio tokens of one note that starts at sample 0, is held ``hold_seconds`` and dies away after.
 
     Shape: samples [channels, S]; one channel or two. What lies beyond S is silence. Levels are the mean power of the
@@ -224,7 +223,7 @@ def analyse_note(
     else:
         cents = np.zeros_like(cents)
 
-    def measure(times: NDArray, kind: int) -> NDArray[np.float32]:
+    def measure(times: Doubles, kind: int) -> Floats:
         width = frame_width(kind, spacing, sample_rate)
         centres = times * sample_rate
         if warped is not None:
@@ -250,7 +249,7 @@ def analyse_note(
     )
 
 
-def without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
+def without_rumble(samples: Floats, sample_rate: int) -> Floats:
     """The sound without what lies below hearing (cut below 12 Hz, whole from 28 Hz), which short frames would smear."""
     size = 1 << int(np.ceil(np.log2(samples.shape[1] + sample_rate // 4)))
     hz = np.arange(size // 2 + 1) * sample_rate / size
@@ -260,7 +259,7 @@ def without_rumble(samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
     )
 
 
-def heard_partials(samples: NDArray, sample_rate: int, note_hz: float, partials: Partials) -> Partials:
+def heard_partials(samples: Floats, sample_rate: int, note_hz: float, partials: Partials) -> Partials:
     """Only the partials around which there is sound within 85 dB of the loudest frequency."""
     power = (np.abs(np.fft.rfft(samples, axis=1)) ** 2).sum(axis=0)
     bin_hz = sample_rate / samples.shape[1]
@@ -271,20 +270,18 @@ def heard_partials(samples: NDArray, sample_rate: int, note_hz: float, partials:
     return Partials(partials.ratios[keep], partials.spread[:, keep])
 
 
-def is_even(ratios: NDArray) -> bool:
+def is_even(ratios: Doubles) -> bool:
     """Whether partials lie as harmonics do."""
     return len(ratios) > 0 and bool(np.allclose(ratios[:4], ratios[0] * np.arange(1, len(ratios[:4]) + 1), rtol=0.02))
 
 
-def _to_levels(
-    levels: Levels, sample_rate: int, partials: Partials, hz: NDArray, cents: NDArray
-) -> NDArray[np.float32]:
+def _to_levels(levels: Levels, sample_rate: int, partials: Partials, hz: Doubles, cents: Doubles) -> Floats:
     """Measured powers as level numbers, [F, C], not rounded; partials that do not stand out count as noise."""
     power, noise = part_rest(levels, sample_rate, hz)
     return as_levels(*hidden_as_noise(power, noise, levels.seconds, hz), partials, cents)
 
 
-def hidden_as_noise(power: NDArray, noise: NDArray, seconds: float, hz: NDArray) -> tuple[NDArray, NDArray]:
+def hidden_as_noise(power: Reals, noise: Reals, seconds: float, hz: Doubles) -> tuple[Reals, Reals]:
     """Partials' amplitudes squared [F, P] and noise bands [F, N_NOISE] of frames of a length, with partials that do not
     stand out of the noise moved into it."""
     if len(hz):
@@ -297,7 +294,7 @@ def hidden_as_noise(power: NDArray, noise: NDArray, seconds: float, hz: NDArray)
     return power, noise
 
 
-def as_levels(power: NDArray, noise: NDArray, partials: Partials, cents: NDArray) -> NDArray[np.float32]:
+def as_levels(power: Reals, noise: Reals, partials: Partials, cents: Doubles) -> Floats:
     """Partials' amplitudes squared [F, P], noise bands [F, N_NOISE] and cents [F] as level numbers, [F, C]."""
     cells = partials.spread  # [N_PARTIALS, P]
     cell_power = power @ cells.T / np.maximum(cells.sum(axis=1), 1e-9)
@@ -308,9 +305,7 @@ def as_levels(power: NDArray, noise: NDArray, partials: Partials, cents: NDArray
     return tokens
 
 
-def _balance(
-    samples: NDArray, sample_rate: int, partials: Partials, hz: NDArray, spacing: float
-) -> NDArray[np.float32]:
+def _balance(samples: Floats, sample_rate: int, partials: Partials, hz: Doubles, spacing: float) -> Floats:
     """Share of the left channel in the power of each cell over the whole note, [C - 1]."""
     width = int(sample_rate * np.clip(3 / spacing, 0.025, 0.110))
     centres = np.arange(0, samples.shape[1], int(0.03 * sample_rate))
@@ -319,4 +314,5 @@ def _balance(
     noise = levels.rest.sum(axis=1) @ band_weights(2 * (levels.rest.shape[2] - 1), sample_rate)
     both = np.concatenate([power, noise], axis=1)
     floor = 1e-6 * both.sum()
-    return ((both[0] + floor) / (both.sum(axis=0) + 2 * floor)).astype(np.float32)
+    left: Floats = ((both[0] + floor) / (both.sum(axis=0) + 2 * floor)).astype(np.float32)
+    return left

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Integers, Reals, Records
 from miao.bank import tokens as tk
 from miao.bank.voices import (
     HARMONIC,
@@ -56,7 +57,7 @@ def nominal_hz(voice: int, pitch: int) -> float:
     return float(pitch_hz(drum_key(voice) if is_drum_voice(voice) else pitch))
 
 
-def fit_voices(samples: NDArray, sample_rate: int, notes: NDArray, tuning_cents: float = 0.0) -> Fits:
+def fit_voices(samples: Floats, sample_rate: int, notes: Records, tuning_cents: float = 0.0) -> Fits:
     """Fits of all voices and pitches of a part. ``notes`` has fields start, damp (seconds), pitch and voice.
 
     ``tuning_cents`` is where the recording is thought to be tuned, to set out from. Shape: samples [channels, S].
@@ -98,21 +99,24 @@ def table_of(fits: Fits) -> VoiceTable:
 # harmonics
 
 
+_Spectrum = tuple[Doubles, Doubles, float, Doubles, float]  # peaks: hz and power; seconds, others' pitches (Hz), reach
+
+
 @dataclass(frozen=True)
 class _Peaks:
     """Harmonics found in some notes of one pitch."""
 
-    k: NDArray[np.int64]
-    cents: NDArray[np.float64]  # from k times the nominal frequency
-    weights: NDArray[np.float64]
+    k: Integers
+    cents: Doubles  # from k times the nominal frequency
+    weights: Doubles
     notes: int
 
 
-def _harmonic_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray, tuning_cents: float) -> Fits:
+def _harmonic_fits(samples: Floats, sample_rate: int, notes: Records, own: Integers, tuning_cents: float) -> Fits:
     voice = int(notes["voice"][own[0]])
     pitches = np.unique(notes["pitch"][own])
-    found: dict[int, list] = {int(p): _spectra(samples, sample_rate, notes, own[notes["pitch"][own] == p])
-                              for p in pitches}  # fmt: skip
+    found: dict[int, list[_Spectrum]] = {int(p): _spectra(samples, sample_rate, notes, own[notes["pitch"][own] == p])
+                                         for p in pitches}  # fmt: skip
     tune = np.full(len(pitches), float(tuning_cents))
     stretch = np.zeros(len(pitches))
     counts = np.zeros(len(pitches))
@@ -129,7 +133,7 @@ def _harmonic_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDAr
             for p, t, b, n in zip(pitches, tune, stretch, counts, strict=True)}  # fmt: skip
 
 
-def _spectra(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray) -> list[tuple]:
+def _spectra(samples: Floats, sample_rate: int, notes: Records, own: Integers) -> list[_Spectrum]:
     """Spectral peaks of notes of one pitch, the longest first, and the harmonics of others sounding with each."""
     spectra = []
     lengths = np.minimum(notes["damp"][own] + 0.1 - notes["start"][own], LOOK_SECONDS)
@@ -148,14 +152,15 @@ def _spectra(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray) -
     return spectra
 
 
-def _sounding(notes: NDArray, start: float, end: float, pitch: int) -> NDArray:
+def _sounding(notes: Records, start: float, end: float, pitch: int) -> NDArray[np.int16]:
     """Pitches of other notes that sound in a stretch of time, each once."""
     is_on = (notes["start"] < end) & (notes["damp"] + _TAIL_SECONDS > start) & (notes["voice"] < N_PROGRAMS)
-    others = np.unique(notes["pitch"][is_on])
-    return others[others != pitch]
+    sounding = np.unique(notes["pitch"][is_on])
+    others: NDArray[np.int16] = sounding[sounding != pitch]
+    return others
 
 
-def _harmonics(spectra: list[tuple], pitch: int, tune: float, stretch: float, highest: int) -> _Peaks:
+def _harmonics(spectra: list[_Spectrum], pitch: int, tune: float, stretch: float, highest: int) -> _Peaks:
     """Peaks near where harmonics are expected, where no other note has one."""
     nominal = float(pitch_hz(pitch))
     k = np.arange(1, highest + 1)
@@ -186,7 +191,7 @@ def _harmonics(spectra: list[tuple], pitch: int, tune: float, stretch: float, hi
     return _Peaks(np.array(ks, int), np.array(cents, float), np.array(weights, float), n_notes)
 
 
-def _stretches(peaks: list[_Peaks], pitches: NDArray) -> NDArray:
+def _stretches(peaks: list[_Peaks], pitches: NDArray[np.int16]) -> Doubles:
     """Stretch B at each pitch: its logarithm is smooth over the keys; 0 where nothing is known nearby."""
     logs, weights = np.zeros(len(peaks)), np.zeros(len(peaks))
     for n, found in enumerate(peaks):
@@ -207,10 +212,11 @@ def _stretches(peaks: list[_Peaks], pitches: NDArray) -> NDArray:
     middle = (near * logs).sum(axis=1) / near.sum(axis=1)
     own = weights / (weights + 10)
     away = np.abs(logs - middle) < 0.7
-    return np.exp(np.where(away, own * logs + (1 - own) * middle, middle))
+    stretch: Doubles = np.exp(np.where(away, own * logs + (1 - own) * middle, middle))
+    return stretch
 
 
-def _weighted_median(values: NDArray, weights: NDArray) -> float:
+def _weighted_median(values: Doubles, weights: Doubles) -> float:
     if not len(values):
         return 0.0
     order = np.argsort(values)
@@ -218,18 +224,19 @@ def _weighted_median(values: NDArray, weights: NDArray) -> float:
     return float(values[order][min(half, len(order) - 1)])
 
 
-def _lent(values: NDArray, counts: NDArray, pitches: NDArray, fallback: float) -> NDArray:
+def _lent(values: Doubles, counts: Doubles, pitches: NDArray[np.int16], fallback: float) -> Doubles:
     """Each pitch's value drawn towards its neighbours', the more the fewer notes it has."""
     near = np.exp(-0.5 * ((pitches[:, None] - pitches[None]) / _SPREAD_SEMITONES) ** 2) * np.minimum(counts, 4)
     middle = ((near * values).sum(axis=1) + 0.1 * fallback) / (near.sum(axis=1) + 0.1)
     own = counts / (counts + 0.5)
-    return np.clip(own * values + (1 - own) * middle, fallback - _WIDEST_CENTS, fallback + _WIDEST_CENTS)
+    lent: Doubles = np.clip(own * values + (1 - own) * middle, fallback - _WIDEST_CENTS, fallback + _WIDEST_CENTS)
+    return lent
 
 
 # modes
 
 
-def _mode_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray) -> Fits:
+def _mode_fits(samples: Floats, sample_rate: int, notes: Records, own: Integers) -> Fits:
     """Modes of a voice's pitches, each from the note of it that stands most alone."""
     voice = int(notes["voice"][own[0]])
     fits: Fits = {}
@@ -246,7 +253,7 @@ def _mode_fits(samples: NDArray, sample_rate: int, notes: NDArray, own: NDArray)
     return fits
 
 
-def _alone_seconds(notes: NDArray, n: int) -> float:
+def _alone_seconds(notes: Records, n: int) -> float:
     """How long a note sounds until the next one starts, less where others started shortly before."""
     start = notes["start"][n]
     later = notes["start"][notes["start"] > start + 0.005]
@@ -255,7 +262,7 @@ def _alone_seconds(notes: NDArray, n: int) -> float:
     return float(min(later.min(initial=np.inf) - start, LOOK_SECONDS)) * min(max(gap, 0.01) / 0.3, 1.0)
 
 
-def with_sides(fits: Fits, balances: dict[tuple[int, int], list[NDArray]], is_wide: bool) -> Fits:
+def with_sides(fits: Fits, balances: dict[tuple[int, int], list[Reals]], is_wide: bool) -> Fits:
     """The fits with the mean stereo balance of each voice and pitch."""
     return {
         place: replace(fit, balance=np.mean(balances[place], axis=0) if place in balances else None, is_wide=is_wide)

@@ -1,8 +1,8 @@
 """Finding partials in the sound of a note: harmonics with their tuning and stretch, or free modes."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
 from miao.measuring.note import pitch_track
 
@@ -11,7 +11,7 @@ _CLICK_SECONDS = 0.01  # no sound is looked at as if it were shorter
 _SAME_MODE_CENTS = 40.0  # how far a mode may lie from where the other notes of its voice have it
 
 
-def spectral_peaks(samples: NDArray, sample_rate: int, seconds: float) -> tuple[NDArray, NDArray, NDArray]:
+def spectral_peaks(samples: Floats, sample_rate: int, seconds: float) -> tuple[Doubles, Doubles, Doubles]:
     """Spectral peaks of the first ``seconds`` of a sound (after its onset): frequencies (Hz), power, and power over
     the median of the neighbourhood. The window falls from the onset on, so that short sounds count in full.
 
@@ -37,13 +37,13 @@ def spectral_peaks(samples: NDArray, sample_rate: int, seconds: float) -> tuple[
     return (at + shift) * bin_hz, power[at], b - np.interp(at, edges + block / 2, medians)
 
 
-def _loud_seconds(samples: NDArray, sample_rate: int) -> float:
+def _loud_seconds(samples: Floats, sample_rate: int) -> float:
     """How long a sound is within 34 dB of its peak; never less than a click."""
     loud = np.flatnonzero(np.abs(samples).max(axis=0) > 0.02 * np.abs(samples).max(initial=0.0))
     return max((loud[-1] - loud[0]) / sample_rate, _CLICK_SECONDS) if len(loud) else _CLICK_SECONDS
 
 
-def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: float) -> tuple[float, float]:
+def fit_harmonics(samples: Floats, sample_rate: int, note_hz: float, base: float) -> tuple[float, float]:
     """Tuning (cents) and stretch B of a harmonic note.
 
     The tuning is the mean of the note's pitch track; the stretch is fitted to the peaks near where harmonics are
@@ -81,7 +81,7 @@ def fit_harmonics(samples: NDArray, sample_rate: int, note_hz: float, base: floa
     return float(np.clip(tune, -100, 100)), stretch
 
 
-def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db: float = 9.0) -> NDArray[np.float64]:
+def find_modes(samples: Floats, sample_rate: int, note_hz: float, prominence_db: float = 9.0) -> Doubles:
     """Ratios of the strongest free modes, lowest first, zero where there are fewer than cells. Shape [N_PARTIALS]."""
     chosen: list[tuple[float, float]] = []
     length = _loud_seconds(samples, sample_rate)
@@ -99,7 +99,7 @@ def find_modes(samples: NDArray, sample_rate: int, note_hz: float, prominence_db
     return ratios
 
 
-def key_tracking(samples: NDArray, higher: NDArray, sample_rate: int, semitones: float) -> float:
+def key_tracking(samples: Floats, higher: Floats, sample_rate: int, semitones: float) -> float:
     """How far the spectrum moves between two notes of a voice, as a share of how far their keys lie apart.
 
     1 for nearly every instrument; 0 for sounds that are the same on every key. 1 too where it cannot be told.
@@ -122,7 +122,7 @@ def key_tracking(samples: NDArray, higher: NDArray, sample_rate: int, semitones:
     return float(steps[best] / (20 * semitones)) if likeness[best] > max(0.5, expected + 0.1) else 1.0
 
 
-def common_modes(found: list[NDArray]) -> NDArray[np.float64]:
+def common_modes(found: list[Doubles]) -> Doubles:
     """One list of modes for a voice from the modes of notes all over its range: where most of them agree.
 
     ``found`` holds a `find_modes` result a note. The list, lowest first, gives each cell its meaning. [N_PARTIALS]
@@ -141,7 +141,7 @@ def common_modes(found: list[NDArray]) -> NDArray[np.float64]:
     return common
 
 
-def matched_modes(samples: NDArray, sample_rate: int, note_hz: float, common: NDArray) -> NDArray[np.float64]:
+def matched_modes(samples: Floats, sample_rate: int, note_hz: float, common: Doubles) -> Doubles:
     """Free modes of one note, each in the cell of the voice's common mode that it is nearest to. [N_PARTIALS]
 
     A mode that the common list lacks takes the nearest cell that is left; a common mode that the note lacks is unused.

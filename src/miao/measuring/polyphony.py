@@ -15,8 +15,8 @@ A note alone in silence comes out as `analyse_note` measures it.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Floats, Integers, Reals, Records
 from miao.bank import tokens as tk
 from miao.bank.partials import Partials
 from miao.bank.voices import N_PROGRAMS, is_drum_voice
@@ -58,18 +58,18 @@ class MeasuredPart:
     """What was measured of the notes of one part."""
 
     tokens: dict[int, tk.NoteTokens]  # by number of the note; those that could be measured
-    sure: NDArray[np.float64]  # [n] share of a note's audible cells that could be told from others; 0 if not measured
+    sure: Doubles  # [n] share of a note's audible cells that could be told from others; 0 if not measured
     fits: Fits  # where the partials of each voice and pitch lie, and their stereo balance
 
 
 def measure_notes(
-    samples: NDArray,
+    samples: Floats,
     sample_rate: int,
-    notes: NDArray,
+    notes: Records,
     *,
     tuning_cents: float = 0.0,
     fits: Fits | None = None,
-    only: NDArray | None = None,
+    only: Flags | None = None,
 ) -> MeasuredPart:
     """Audio tokens of the notes of one part, which may sound together.
 
@@ -94,7 +94,7 @@ def measure_notes(
     wanted = wanted[(notes["start"][wanted] >= 0) & (notes["start"][wanted] < seconds)]
     tokens: dict[int, tk.NoteTokens] = {}
     sure = np.zeros(len(notes))
-    sides: dict[tuple[int, int], list[NDArray]] = {}
+    sides: dict[tuple[int, int], list[Reals]] = {}
     for some in np.split(wanted, np.flatnonzero(np.diff(notes["start"][wanted] // BLOCK_SECONDS)) + 1):
         if not len(some):
             continue
@@ -116,7 +116,7 @@ def measure_notes(
     return MeasuredPart(tokens, sure, with_sides(fits, sides, is_wide))
 
 
-def _with_drums_ringing(notes: NDArray) -> NDArray:
+def _with_drums_ringing(notes: Records) -> Records:
     """The notes, with drums damped by the next stroke of their key."""
     notes = notes.copy()
     for n in np.flatnonzero(notes["voice"] >= N_PROGRAMS):
@@ -128,7 +128,7 @@ def _with_drums_ringing(notes: NDArray) -> NDArray:
 class _Stage:
     """A part as a whole: its sound, and what is expected of each of its notes."""
 
-    def __init__(self, samples: NDArray, sample_rate: int, notes: NDArray, fits: Fits, background: NDArray) -> None:
+    def __init__(self, samples: Floats, sample_rate: int, notes: Records, fits: Fits, background: Reals) -> None:
         self.samples, self.sample_rate, self.notes = samples, sample_rate, notes
         self.partials = [fits[int(v), int(p)].partials() for v, p in zip(notes["voice"], notes["pitch"], strict=True)]
         self.expected: list[Expected] = expected_levels(samples, sample_rate, notes, self.partials)
@@ -147,9 +147,9 @@ class _Stage:
 class _Chunk:
     """What was measured in a chunk's frames."""
 
-    levels: NDArray[np.float32]  # [32, C]
-    is_sure: NDArray[np.bool_]  # [32, C - 1]
-    sides: NDArray  # [channels, C - 1] power
+    levels: Floats  # [32, C]
+    is_sure: Flags  # [32, C - 1]
+    sides: Doubles  # [channels, C - 1] power
 
 
 class _Note:
@@ -173,8 +173,8 @@ class _Note:
         self.hz = self.partials.ratios * hz
         self.all_others = stage.others(n, self.start, self.start + self.sound.shape[1] / rate)
         self.cents = np.zeros(2)
-        self.straight: NDArray = stage.samples
-        self.warped: NDArray | None = None
+        self.straight: Reals = stage.samples
+        self.warped: Doubles | None = None
         self._follow_pitch()
 
     def _follow_pitch(self) -> None:
@@ -190,7 +190,7 @@ class _Note:
             self.cents = cents
             self.straight, self.warped = straighten(self.sound, rate, cents)
 
-    def _clear(self, hz: NDArray, reach_hz: float) -> NDArray[np.bool_]:
+    def _clear(self, hz: Doubles, reach_hz: float) -> Flags:
         """Which of some partials no other note comes near while this one is held."""
         times = np.arange(0.03, max(min(self.hold, self.sound.shape[1] / self.stage.sample_rate), 0.06), 0.05)
         times = times + self.start
@@ -205,7 +205,7 @@ class _Note:
                 is_clear &= theirs.mean(axis=0) < 0.03 * mine[:, nearest].mean(axis=0)
         return is_clear
 
-    def measured(self) -> tuple[tk.NoteTokens, float, NDArray] | None:
+    def measured(self) -> tuple[tk.NoteTokens, float, Floats] | None:
         """Tokens, how sure they are, and the left channel's share of each cell; None if nothing is heard of it."""
         rate, steps = self.stage.sample_rate, tk.CHUNK_STEPS
         n_held = 1 + int(np.ceil(max(self.hold - tk.ATTACK_SECONDS, 0) / (steps * tk.STEP_SECONDS[tk.SUSTAIN])))
@@ -241,7 +241,7 @@ class _Note:
         tokens = tk.NoteTokens(quantised[:n_held], quantised[n_held : n_held + n_release], hold)
         return tokens, sure, left.astype(np.float32)
 
-    def _chunk(self, times: NDArray, kind: int) -> _Chunk:
+    def _chunk(self, times: Doubles, kind: int) -> _Chunk:
         """Measure the tokens at some times (seconds after the start) in frames of one length."""
         rate = self.stage.sample_rate
         width = frame_width(kind, self.spacing, rate)
@@ -276,7 +276,9 @@ class _Note:
                                 np.zeros((len(measured.partials), tk.N_NOISE))], axis=1)  # fmt: skip
         return _Chunk(tokens, is_sure, sides)
 
-    def _heard_others(self, others: list[Expected], moments: NDArray, mine: NDArray):
+    def _heard_others(
+        self, others: list[Expected], moments: Doubles, mine: Doubles
+    ) -> tuple[Doubles, Doubles, list[Doubles]]:
         """Partials of other notes that matter now: their frequencies [Q] and expected powers [F, Q], of all notes."""
         pieces = [note.power_at(moments) for note in others]
         loudest = max([mine.max(initial=0.0), *(piece.max(initial=0.0) for piece in pieces)])
@@ -286,7 +288,7 @@ class _Note:
         power = np.concatenate([np.zeros((len(moments), 0)), *heard], axis=1)
         return hz, power, pieces
 
-    def _frames(self, times: NDArray, width: int, hz: NDArray) -> tuple[Levels, NDArray, NDArray]:
+    def _frames(self, times: Doubles, width: int, hz: Doubles) -> tuple[Levels, Doubles, Integers]:
         """Levels of all partials in frames at some times, the frequencies in order, and where the note's own are."""
         rate = self.stage.sample_rate
         if self.warped is None:
@@ -313,7 +315,7 @@ class _Note:
         """The first sample that counts: the note's first, if nothing else sounds there."""
         return round(self.origin * self.stage.sample_rate) if not self.all_others else -width
 
-    def _noise_share(self, moments: NDArray, mine: NDArray, others: list[Expected], levels: list[NDArray]) -> NDArray:
+    def _noise_share(self, moments: Doubles, mine: Doubles, others: list[Expected], levels: list[Doubles]) -> Doubles:
         """The note's part of each band's noise, [F, N_NOISE]."""
         own = _noise_weight(self.hz, mine, moments - self.start)
         total = own + 1e-30
@@ -322,7 +324,7 @@ class _Note:
         return own / total
 
 
-def _noise_weight(hz: NDArray, power: NDArray, age: NDArray) -> NDArray:
+def _noise_weight(hz: Doubles, power: Doubles, age: Doubles) -> Doubles:
     """How much noise is to be expected of a note in each band, [F, N_NOISE], up to a factor: by the energy of its
     partials near the band, and of all of them a little, more while it is young."""
     band = np.clip(np.searchsorted(tk.NOISE_EDGES_HZ, hz) - 1, 0, tk.N_NOISE - 1)
@@ -330,10 +332,11 @@ def _noise_weight(hz: NDArray, power: NDArray, age: NDArray) -> NDArray:
     np.add.at(inside.T, band, power.T)
     padded = np.pad(inside, ((0, 0), (1, 1)), mode="edge")
     weight = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3 + 1e-3 * inside.sum(axis=1, keepdims=True)
-    return weight * (1 + _YOUNG_GAIN * np.exp(-np.maximum(age, 0) / _YOUNG_SECONDS) * (age > -0.01))[:, None]
+    aged: Doubles = weight * (1 + _YOUNG_GAIN * np.exp(-np.maximum(age, 0) / _YOUNG_SECONDS) * (age > -0.01))[:, None]
+    return aged
 
 
-def _merged(own: NDArray, others: NDArray, power: NDArray, gap: float) -> tuple[NDArray, NDArray]:
+def _merged(own: Doubles, others: Doubles, power: Doubles, gap: float) -> tuple[Doubles, Doubles]:
     """What others add to each own partial [F, P], and the frequencies that are to be fitted beside the own ones.
 
     Others' partials within ``gap`` of an own one go into it; those closer to each other than that become one.
@@ -357,13 +360,13 @@ def _merged(own: NDArray, others: NDArray, power: NDArray, gap: float) -> tuple[
     return shared, taken
 
 
-def _left_over(hz: NDArray, seconds: float) -> NDArray:
+def _left_over(hz: Doubles, seconds: float) -> Doubles:
     """By how much a band's noise is to be raised, as partials at these frequencies have taken some of it, [N_NOISE]."""
     taken = np.histogram(hz, tk.NOISE_EDGES_HZ)[0] / (np.diff(tk.NOISE_EDGES_HZ) * seconds)
     return 1 / np.maximum(1 - taken, _LEAST_LEFT)
 
 
-def _background(samples: NDArray, sample_rate: int, notes: NDArray) -> NDArray:
+def _background(samples: Floats, sample_rate: int, notes: Records) -> Reals:
     """Power in each noise band while nobody plays, mean of the channels, [N_NOISE]; 0 if that is never so."""
     n = 4096
     n_frames = samples.shape[1] // n
@@ -379,4 +382,5 @@ def _background(samples: NDArray, sample_rate: int, notes: NDArray) -> NDArray:
     window = np.hanning(n + 1)[:-1].astype(np.float32)
     cut = samples[:, : n_frames * n].reshape(len(samples), n_frames, n)[:, is_free]
     power = (np.abs(np.fft.rfft(cut * window, axis=2)) ** 2).mean(axis=0) * 2 / (n * np.square(window).sum())
-    return np.median(power @ band_weights(n, sample_rate), axis=0)
+    background: Reals = np.median(power @ band_weights(n, sample_rate), axis=0)
+    return background

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals, Records
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import VoiceTable, pitch_hz
@@ -33,13 +34,13 @@ class Courses:
     n_frames: int
     frame: NDArray[np.int32]  # [n]
     pitch: NDArray[np.int16]  # [n]
-    velocity: NDArray[np.float32]  # [n] 0..1
-    age: NDArray[np.float32]  # [n] seconds since the note's start
-    since: NDArray[np.float32]  # [n] seconds since it was let go, -1 while it is held
+    velocity: Floats  # [n] 0..1
+    age: Floats  # [n] seconds since the note's start
+    since: Floats  # [n] seconds since it was let go, -1 while it is held
     levels: NDArray[np.uint8]  # [n, C - 1] in quarter levels
 
 
-def band_hz() -> NDArray[np.float64]:
+def band_hz() -> Doubles:
     """Middles of the mel bands of `log_mel`, [N_MELS]."""
     mel = np.linspace(2595 * np.log10(1 + LOW_HZ / 700), 2595 * np.log10(1 + HIGH_HZ / 700), N_MELS + 2)
     return 700 * (10 ** (mel[1:-1] / 2595) - 1)
@@ -51,13 +52,13 @@ def bands_below(bandwidth_hz: float) -> int:
 
 
 @cache
-def noise_powers() -> NDArray[np.float32]:
+def noise_powers() -> Floats:
     """Power that each noise cell at amplitude 1 has in each mel band, [N_NOISE, N_MELS]."""
     table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)[:, : 2 * SAMPLE_RATE]
     return np.stack([np.mean(10 ** (log_mel(row)[4:-4] / 10), axis=0) for row in table]).astype(np.float32)
 
 
-def cell_powers(table: VoiceTable, voice: int, pitch: int, noise: NDArray) -> NDArray[np.float32]:
+def cell_powers(table: VoiceTable, voice: int, pitch: int, noise: Reals) -> Floats:
     """Power that each cell of a voice at a pitch has in each mel band, at amplitude 1: [C - 1, N_MELS].
 
     A cell that stands for many partials counts for each as much as it sets that partial's level.
@@ -76,12 +77,12 @@ def cell_powers(table: VoiceTable, voice: int, pitch: int, noise: NDArray) -> ND
     return trim * np.concatenate([partials.spread @ sines, noise]).astype(np.float32)
 
 
-def note_courses(bank: Bank, voice: int, notes: NDArray, n_frames: int) -> Courses:
+def note_courses(bank: Bank, voice: int, notes: Records, n_frames: int) -> Courses:
     """What a voice's notes are, frame by frame; ``notes`` have start, damp (seconds), pitch and velocity.
 
     Levels are those that the window of a frame sees: the mean power over three places within it.
     """
-    parts: list[tuple[NDArray, ...]] = []
+    parts: list[tuple[AnyArray, ...]] = []
     order = np.argsort(notes["start"], kind="stable")
     for first in range(0, len(order), _AT_ONCE):
         parts += _decoded(bank, voice, notes[order[first : first + _AT_ONCE]], n_frames)
@@ -95,7 +96,7 @@ def note_courses(bank: Bank, voice: int, notes: NDArray, n_frames: int) -> Cours
     return Courses(n_frames, frame[keep], pitch[keep], velocity[keep], age[keep], since[keep], levels[keep])
 
 
-def _decoded(bank: Bank, voice: int, notes: NDArray, n_frames: int) -> list[tuple[NDArray, ...]]:
+def _decoded(bank: Bank, voice: int, notes: Records, n_frames: int) -> list[tuple[AnyArray, ...]]:
     """The courses of some notes, decoded side by side; an entry a note."""
     n = len(notes)
     pitch = notes["pitch"].astype(np.float32)
@@ -103,10 +104,10 @@ def _decoded(bank: Bank, voice: int, notes: NDArray, n_frames: int) -> list[tupl
     start, damp = notes["start"].astype(np.float64), notes["damp"].astype(np.float64)
     damp = np.minimum(damp, start + LONGEST_SECONDS)
     last = np.zeros((n, tk.N_CELLS), np.float32)
-    times: list[list[NDArray]] = [[] for _ in range(n)]
-    tokens: list[list[NDArray]] = [[] for _ in range(n)]
+    times: list[list[Doubles]] = [[] for _ in range(n)]
+    tokens: list[list[Floats]] = [[] for _ in range(n)]
 
-    def write(kind: int, rows: NDArray, index: int, begin: NDArray, stop: NDArray) -> None:
+    def write(kind: int, rows: Integers, index: int, begin: Doubles, stop: Doubles) -> None:
         expected, _ = bank.decode(
             kind, voice=np.full(len(rows), voice), pitch=pitch[rows], velocity=velocity[rows],
             index=np.full(len(rows), min(index, tk.MAX_CHUNK_INDEX)), age=(begin - start[rows]).astype(np.float32),
@@ -138,8 +139,8 @@ def _decoded(bank: Bank, voice: int, notes: NDArray, n_frames: int) -> list[tupl
                     int(notes["pitch"][i]), float(velocity[i]), n_frames) for i in range(n)]  # fmt: skip
 
 
-def _framed(times: NDArray, tokens: NDArray, start: float, damp: float, pitch: int, velocity: float,
-            n_frames: int) -> tuple[NDArray, ...]:  # fmt: skip
+def _framed(times: Doubles, tokens: Floats, start: float, damp: float, pitch: int, velocity: float,
+            n_frames: int) -> tuple[AnyArray, ...]:  # fmt: skip
     """A note's tokens at the frames of the comparison."""
     first = max(int(np.ceil((start - 0.5 * FRAME_SECONDS) / FRAME_SECONDS)), 0)
     frames = np.arange(first, min(int(times[-1] / FRAME_SECONDS) + 1, n_frames))
@@ -162,7 +163,7 @@ def _framed(times: NDArray, tokens: NDArray, start: float, damp: float, pitch: i
     )  # fmt: skip
 
 
-def powers(courses: Courses, matrices: dict[int, NDArray], n_bands: int) -> NDArray[np.float32]:
+def powers(courses: Courses, matrices: dict[int, Floats], n_bands: int) -> Floats:
     """The power of a piece's notes as they are, dry: [frames, bands]. ``matrices`` by pitch, as `cell_powers`."""
     total = np.zeros((courses.n_frames, n_bands), np.float32)
     for pitch in np.unique(courses.pitch).tolist():

@@ -9,8 +9,8 @@ colour does not count as the room's, as far as it is over by then.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Reals
 from miao.errors import MiaoError
 from miao.sound.audio import Audio
 from miao.sound.decay import DIRECT_SECONDS, OctaveDecay, measure_octave, octave_band, onset_of
@@ -97,7 +97,7 @@ def response_of_sweep(recorded: Audio, played: Audio) -> Audio:
     return Audio(response.astype(np.float32), recorded.sample_rate)
 
 
-def room_of(t60: NDArray, levels_db: NDArray, known: NDArray) -> DrawnRoom:
+def room_of(t60: Doubles, levels_db: Doubles, known: Flags) -> DrawnRoom:
     """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and not how
     it begins: it then answers after 10 ms and has gathered within 20 more."""
     room = _drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
@@ -107,7 +107,7 @@ def room_of(t60: NDArray, levels_db: NDArray, known: NDArray) -> DrawnRoom:
 # measuring
 
 
-def _one_clap(samples: NDArray, rate: int, where: str) -> NDArray[np.float64]:
+def _one_clap(samples: Reals, rate: int, where: str) -> Reals:
     """From the loudest onset to the next, or to the end."""
     onset = onset_of(samples, rate, where)
     response = samples[:, onset : onset + int(_LONGEST_SECONDS * rate)]
@@ -125,23 +125,24 @@ def _one_clap(samples: NDArray, rate: int, where: str) -> NDArray[np.float64]:
     return response
 
 
-def _direct_db(direct: NDArray, rate: int) -> NDArray[np.float64]:
+def _direct_db(direct: Reals, rate: int) -> Doubles:
     """Energy of the direct sound by octave, in the bands of `octave_band` but over all time, dB."""
     padded = np.pad(direct, ((0, 0), (rate // 8, rate // 8)))
     return np.array([10 * np.log10(np.square(octave_band(padded, rate, float(hz))).sum() / rate + 1e-30)
                      if hz * 1.25 <= rate / 2 else np.nan for hz in BAND_HZ])  # fmt: skip
 
 
-def _envelope(room_part: NDArray, rate: int) -> NDArray[np.float64]:
+def _envelope(room_part: Reals, rate: int) -> Doubles:
     """Power over 1 ms, from 500 Hz on."""
     n = room_part.shape[1]
     hz = np.fft.rfftfreq(n, 1 / rate)
     high = np.fft.irfft(np.fft.rfft(room_part) * (hz > 500), n)
     hop = max(rate // 1000, 1)
-    return np.square(high[:, : n // hop * hop]).sum(axis=0).reshape(-1, hop).mean(axis=1)
+    envelope: Doubles = np.square(high[:, : n // hop * hop]).sum(axis=0).reshape(-1, hop).mean(axis=1)
+    return envelope
 
 
-def _gathering(room_part: NDArray, rate: int) -> tuple[float, float]:
+def _gathering(room_part: Reals, rate: int) -> tuple[float, float]:
     """When 1 % of the room's energy (from 500 Hz on) has come, in seconds from the direct sound, and the share of it
     that has come within 60 ms."""
     envelope = _envelope(room_part, rate)
@@ -153,7 +154,7 @@ def _gathering(room_part: NDArray, rate: int) -> tuple[float, float]:
     return begun, float(gathered[min(int(1000 * (_EARLY_SECONDS + 0.001)), len(gathered) - 1)])
 
 
-def _likeness(room_part: NDArray, rate: int) -> float:
+def _likeness(room_part: Reals, rate: int) -> float:
     """Correlation of the ears after 50 ms, 250 to 4000 Hz; 0 where there is one ear only."""
     if len(room_part) < 2:
         return 0.0
@@ -167,7 +168,7 @@ def _likeness(room_part: NDArray, rate: int) -> float:
 # the room of which a drawing gives these numbers
 
 
-def _drawn_like(t60: NDArray, levels: NDArray, known: NDArray, start: float | None, early: float | None,
+def _drawn_like(t60: Doubles, levels: Doubles, known: Flags, start: float | None, early: float | None,
                 likeness: float, level_db: float) -> DrawnRoom:  # fmt: skip
     """The room that would measure like this; octaves not known are like the usual room's."""
     usual = DrawnRoom()
@@ -193,7 +194,7 @@ def _drawn_like(t60: NDArray, levels: NDArray, known: NDArray, start: float | No
     return room
 
 
-def _expected(room: DrawnRoom) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _expected(room: DrawnRoom) -> tuple[Doubles, Doubles]:
     """T60 and level by octave (dB, of a sound that is even over frequency) that a drawn room has in the mean of all
     drawings, in the bands of `octave_band`: what is drawn is noise, of which this is the power."""
     seconds = np.linspace(0, 1.3 * room.t60_seconds * max(room.decays), 400)
@@ -230,7 +231,7 @@ def _built_up(room: DrawnRoom, start: float, early: float) -> DrawnRoom:
     return best[1]
 
 
-def _filled(values: NDArray, usual: NDArray, known: NDArray) -> NDArray[np.float64]:
+def _filled(values: Doubles, usual: Doubles, known: Flags) -> Doubles:
     """Values where they are known; elsewhere those of the usual room, moved to meet the nearest known one."""
     places = np.flatnonzero(known)
     nearest = places[np.abs(np.arange(len(values))[:, None] - places[None]).argmin(axis=1)]

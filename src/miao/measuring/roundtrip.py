@@ -6,8 +6,8 @@ It is the ceiling of any model over these tokens, so it is measured beside every
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PROGRAMS, VoiceTable, is_drum_voice, pitch_hz
@@ -28,7 +28,7 @@ def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -
     return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
 
 
-def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> NDArray[np.float32]:
+def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> Floats:
     """The whole sound of a one-track score, before faders, [2, S]; played by a certain ``voice`` if one is given."""
     voices = None if voice is None else {0: voice}
     return np.concatenate(
@@ -39,7 +39,7 @@ def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> N
 def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:
     """A bank that plays one note's measured tokens instead of predicting them."""
 
-    def decode(kind: int, index: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
+    def decode(kind: int, index: Integers, **_: AnyArray) -> tuple[Floats, Floats]:
         chunks = {tk.ATTACK: tokens.held[:1], tk.SUSTAIN: tokens.held[1:], tk.RELEASE: tokens.release}[kind]
         n = int(index[0])
         chunk = chunks[n] if n < len(chunks) else np.zeros((tk.CHUNK_STEPS, tk.N_CELLS))
@@ -48,7 +48,7 @@ def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:
     return Bank("encoded", Path("encoded"), table, decode, None, 1)
 
 
-def round_trip_error(sound: NDArray, sample_rate: int, pitch: int, hold_seconds: float, kind: int) -> float:
+def round_trip_error(sound: Floats, sample_rate: int, pitch: int, hold_seconds: float, kind: int) -> float:
     """Log-mel error (dB) of a note against itself played back, its partial ratios fitted under one kind."""
     hz = float(pitch_hz(pitch))
     table = fit_voice(sound, sample_rate, hz, kind).table()

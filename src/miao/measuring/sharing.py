@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Floats, Integers, Records
 from miao.bank import tokens as tk
 from miao.bank.partials import Partials
 from miao.measuring.note import frames_around, window_transform
@@ -42,15 +43,15 @@ class Expected:
     damp: float
     end: float  # from here on it is not heard
     first: int  # its first frame
-    hz: NDArray[np.float64]  # [P] all of its partials
-    spread: NDArray[np.float32]  # [N_PARTIALS, P]
+    hz: Doubles  # [P] all of its partials
+    spread: Floats  # [N_PARTIALS, P]
     n_low: int  # partials that are looked at, the lowest ones
-    total: NDArray[np.float64]  # [F, n_low] power of what each partial belongs to
-    share: NDArray[np.float64]  # [F, n_low] of it that is the note's
-    others: NDArray[np.float64]  # [F, n_low] power that the others are expected to have in it
-    level_db: NDArray[np.float64]  # [F, N_PARTIALS] expected, amplitude squared
+    total: Doubles  # [F, n_low] power of what each partial belongs to
+    share: Doubles  # [F, n_low] of it that is the note's
+    others: Doubles  # [F, n_low] power that the others are expected to have in it
+    level_db: Doubles  # [F, N_PARTIALS] expected, amplitude squared
 
-    def db_at(self, times: NDArray) -> NDArray[np.float64]:
+    def db_at(self, times: Doubles) -> Doubles:
         """Expected levels of its cells at some times, [n, N_PARTIALS] dB; silence where it is not heard.
 
         Long frames hear a note too early and too soft at its start: there, it counts as loud as a moment later.
@@ -63,7 +64,7 @@ class Expected:
         level = (1 - share) * self.level_db[low] + share * self.level_db[high]
         return np.where(((times >= self.start - 0.005) & (times <= self.end))[:, None], level, SILENT_DB)
 
-    def power_at(self, times: NDArray) -> NDArray[np.float64]:
+    def power_at(self, times: Doubles) -> Doubles:
         """Expected amplitude squared of its partials at some times, [n, P]."""
         return 10 ** (self.db_at(times) @ self.spread / 10)
 
@@ -74,11 +75,11 @@ class _Group:
 
     frames: slice
     members: list[int]
-    cluster: NDArray[np.int64]  # of each partial of each member, one after another
+    cluster: Integers  # of each partial of each member, one after another
     n_clusters: int
 
 
-def expected_levels(samples: NDArray, sample_rate: int, notes: NDArray, partials: list[Partials]) -> list[Expected]:
+def expected_levels(samples: Floats, sample_rate: int, notes: Records, partials: list[Partials]) -> list[Expected]:
     """The expected levels of each note. ``notes``: fields start, damp, pitch, voice, sorted by start.
 
     Shape: samples [channels, S], a note's partials as of its voice and pitch.
@@ -98,7 +99,7 @@ def expected_levels(samples: NDArray, sample_rate: int, notes: NDArray, partials
     return found
 
 
-def _blank(notes: NDArray, n: int, partials: Partials, sample_rate: int, n_frames: int) -> Expected:
+def _blank(notes: Records, n: int, partials: Partials, sample_rate: int, n_frames: int) -> Expected:
     start, damp, pitch = float(notes["start"][n]), float(notes["damp"][n]), int(notes["pitch"][n])
     again = notes["start"][(notes["pitch"] == pitch) & (notes["voice"] == notes["voice"][n])]
     end = min(damp + TAIL_SECONDS, float(again[again > start].min(initial=np.inf)))
@@ -134,7 +135,7 @@ def _groups(found: list[Expected], n_frames: int) -> list[tuple[slice, list[int]
     return groups
 
 
-def clusters(hz: NDArray, gap: float) -> tuple[NDArray[np.int64], int]:
+def clusters(hz: Doubles, gap: float) -> tuple[Integers, int]:
     """Which frequencies a frame cannot tell apart: a number for each, counted upwards, and how many there are.
 
     Going upwards, one belongs to those before it as long as it is less than ``gap`` above the lowest of them.
@@ -149,7 +150,7 @@ def clusters(hz: NDArray, gap: float) -> tuple[NDArray[np.int64], int]:
     return numbers, number + 1
 
 
-def solve_frames(frames: NDArray, sample_rate: int, hz: NDArray) -> NDArray[np.complex64]:
+def solve_frames(frames: Floats, sample_rate: int, hz: Doubles) -> NDArray[np.complex64]:
     """Complex amplitudes of partials at fixed frequencies by least squares: [channels, F, W] -> [channels, F, P]."""
     if not len(hz):
         return np.zeros((*frames.shape[:-1], 0), np.complex64)
@@ -164,20 +165,20 @@ def solve_frames(frames: NDArray, sample_rate: int, hz: NDArray) -> NDArray[np.c
     return (solved[:half] + 1j * solved[half:]).reshape(*frames.shape[:-1], len(hz)).astype(np.complex64)
 
 
-def sines(amplitudes: NDArray, width: int, sample_rate: int, hz: NDArray) -> NDArray[np.float32]:
+def sines(amplitudes: NDArray[np.complex64], width: int, sample_rate: int, hz: Doubles) -> Floats:
     """The sound of complex amplitudes in frames: [channels, F, P] -> [channels, F, W]."""
     parts = np.concatenate([amplitudes.real, -amplitudes.imag], axis=-1)
     return parts @ _carriers(width, sample_rate, hz).T
 
 
-def _carriers(width: int, sample_rate: int, hz: NDArray) -> NDArray[np.float32]:
+def _carriers(width: int, sample_rate: int, hz: Doubles) -> Floats:
     """Cosines and sines around the middle of a frame, [W, 2 P]."""
     turns = np.outer((np.arange(width) - width // 2) / sample_rate, hz)
     angle = 2 * np.pi * ((turns + 0.5) % 1.0 - 0.5).astype(np.float32)
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _look(samples: NDArray, sample_rate: int, found: list[Expected], frames: slice, members: list[int]) -> _Group:
+def _look(samples: Floats, sample_rate: int, found: list[Expected], frames: slice, members: list[int]) -> _Group:
     """Fit the partials of all notes that sound in some frames; writes the notes' totals."""
     hz = np.concatenate([found[n].hz[: found[n].n_low] for n in members])
     cluster, n_clusters = clusters(hz, APART / WINDOW_SECONDS)
@@ -214,14 +215,14 @@ def _share(found: list[Expected], group: _Group) -> None:
 class _Templates:
     """Spectra of the voices of a part, by pitch."""
 
-    def __init__(self, notes: NDArray) -> None:
+    def __init__(self, notes: Records) -> None:
         self.pitch, self.voice = notes["pitch"].astype(int), notes["voice"].astype(int)
         octaves = np.log2(tk.CELL_HARMONICS)
         self.blank = _ROLLOFF_DB * octaves
         self.spectra = {(v, p): self.blank.copy() for v, p in set(zip(self.voice.tolist(), self.pitch.tolist(),
                                                                        strict=True))}  # fmt: skip
-        self.loudness: list[NDArray] = []
-        self.seen: list[tuple[NDArray, NDArray]] = []
+        self.loudness: list[Doubles] = []
+        self.seen: list[tuple[Doubles, Doubles]] = []
 
     def learn(self, found: list[Expected], is_first: bool) -> None:
         """Learn from the shares as they are: the notes' loudness, then the spectra around their pitches."""
@@ -232,7 +233,7 @@ class _Templates:
             self.loudness = [self._loudness(note, n) for n, note in enumerate(found)]
             self._update()
 
-    def _loudness(self, note: Expected, n: int) -> NDArray:
+    def _loudness(self, note: Expected, n: int) -> Doubles:
         """Loudness of a note against its voice's spectrum, frame by frame, [F] dB."""
         level, weight = self.seen[n]
         spectrum = self.spectra[self.voice[n], self.pitch[n]]
@@ -244,8 +245,8 @@ class _Templates:
         return np.asarray(np.where(total > 1e-6, sure * mean + (1 - sure) * bound, bound))
 
     def _update(self) -> None:
-        own: dict[tuple[int, int], list] = {place: [np.zeros(tk.N_PARTIALS), np.zeros(tk.N_PARTIALS)]
-                                            for place in self.spectra}  # fmt: skip
+        own: dict[tuple[int, int], list[Doubles]] = {place: [np.zeros(tk.N_PARTIALS), np.zeros(tk.N_PARTIALS)]
+                                                     for place in self.spectra}  # fmt: skip
         for n, (level, weight) in enumerate(self.seen):
             counts = weight / len(weight) ** 0.5  # a long note says more than a short one, but not by its length
             sums = own[int(self.voice[n]), int(self.pitch[n])]
@@ -253,11 +254,11 @@ class _Templates:
             sums[1] += counts.sum(axis=0)
         for voice, pitch in self.spectra:
             value, weight = 0.2 * self.blank, np.full(tk.N_PARTIALS, 0.2)
-            for (other, p), (sums, counts) in own.items():
+            for (other, p), (total, known) in own.items():
                 near = np.exp(-0.5 * ((p - pitch) / _SPREAD_SEMITONES) ** 2)
                 if other == voice and near > 0.01:
                     near *= 1.0 if p == pitch else 0.3
-                    value, weight = value + near * sums, weight + near * counts
+                    value, weight = value + near * total, weight + near * known
             spectrum = value / weight
             self.spectra[voice, pitch] = spectrum - spectrum[:6].max()
 
@@ -283,7 +284,7 @@ def _mark_alone(found: list[Expected]) -> None:
     for n, note in enumerate(found):
         for f in range(note.first, note.first + len(note.total)):
             times.setdefault(f, []).append(n)
-    known: dict[tuple[int, ...], list[NDArray]] = {}
+    known: dict[tuple[int, ...], list[Flags]] = {}
     for f, members in times.items():
         key = tuple(members)
         if key not in known:
@@ -295,7 +296,7 @@ def _mark_alone(found: list[Expected]) -> None:
             found[n].share[f - found[n].first, is_shared] = 0.03
 
 
-def _cells(note: Expected, is_first: bool) -> tuple[NDArray, NDArray]:
+def _cells(note: Expected, is_first: bool) -> tuple[Doubles, Doubles]:
     """Levels of a note's cells (dB) as far as its shares tell, and how much they count (0..1): [F, N_PARTIALS] both."""
     power = note.total if is_first else note.total * note.share
     spread = note.spread[:, : note.n_low]
@@ -307,7 +308,7 @@ def _cells(note: Expected, is_first: bool) -> tuple[NDArray, NDArray]:
     return np.where(total > 1e-9, level, SILENT_DB), np.where(is_heard, total / np.maximum(spread.sum(axis=1), 1e-9), 0)
 
 
-def _bound(note: Expected, spectrum: NDArray) -> NDArray:
+def _bound(note: Expected, spectrum: Doubles) -> Doubles:
     """How loud a note can be at most, frame by frame: no partial may be louder than what others leave of what it
     shares, [F] dB."""
     spread = note.spread[:, : note.n_low]

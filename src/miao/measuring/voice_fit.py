@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
 from miao.bank.partials import Partials
 from miao.bank.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, RATIO_BASE, VoiceTable, partials_of
@@ -21,9 +21,9 @@ class VoiceFit:
     kind: int  # of partial ratios: HARMONIC, HALF_HARMONIC or MODES
     tune_cents: float = 0.0
     stretch: float = 0.0
-    modes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(tk.N_PARTIALS))  # ratios; 0 where harmonic
+    modes: Doubles = field(default_factory=lambda: np.zeros(tk.N_PARTIALS))  # ratios; 0 where harmonic
     n_notes: int = 0  # that it was measured from; 0: from the neighbouring pitches
-    balance: NDArray[np.float32] | None = None  # [C - 1] share of the left channel; None: in the middle
+    balance: Floats | None = None  # [C - 1] share of the left channel; None: in the middle
     is_wide: bool = False
 
     def partials(self) -> Partials:
@@ -44,7 +44,7 @@ class VoiceFit:
         )
 
 
-def fit_voice(sound: NDArray, sample_rate: int, hz: float, kind: int, common: NDArray | None = None) -> VoiceFit:
+def fit_voice(sound: Floats, sample_rate: int, hz: float, kind: int, common: Doubles | None = None) -> VoiceFit:
     """The fit of one note of nominal frequency ``hz``, under one kind of partial ratios.
 
     ``common`` are the modes that a voice's notes share, if they are known: those of the note are matched with them.

@@ -145,4 +145,5 @@ def semitone_seconds(portamento_time: int) -> float:
 
     No standard gives the times. Modules agree on a law between linear at the bottom and exponential above; this is one.
     """
-    return 0.003 * (2.718281828 ** (portamento_time / 22) - 1)
+    growth: float = 2.718281828 ** (portamento_time / 22)
+    return 0.003 * (growth - 1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from miao.arrays import Flags
 from miao.errors import ScoreError
 from miao.midi.events import META, NOTE_ON, SYSEX
 from miao.midi.formats import find_midi
@@ -30,7 +31,7 @@ class TrackEvents:
     name: str = ""
     # of each event, flat: tick since the start of the track; NOTE_OFF to WHEEL, SYSEX or META; lane, which is
     # 16 x port + channel; two data bytes, 0 to 127 (of SYSEX the first is the index of its message)
-    rows: array = field(default_factory=lambda: array("q"))
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
     messages: list[bytes] = field(default_factory=list)  # system exclusive, without the F0 and F7 around it
     tempi: list[tuple[int, int]] = field(default_factory=list)  # (tick, microseconds per quarter note)
     meters: list[tuple[int, int, int]] = field(default_factory=list)  # (tick, numerator, denominator)
@@ -331,9 +332,10 @@ def _spread_settings(tracks: list[TrackEvents]) -> None:
             track.rows = array("q", rows.ravel().tolist())
 
 
-def _starts(table: np.ndarray) -> np.ndarray:
+def _starts(table: np.ndarray) -> Flags:
     """Which rows are notes that begin."""
-    return (table[:, 1] == NOTE_ON) & (table[:, 4] > 0)
+    begins: Flags = (table[:, 1] == NOTE_ON) & (table[:, 4] > 0)
+    return begins
 
 
 def _keep_text(kind: int, payload: bytes, texts: _Texts, names: _Names) -> None:

@@ -23,6 +23,8 @@ Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 De
 - GM, GM2, GS and XG On put everything of their port back and silence it. Ports are modules of their own.
 """
 
+from typing import Any
+
 from miao.midi.channel import (
     BEND_SEMITONES,
     CONTROLLERS,
@@ -83,7 +85,7 @@ class Module:
         self._channels: dict[int, Channel] = {}
         self._actions: list[Action] = []
 
-    def feed(self, time: float, event: Event | tuple) -> list[Action]:
+    def feed(self, time: float, event: Event | tuple[int, int, int, int, int, bytes]) -> list[Action]:
         """What follows from an event at a time (seconds, never earlier than the event before)."""
         actions: list[Action] = []
         self._actions = actions
@@ -484,7 +486,7 @@ class Module:
             for name, value in DEFAULTS.items():
                 self._write(time, channel, name, value)
 
-    def _set_part(self, time: float, channel: Channel, name: str, value) -> None:
+    def _set_part(self, time: float, channel: Channel, name: str, value: Any) -> None:
         """One setting of a part; what is a controller, too, takes that way."""
         number = {
             "volume": 7, "pan": 10, "reverb": 91, "chorus": 93, "brightness": 74, "attack": 73, "decay": 75,

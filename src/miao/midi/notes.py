@@ -42,7 +42,7 @@ class Curve:
         return padded[np.searchsorted(self.times, times, side="right")]
 
 
-def notes_array(notes: int | Sequence[tuple]) -> np.ndarray:
+def notes_array(notes: int | Sequence[tuple[float, ...]]) -> np.ndarray:
     """NOTE [n]: n notes of zeros, or rows of (start, end, damp, pitch, velocity, program, bank, is_drum).
 
     What is not said changes nothing: never cut, no glide, gain 1.

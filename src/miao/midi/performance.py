@@ -57,7 +57,7 @@ class Recorder:
         self.note_sounds = array("i")
         self.shapes: dict[int, Shape] = {}  # of notes that have one of their own
         self.silences: dict[int, list[tuple[int, float]]] = {}  # by lane: (number of notes so far, time)
-        self.controls: dict[tuple[int, str], tuple[array, array]] = {}
+        self.controls: dict[tuple[int, str], tuple[array[float], array[float]]] = {}
         self.key_pressure: dict[int, list[tuple[float, int, float]]] = {}
         self.effects: dict[str, list[tuple[int, str]]] = {"room": [], "chorus": []}  # (number of notes so far, type)
         self._n_before = 0  # notes before the actions that are taken now
@@ -175,7 +175,7 @@ def perform(events: Events, messages: Sequence[Sequence[bytes]]) -> Performance:
     )
 
 
-def _curve(times: array, values: array, initial: float) -> Curve:
+def _curve(times: "array[float]", values: "array[float]", initial: float) -> Curve:
     """The logged values over time: of several at one time the last, and of repeated values the first."""
     moments, levels = np.array(times, dtype=np.float64), np.array(values, dtype=np.float64)
     last = np.append(np.diff(moments) > 0, True)[: len(moments)]

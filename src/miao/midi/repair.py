@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from miao.arrays import Flags, Integers
 from miao.midi.events import CONTROL, META, NOTE_OFF, NOTE_ON, SYSEX
 from miao.midi.exclusive import settings
 from miao.midi.file import TrackEvents, seconds_at
@@ -114,7 +115,7 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
     )
 
 
-def _keys_with_open_notes(keys: np.ndarray, is_on: np.ndarray) -> np.ndarray:
+def _keys_with_open_notes(keys: Integers, is_on: Flags) -> Integers:
     """The keys, by any numbers, on which more is struck than let go; a note-off that finds no note counts for none."""
     if not len(keys):
         return keys
@@ -125,7 +126,8 @@ def _keys_with_open_notes(keys: np.ndarray, is_on: np.ndarray) -> np.ndarray:
     before = (sums - steps)[firsts]  # what other keys have added up to
     lowest = np.minimum.reduceat(sums, firsts) - before
     total = np.append(sums[firsts[1:] - 1], sums[-1]) - before
-    return keys[order][firsts][total - np.minimum(lowest, 0) > 0]
+    unfinished: Integers = keys[order][firsts][total - np.minimum(lowest, 0) > 0]
+    return unfinished
 
 
 def _first_notes(table: np.ndarray, tracks: np.ndarray, is_on: np.ndarray) -> dict[int, dict[int, int]]:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from miao.arrays import Records
 from miao.midi.general_midi import GM_DRUM_KITS, GM_DRUMS, program_name
 
 
@@ -116,10 +117,17 @@ class Offer(Protocol):
         ...
 
 
-def missing_sounds(tracks: Iterable, offer: Offer) -> tuple[str, ...]:
+class Played(Protocol):
+    """A track, as far as sounds go."""
+
+    @property
+    def notes(self) -> Records: ...  # notes.NOTE
+
+
+def missing_sounds(tracks: Iterable[Played], offer: Offer) -> tuple[str, ...]:
     """What of the sounds that notes ask for a bank does not have, and what plays instead; a line each.
 
-    `tracks` have `notes` (notes.NOTE). Keys that a kit lacks are silent, as General MIDI 2 says.
+    Keys that a kit lacks are silent, as General MIDI 2 says.
     """
     parts = [track.notes[["program", "bank", "is_drum", "pitch"]] for track in tracks]
     if not parts:

@@ -34,7 +34,7 @@ def write_score(score: Score, path: str | Path) -> None:
     # with GS on, drums are where "use for rhythm part" says and nowhere else, whatever the bank
     end = mido.MetaMessage("end_of_track", time=_tick(score.end))
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000), _GS_RESET, end]))
-    written: set[tuple] = set()
+    written: set[tuple[object, ...]] = set()
     ports = {0}
     for track in score.tracks:
         events = _note_messages(track)

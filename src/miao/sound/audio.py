@@ -41,12 +41,13 @@ class Audio:
     @property
     def channels(self) -> int:
         """1 for mono, 2 for stereo."""
-        return self.samples.shape[0]
+        return len(self.samples)
 
     @property
     def duration(self) -> float:
         """Seconds."""
-        return self.samples.shape[1] / self.sample_rate
+        seconds: float = self.samples.shape[1] / self.sample_rate
+        return seconds
 
     def save(self, path: str | Path, subtype: str | None = None, force: bool = False) -> int:
         """Writes the file as `AudioWriter` does; gives the number of samples that were clipped."""

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers
 from miao.errors import ConfigError
 
 CHORUS_LEVEL = 0.7  # of what is sent, so that a full send is a chorus about as loud as the sound itself
@@ -61,7 +61,7 @@ class Chorus:
         n_rounds = 1 + (math.ceil(math.log(_SILENCE) / math.log(feedback)) if feedback else 0)
         return n_rounds * self._past.shape[1]
 
-    def process(self, sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def process(self, sent: Floats) -> Floats:
         """What comes back for f4[2, n], f4[2, n]."""
         n = sent.shape[1]
         if self.is_silent and not sent.any():
@@ -75,11 +75,11 @@ class Chorus:
         self.is_silent = not self._past.any()
         return np.float32(CHORUS_LEVEL) * back
 
-    def tail(self) -> NDArray[np.float32]:
+    def tail(self) -> Floats:
         """What still sounds when nothing more is sent: f4[2, n_tail]."""
         return self.process(np.zeros((2, self.n_tail), np.float32))
 
-    def _short(self, sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _short(self, sent: Floats) -> Floats:
         """The same for a block that is shorter than the delay, or without feedback of any length."""
         n, n_past = sent.shape[1], self._past.shape[1]
         line = np.concatenate([self._past, sent], axis=1)  # what is not known yet is not asked for
@@ -97,7 +97,7 @@ class Chorus:
         return back
 
 
-def _between(line: NDArray, whole: NDArray, part: NDArray) -> NDArray:
+def _between(line: Floats, whole: Integers, part: Floats) -> Floats:
     """A value between samples by a cubic through four of them (Catmull and Rom)."""
     a, b, c, d = (line[whole + k] for k in (-1, 0, 1, 2))
     return b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))

@@ -11,13 +11,15 @@ nothing could be compiled.
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats
+
 try:
     import miao.sound._loops as _loops
 except ImportError:  # no compiler when the package was installed
-    _loops = None
+    _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 
-def convolver(responses: NDArray[np.float32], partition_samples: int) -> "Convolver":
+def convolver(responses: Floats, partition_samples: int) -> "Convolver":
     """A convolver for responses [2 ears, 2 speakers, S]; a partition has a power of two of samples, 512 or more."""
     return (
         Convolver(responses, partition_samples) if _loops is None else CompiledConvolver(responses, partition_samples)
@@ -27,7 +29,7 @@ def convolver(responses: NDArray[np.float32], partition_samples: int) -> "Convol
 class Convolver:
     """In NumPy: the state is what was sent so far."""
 
-    def __init__(self, responses: NDArray[np.float32], partition_samples: int) -> None:
+    def __init__(self, responses: Floats, partition_samples: int) -> None:
         self._size = size = partition_samples
         n_parts = max(-(-responses.shape[-1] // size), 1)
         padded = np.zeros((2, 2, n_parts * size), np.float32)
@@ -42,7 +44,7 @@ class Convolver:
         self._coming: np.ndarray = np.zeros((2, 2 * size), np.float32)
         self._n_sounding = 0  # partitions until the past is silent
 
-    def process(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def process(self, samples: Floats) -> Floats:
         """The answer to f4[2, n], f4[2, n]; n may be anything."""
         size = self._size
         out = np.empty_like(samples, dtype=np.float32)
@@ -64,7 +66,7 @@ class Convolver:
                 self._turn(spectrum, now)
         return out
 
-    def _turn(self, spectrum: NDArray | None, now: NDArray) -> None:
+    def _turn(self, spectrum: NDArray[np.complex128] | None, now: Floats) -> None:
         """The filled partition joins the past; what the past adds to the next one is computed, once."""
         size, n_parts = self._size, len(self._parts)
         self._past[self._at] = 0 if spectrum is None else spectrum
@@ -86,10 +88,10 @@ class Convolver:
 class CompiledConvolver(Convolver):
     """The same, compiled; `variant` names one kind of loop, for tests."""
 
-    def __init__(self, responses: NDArray[np.float32], partition_samples: int, variant: str = "") -> None:
+    def __init__(self, responses: Floats, partition_samples: int, variant: str = "") -> None:
         self._convolver = _loops.Convolver(np.ascontiguousarray(responses, np.float32), partition_samples, variant)
 
-    def process(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def process(self, samples: Floats) -> Floats:
         """The answer to f4[2, n], f4[2, n]; n may be anything."""
         samples = np.asarray(samples, np.float32)
         if samples.strides[1] != samples.itemsize:

@@ -10,8 +10,8 @@ the logarithm of frequency, half an octave wide (-3 dB), without phase.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Reals
 from miao.errors import MiaoError
 from miao.sound.room import BAND_HZ
 
@@ -34,7 +34,7 @@ class OctaveDecay:
     range_db: float  # over which the decay was followed; 0 where it could not be
 
 
-def onset_of(samples: NDArray, sample_rate: int, where: str) -> int:
+def onset_of(samples: Reals, sample_rate: int, where: str) -> int:
     """The sample at which the direct sound arrives, a millisecond before the first peak within 6 dB of the highest.
 
     Raises: MiaoError if all is silent.
@@ -46,7 +46,7 @@ def onset_of(samples: NDArray, sample_rate: int, where: str) -> int:
     return max(first - sample_rate // 1000, 0)
 
 
-def octave_band(samples: NDArray, sample_rate: int, hz: float) -> NDArray[np.float64]:
+def octave_band(samples: Reals, sample_rate: int, hz: float) -> Doubles:
     """A sound's half octave around a frequency, [channels, S]; the ends are padded with silence."""
     n = samples.shape[-1] + int(4 * sample_rate / hz)
     step = 1 << max(n.bit_length() - 4, 0)
@@ -55,12 +55,12 @@ def octave_band(samples: NDArray, sample_rate: int, hz: float) -> NDArray[np.flo
     return np.fft.irfft(np.fft.rfft(samples, n) * np.exp(-8 * octaves**2), n)[..., : samples.shape[-1]]
 
 
-def measure_octaves(samples: NDArray, sample_rate: int) -> list[OctaveDecay]:
+def measure_octaves(samples: Reals, sample_rate: int) -> list[OctaveDecay]:
     """The decay of each octave from 63 Hz to 16 kHz of a sound that begins with its loudest moment, [channels, S]."""
     return [measure_octave(samples, sample_rate, float(hz)) for hz in BAND_HZ]
 
 
-def measure_octave(samples: NDArray, sample_rate: int, hz: float) -> OctaveDecay:
+def measure_octave(samples: Reals, sample_rate: int, hz: float) -> OctaveDecay:
     """The decay around one frequency; not to be heard above 0.9 of the bandwidth."""
     if hz * 1.25 > sample_rate / 2:
         return OctaveDecay(hz, float("nan"), -np.inf, 0.0)
@@ -90,7 +90,7 @@ def measure_octave(samples: NDArray, sample_rate: int, hz: float) -> OctaveDecay
     return OctaveDecay(hz, float("nan"), total_db, 0.0)
 
 
-def _noise_and_end(frames: NDArray) -> tuple[float, int]:
+def _noise_and_end(frames: Doubles) -> tuple[float, int]:
     """The power of the noise that a decay runs into, and the frame where they cross; 0 and all frames where the
     recording ends before."""
     n = len(frames)
@@ -114,7 +114,7 @@ def _noise_and_end(frames: NDArray) -> tuple[float, int]:
     return noise, int(np.clip(cross, 4, n))
 
 
-def _rough_t60(above: NDArray, seconds: float) -> float:
+def _rough_t60(above: Doubles, seconds: float) -> float:
     """T60 by a line through the levels of the later two thirds of a decay; inf if they do not fall."""
     level = 10 * np.log10(np.maximum(above, 1e-30))
     later = level[int(np.argmax(level)) :]

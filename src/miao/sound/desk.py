@@ -8,8 +8,8 @@ note that starts together with its fader has its whole attack.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Reals
 from miao.midi.score import Curve
 
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
@@ -26,10 +26,11 @@ Law = Callable[[Mapping[str, float]], tuple[float, float]]
 Spans = Sequence[tuple[float, float]]
 
 
-def pan_gains(pan: NDArray | float) -> NDArray:
+def pan_gains(pan: Reals | float) -> Doubles:
     """Left and right gain [2, ...] of a position from -1 (left) to 1 (right): constant power, 1 and 1 at the centre."""
     angle = (np.clip(pan, -1, 1) + 1) * (np.pi / 4)
-    return np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)])
+    gains: Doubles = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)])
+    return gains
 
 
 def line_gains(values: Mapping[str, float]) -> tuple[float, float]:
@@ -66,7 +67,7 @@ class Fader:
         if name in self._values:
             self._coming.append((time, name, value))
 
-    def gains(self, start_sample: int, n_samples: int, busy: Spans) -> NDArray[np.float32]:
+    def gains(self, start_sample: int, n_samples: int, busy: Spans) -> Floats:
         """The gains [2, n] of a block; ``busy`` are the spans (seconds) in which the part sounds."""
         pieces, begin, stop = [], start_sample, start_sample + n_samples
         coming = [step for step in self._coming if step[0] * self._sample_rate < stop]
@@ -88,7 +89,7 @@ class Fader:
             del self._steps[0]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
-    def _between(self, begin: int, stop: int) -> NDArray[np.float32]:
+    def _between(self, begin: int, stop: int) -> Floats:
         """The mean of the steps over the last 5 ms, for each sample."""
         if len(self._steps) == 1:  # without memory, and quick to multiply by
             return np.broadcast_to(np.array(self._steps[0][1], np.float32)[:, None], (2, stop - begin))
@@ -101,9 +102,7 @@ class Fader:
         return np.stack(means).astype(np.float32)
 
 
-def track_gains(
-    controls: Mapping[str, Curve], start_sample: int, n_samples: int, sample_rate: int
-) -> NDArray[np.float32]:
+def track_gains(controls: Mapping[str, Curve], start_sample: int, n_samples: int, sample_rate: int) -> Floats:
     """The gains [2, n] of a track that sounds throughout, from its controllers as curves; see `Fader`."""
     fader = Fader(sample_rate, line_gains, LINE)
     for name in LINE:
@@ -134,7 +133,7 @@ class Brightness:
         self._fader.set("brightness", value, time)
         self._is_neutral = self._is_neutral and value == DEFAULTS["brightness"]
 
-    def process(self, start_sample: int, stem: NDArray[np.float32], busy: Spans) -> NDArray[np.float32]:
+    def process(self, start_sample: int, stem: Floats, busy: Spans) -> Floats:
         """The stem [2, n], or as bright as it is to be."""
         n_past = self._past.shape[1]
         if self._is_neutral:
@@ -146,7 +145,8 @@ class Brightness:
         if (gains == 1).all() or not line.any():
             return stem
         high = stem - np.stack([np.convolve(row, self._low, "valid") for row in line])
-        return stem + (gains - 1) * high
+        bright: Floats = stem + (gains - 1) * high
+        return bright
 
 
 class Strip:
@@ -178,8 +178,8 @@ class Desk:
         self.strips[part].set(name, value, time)
 
     def mix(
-        self, start_sample: int, stems: NDArray[np.float32], busy: Sequence[Spans], extra: Mapping[int, NDArray]
-    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        self, start_sample: int, stems: Floats, busy: Sequence[Spans], extra: Mapping[int, Floats]
+    ) -> tuple[Floats, dict[str, Floats]]:
         """The stems [parts, 2, n] behind their faders, and the sum [2, n] of what is sent, by the send's name.
 
         ``extra`` is what some stems send to the room beyond what they sound, before the fader.

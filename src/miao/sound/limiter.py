@@ -11,7 +11,7 @@ import numpy as np
 try:
     import miao.sound._loops as _loops
 except ImportError:  # no compiler when the package was installed
-    _loops = None
+    _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 OVERSAMPLING = 4
 HALF_TAPS = 48  # of the interpolation
@@ -73,7 +73,7 @@ class Limiter:
 
     @property
     def reduction_db(self) -> float:
-        return -20 * np.log10(1 - (self._most if self._compiled is None else self._compiled.most))
+        return float(-20 * np.log10(1 - (self._most if self._compiled is None else self._compiled.most)))
 
     def process(self, samples: np.ndarray) -> np.ndarray:
         """The next of f4[channels, n]; gives what is finished, f4[channels, up to n]."""

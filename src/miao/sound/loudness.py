@@ -4,12 +4,13 @@ pyloudnorm differs by -0.04 LU: its high-pass has unit gain.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+
+from miao.arrays import Doubles
 
 try:
     import miao.sound._loops as _loops
 except ImportError:  # no compiler when the package was installed
-    _loops = None
+    _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 GATE_HOP_SECONDS = 0.1  # gating blocks of 0.4 s overlap by 75 %
 HIGH_PASS_GAIN = 1.004995  # the recommendation's, whose numerator is 1, -2, 1
@@ -59,7 +60,7 @@ class Weighting:
         self._response = k_weighting(sample_rate)
         self._past = np.zeros((channels, len(self._response)))
 
-    def squares(self, samples: np.ndarray) -> NDArray[np.float64]:
+    def squares(self, samples: np.ndarray) -> Doubles:
         """The next f4[channels, n], weighted, squared and summed over channels."""
         n_past, step = len(self._response), 8 * len(self._response)
         lines = np.concatenate([self._past, samples], axis=1)
@@ -80,7 +81,7 @@ class CompiledWeighting:
         self._filters = k_filters(sample_rate)
         self._state = np.zeros((channels, 2, 2))
 
-    def squares(self, samples: np.ndarray) -> NDArray[np.float64]:
+    def squares(self, samples: np.ndarray) -> Doubles:
         """The next f4[channels, n], weighted, squared and summed over channels."""
         samples = np.asarray(samples, np.float32)
         if samples.strides[1] != samples.itemsize:
@@ -90,7 +91,7 @@ class CompiledWeighting:
         return out
 
 
-def k_filters(sample_rate: int) -> NDArray[np.float64]:
+def k_filters(sample_rate: int) -> Doubles:
     """BS.1770's two filters, each as b0, b1, b2, a1, a2: the head's shelf, then the 38 Hz high-pass.
 
     They are given for 48 kHz only; the analogue prototypes behind those numbers (as libebur128 has them) make them for
@@ -112,7 +113,7 @@ def k_filters(sample_rate: int) -> NDArray[np.float64]:
     return np.array([shelf, high_pass])
 
 
-def k_weighting(sample_rate: int) -> NDArray[np.float64]:
+def k_weighting(sample_rate: int) -> Doubles:
     """Both filters as one impulse response of 0.1 s, at whose end it has fallen by more than 200 dB."""
     n = round(GATE_HOP_SECONDS * sample_rate)
     z = np.exp(-1j * np.pi * np.arange(2 * n + 1) / (2 * n))  # one sample of delay, at each bin of a 4 n transform

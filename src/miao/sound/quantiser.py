@@ -10,23 +10,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats
+
 try:
     import miao.sound._loops as _loops
 except ImportError:  # no compiler when the package was installed
-    _loops = None
+    _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 
 class Quantised(NamedTuple):
     """Whole numbers, and what was wrong with the samples."""
 
-    steps: NDArray  # [n, channels] i2, or i4 for more than 16 bits
+    steps: NDArray[np.integer]  # [n, channels] i2, or i4 for more than 16 bits
     n_beyond: int  # samples beyond full scale, which are clipped
     n_not_finite: int
 
 
-def quantise(
-    samples: NDArray[np.float32], first: int, bits: int, is_dithered: bool, variant: str | None = None
-) -> Quantised:
+def quantise(samples: Floats, first: int, bits: int, is_dithered: bool, variant: str | None = None) -> Quantised:
     """Whole numbers of f4[channels, n] whose first sample is number ``first`` of the sound.
 
     ``variant`` names the loop, for tests: "numpy" is the oracle and the fallback; None is the best that there is.
@@ -40,7 +40,7 @@ def quantise(
     return Quantised(steps, *loop(samples, first, 2.0 ** (bits - 1), is_dithered, steps, variant or ""))
 
 
-def quantise_numpy(samples: NDArray[np.float32], first: int, bits: int, is_dithered: bool) -> Quantised:
+def quantise_numpy(samples: Floats, first: int, bits: int, is_dithered: bool) -> Quantised:
     """`quantise` in NumPy."""
     channels, n = samples.shape
     scale = np.float32(2.0 ** (bits - 1))
@@ -56,7 +56,7 @@ def quantise_numpy(samples: NDArray[np.float32], first: int, bits: int, is_dithe
     return Quantised(steps, int(np.count_nonzero(is_beyond)), int(np.count_nonzero(~np.isfinite(samples))))
 
 
-def _noise(places: NDArray[np.uint32]) -> NDArray[np.float32]:
+def _noise(places: NDArray[np.uint32]) -> Floats:
     """Triangular noise, -1 to 1, by the mixing steps of MurmurHash3 (A. Appleby, public domain)."""
     h = places * np.uint32(0x9E3779B1)
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.sound.audio import Audio, resample
 from miao.sound.convolution import convolver
 
@@ -29,7 +29,7 @@ class Acoustics(Protocol):
         """What the response is turned up by."""
         ...
 
-    def response(self, sample_rate: int) -> NDArray[np.float32]:
+    def response(self, sample_rate: int) -> Floats:
         """Impulse responses [2 ears, 2 speakers, S]: from 200 to 2000 Hz as loud as what is sent."""
         ...
 
@@ -52,7 +52,7 @@ class DrawnRoom:
     gain_db: float = 0.0  # against the usual level, 16 dB below the sound at General MIDI's usual send
     seed: int = 0  # another number, another room of the same kind
 
-    def response(self, sample_rate: int) -> NDArray[np.float32]:
+    def response(self, sample_rate: int) -> Floats:
         """The impulse responses, drawn from noise: [2 ears, 2 speakers, S].
 
         From 200 to 2000 Hz noise on both speakers comes back as loud as it went in, i.e. a send of 1 gives as much
@@ -69,12 +69,12 @@ class DrawnRoom:
 class RecordedRoom:
     """A room as an impulse response that was recorded in it, the direct sound taken off."""
 
-    responses: NDArray[np.float32]  # [2 ears, 2 speakers, S]
+    responses: Floats  # [2 ears, 2 speakers, S]
     sample_rate: int
     t60_seconds: float  # at 1 kHz, as measured
     gain_db: float = 0.0
 
-    def response(self, sample_rate: int) -> NDArray[np.float32]:
+    def response(self, sample_rate: int) -> Floats:
         """The impulse responses at another rate, as loud as those of a drawn room: [2 ears, 2 speakers, S]."""
         flat = Audio(self.responses.reshape(4, -1), self.sample_rate)
         samples = resample(flat, sample_rate).samples
@@ -87,12 +87,12 @@ class RecordedRoom:
         return replace(self, responses=self.responses * (10 ** (slope * time)).astype(np.float32), t60_seconds=seconds)
 
 
-def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) -> NDArray[np.float32]:
+def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) -> Floats:
     """The usual room's impulse responses [2 ears, 2 speakers, S]; rt60_seconds is the time to fall 60 dB at 1 kHz."""
     return DrawnRoom(rt60_seconds, seed=seed).response(sample_rate)
 
 
-def _drawn(room: DrawnRoom, sample_rate: int) -> NDArray[np.float32]:
+def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     rng = np.random.default_rng(room.seed)
     n = int((room.predelay_seconds + 1.25 * room.t60_seconds) * sample_rate)
     size = _drawn_samples(n, sample_rate)
@@ -138,9 +138,7 @@ def _is_smooth(number: int) -> bool:
     return number == 1
 
 
-def _reflections(
-    room: DrawnRoom, sample_rate: int, n: int, rng: np.random.Generator, tail_power: float
-) -> NDArray[np.float32]:
+def _reflections(room: DrawnRoom, sample_rate: int, n: int, rng: np.random.Generator, tail_power: float) -> Floats:
     """Early reflections: ever denser and weaker, rounded by the walls, a little stronger on the speaker's own side."""
     found = np.zeros((2, 2, n), np.float32)
     for ear in range(2):
@@ -155,16 +153,18 @@ def _reflections(
     width = max(int(0.0003 * sample_rate), 1) * 2 + 1
     wall = np.hanning(width + 2)[1:-1] / np.sqrt(np.sum(np.hanning(width + 2) ** 2))
     found = np.apply_along_axis(np.convolve, -1, found, wall, "same").astype(np.float32)
-    return found * np.sqrt(room.reflections / (1 - room.reflections) * tail_power / np.sum(found**2))
+    reflections: Floats = found * np.sqrt(room.reflections / (1 - room.reflections) * tail_power / np.sum(found**2))
+    return reflections
 
 
-def _as_loud_as_sent(responses: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+def _as_loud_as_sent(responses: Floats, sample_rate: int) -> Floats:
     """Responses [2, 2, S] scaled so that noise from 200 to 2000 Hz on both speakers comes back to each ear as loud as
     it went in; a recorded room keeps the balance of its ears."""
     hz = np.fft.rfftfreq(responses.shape[-1], 1 / sample_rate)
     in_band = (hz >= REFERENCE_BAND_HZ[0]) & (hz <= REFERENCE_BAND_HZ[1])
     power = np.square(np.abs(np.fft.rfft(responses)[..., in_band])).mean(axis=2).sum(axis=1)  # of each ear
-    return responses / np.sqrt(power).astype(np.float32)[:, None, None]
+    scaled: Floats = responses / np.sqrt(power).astype(np.float32)[:, None, None]
+    return scaled
 
 
 class Room:
@@ -272,11 +272,12 @@ class _Entered:
         """Whether it was left so long ago that it is silent."""
         if self.left is None or self.room is None:
             return self.left is not None
-        return self.left > self.room.n_tail + CHANGE_SECONDS * self.room.sample_rate
+        over: bool = self.left > self.room.n_tail + CHANGE_SECONDS * self.room.sample_rate
+        return over
 
 
 @lru_cache(maxsize=4)
-def response_of(sample_rate: int, acoustics: Acoustics) -> NDArray[np.float32]:
+def response_of(sample_rate: int, acoustics: Acoustics) -> Floats:
     """The impulse responses [2 ears, 2 speakers, S] of a room, at its gain."""
     response = acoustics.response(sample_rate)
     return response * np.float32(10 ** (acoustics.gain_db / 20)) if acoustics.gain_db else response

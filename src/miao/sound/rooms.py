@@ -9,10 +9,11 @@ import re
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.config import from_table, to_toml
 from miao.errors import ConfigError, MiaoError
 from miao.files import check_target, make_folder, write_text
@@ -143,7 +144,7 @@ def response_room(audio: Audio, where: str = "the response") -> RecordedRoom:
     return RecordedRoom(_spread(kept), audio.sample_rate, t60)
 
 
-def _spread(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _spread(samples: Floats) -> Floats:
     """Channels of a recording as responses [2 ears, 2 speakers, S]."""
     if len(samples) == 4:
         return np.ascontiguousarray(samples.reshape(2, 2, -1).transpose(1, 0, 2))
@@ -153,7 +154,7 @@ def _spread(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([np.stack([samples[0], nothing]), np.stack([nothing, samples[0]])])
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_rounded(v) for v in value)
     return float(f"{value:.4g}") if isinstance(value, float) else value

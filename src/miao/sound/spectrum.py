@@ -7,7 +7,8 @@ channels of a stereo sound are averaged as powers, so that opposite phases do no
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+
+from miao.arrays import Floats, Reals
 
 SAMPLE_RATE = 44_100
 FRAME_SAMPLES = 2048
@@ -18,7 +19,7 @@ AUDIBLE_DB = 60.0  # a cell further than this below the loudest one counts as si
 
 
 @cache
-def mel_filters(n_mels: int = N_MELS) -> NDArray[np.float32]:
+def mel_filters(n_mels: int = N_MELS) -> Floats:
     """Triangular filters of equal height over FFT bins, shape [n_mels, FRAME_SAMPLES // 2 + 1].
 
     A band narrower than two bins takes its nearest bin too, so that no band is empty.
@@ -35,7 +36,7 @@ def mel_filters(n_mels: int = N_MELS) -> NDArray[np.float32]:
     return filters.astype(np.float32)
 
 
-def log_mel(samples: NDArray, floor_db: float = -140.0, hop_samples: int = HOP_SAMPLES) -> NDArray[np.float32]:
+def log_mel(samples: Floats, floor_db: float = -140.0, hop_samples: int = HOP_SAMPLES) -> Floats:
     """Mel power in dB of sound at 44.1 kHz; frames are centred, the ends padded with silence.
 
     Shape: [S] or [channels, S] -> [frames, N_MELS]; a full-scale sine reads about 0 dB in its band.
@@ -53,7 +54,7 @@ def log_mel(samples: NDArray, floor_db: float = -140.0, hop_samples: int = HOP_S
     return 10 * np.log10(np.maximum(power @ mel_filters().T, 10 ** (floor_db / 10)))
 
 
-def log_mel_error(reference: NDArray, rendered: NDArray, *, clamp: bool = True) -> float:
+def log_mel_error(reference: Reals, rendered: Reals, *, clamp: bool = True) -> float:
     """Mean absolute difference of two log-mel spectrograms over audible cells, dB; 0 is best.
 
     Audible: within 60 dB of the loudest cell of the reference. With ``clamp`` (the default) a cell counts when it is

@@ -10,9 +10,11 @@ import struct
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Self
+from types import TracebackType
+from typing import BinaryIO, Literal, Self, TypeVar
 
 import numpy as np
 import soundfile
@@ -122,7 +124,9 @@ class AudioWriter:
         n_not_finite = int(np.count_nonzero(~np.isfinite(samples)))
         return Quantised(np.ascontiguousarray(samples.T), n_beyond, n_not_finite)
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._abandon()
             return
@@ -253,7 +257,7 @@ class _CompressedEncoder:
         with suppress(soundfile.SoundFileError):
             self.sound.close()
 
-    def _call(self, function, *arguments) -> None:
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
         try:
             function(*arguments)
         except (soundfile.SoundFileError, AssertionError):  # soundfile asserts that a write was not cut short
@@ -261,6 +265,9 @@ class _CompressedEncoder:
                 raise
         if self.sink.error is not None:
             raise self.sink.error
+
+
+T = TypeVar("T")
 
 
 class _Sink:
@@ -282,7 +289,7 @@ class _Sink:
     def write(self, data: bytes) -> int:
         return self._try(self.file.write, data)
 
-    def _try(self, function, *arguments):
+    def _try(self, function: Callable[..., T], *arguments: object) -> T | Literal[0]:
         if self.error is None:
             try:
                 return function(*arguments)

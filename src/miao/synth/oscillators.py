@@ -25,7 +25,7 @@ try:
 
     _kernels = _compiled  # what is in use
 except ImportError:  # no compiler when the package was installed
-    _kernels = _compiled = None
+    _kernels = _compiled = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.bank.bank import Bank, bank_folder
-from miao.bank.folder import read_config, seal
+from miao.bank.bank import Bank
+from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
 from miao.datasets.kits import Extra, load_extras, own_voices

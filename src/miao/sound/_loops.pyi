@@ -1,0 +1,32 @@
+"""The compiled loops of miao.sound, see _loops.cpp: what is wrong in kind or shape raises TypeError or ValueError."""
+
+from numpy import int16, int32
+from numpy.typing import NDArray
+
+from miao.arrays import Doubles, Floats
+
+variants: list[str]  # kinds that this processor can run, best first
+
+class Convolver:
+    def __init__(self, responses: Floats, size: int, variant: str = "") -> None: ...  # [2 ears, 2 speakers, S]
+    def process(self, samples: Floats, out: Floats) -> None: ...  # [2, n] both
+
+class Limiter:
+    def __init__(
+        self, channels: int, half: int, ceiling: float, safe_peak: float, decay: float, smallest: float,
+        kernels: Floats, variant: str = "",
+    ) -> None: ...  # fmt: skip
+    @property
+    def most(self) -> float: ...
+    def process(self, samples: Floats, out: Floats) -> None: ...  # [channels, n] both
+
+# samples [channels, n], filters [2, 5], state [channels, 2, 2], out [n]
+def weighted_squares(samples: Floats, filters: Doubles, state: Doubles, out: Doubles) -> None: ...
+
+# samples [channels, n] to whole numbers [n, channels]; how many were beyond full scale, and how many not finite
+def quantise16(
+    samples: Floats, first: int, scale: float, is_dithered: bool, out: NDArray[int16], variant: str = ""
+) -> tuple[int, int]: ...
+def quantise32(
+    samples: Floats, first: int, scale: float, is_dithered: bool, out: NDArray[int32], variant: str = ""
+) -> tuple[int, int]: ...
