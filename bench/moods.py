@@ -20,6 +20,7 @@ import argparse
 import csv
 import logging
 import zlib
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -42,12 +43,20 @@ _MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3
 
 
 def excerpt(path: Path, seconds: float) -> Score:
-    """Some seconds of a piece, a fifth of the way in."""
+    """Some seconds of a piece, a fifth of the way in; whatever sounds is let go at their end."""
     score = read_score(path)
     start = 0.2 * max(score.duration - seconds, 0)
     part = score.between(start, start + seconds)
-    first = min((float(t.notes["start"][0]) for t in part.tracks), default=0.0)
-    return part.shifted(-first) if part.tracks else part
+    tracks = []
+    for track in part.tracks:
+        notes = track.notes.copy()
+        for name in ("end", "damp"):  # what a pedal that nobody lifts holds would be most of what is heard
+            notes[name] = np.minimum(notes[name], np.maximum(seconds, notes["start"] + 0.05))
+        tracks.append(replace(track, notes=notes))
+    if not tracks:
+        return part
+    part = replace(part, tracks=tuple(tracks), duration=max(float(t.notes["damp"].max()) for t in tracks))
+    return part.shifted(-min(float(t.notes["start"][0]) for t in tracks))
 
 
 def features(score: Score, samples: np.ndarray) -> np.ndarray:
@@ -110,7 +119,7 @@ def pieces(midi: Path, is_tuning: bool) -> list[Path]:
     for folder, n in (("freedoom", 13), ("pop909", 18), ("piano-midi-de", 12), ("js-fakes", 9)):
         found = sorted((midi / folder).rglob("*.mid"), key=lambda p: zlib.crc32(p.name.encode()))
         of_kind = [p for p in found if (zlib.crc32(p.name.encode()) // 7 % 10 == 0) == is_tuning]
-        chosen += of_kind[: round(0.2 * n) if is_tuning else n]
+        chosen += of_kind[:n]
     return sorted(chosen, key=lambda p: zlib.crc32(p.name.encode()))
 
 

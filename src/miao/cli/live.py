@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from miao.cli import express as cli_express
 from miao.cli.terminal import clock, count, say
 from miao.errors import ConfigError, MiaoError, needs
 
@@ -51,6 +52,12 @@ def live(
     velocity: Annotated[
         str, typer.Option(metavar="CURVE", help="soft, linear, hard, or one number for all notes (1-127).")
     ] = "linear",
+    mood: cli_express.Mood = None,
+    valence: cli_express.Valence = 0.0,
+    arousal: cli_express.Arousal = 0.0,
+    plane: Annotated[
+        str | None, typer.Option(metavar="CC,CC", help="Two controllers that move valence and arousal; 64 is 0.")
+    ] = None,
     room: RoomOption = "hall",
     gain: GainOption = 14.0,
     polyphony: Polyphony = 128,
@@ -70,11 +77,13 @@ def live(
     miao live --list
     miao live --program 5 --split C3=33 --layer 49
     miao live --voice 1=alto-sax --room church --record take
+    miao live --mood tender:0.6 --plane 20,21
     miao live --test
 
     In the terminal: A to ' are white and black keys, Z and X octaves, C and V softer and harder, space silences all,
     Ctrl-C ends it.
     """
+    from miao.expression.moods import cues_of
     from miao.live.card import cards, open_card
     from miao.live.instrument import N_CHANNELS, Instrument
     from miao.live.ports import Keyboards, check_wanted, ports
@@ -101,7 +110,8 @@ def live(
     )
     loaded, voices = _cast(_loaded(bank), voice)
     stage = _stage(loaded, range(N_CHANNELS), sample_rate, polyphony, gain, room)
-    instrument = Instrument(stage, routing, voices)
+    feeling = cues_of(mood, valence, arousal)
+    instrument = Instrument(stage, routing, voices, mood=feeling, plane=_plane(plane) if plane else None)
     chosen = dict(_program(text) for text in program or ())
     chosen |= ({1: left} if left is not None else {}) | ({2: layer - 1} if layer else {})
     for channel, number in chosen.items():
@@ -141,6 +151,13 @@ def play(
     start: Annotated[float, typer.Option("--from", min=0, metavar="SECONDS", help="Where to begin.")] = 0.0,
     tempo: Annotated[float, typer.Option(min=25, max=200, metavar="PERCENT", help="25 to 200.")] = 100.0,
     transpose: Annotated[int, typer.Option(min=-24, max=24, metavar="N", help="Semitones.")] = 0,
+    expression: cli_express.Amount = 0.0,
+    mood: cli_express.Mood = None,
+    valence: cli_express.Valence = 0.0,
+    arousal: cli_express.Arousal = 0.0,
+    rules: cli_express.Rules = False,
+    rewrite: cli_express.Rewrite = False,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, another take.")] = 0,
     room: RoomOption = "",
     gain: GainOption = 14.0,
     polyphony: Polyphony = 256,
@@ -152,10 +169,12 @@ def play(
     \b
     miao play song.mid
     miao play song.mid --from 60 --tempo 80
+    miao play song.mid --expression 0.7 --mood tender:0.6
 
     In the terminal: space pauses, left and right seek by 5 s, up and down change the tempo, + and - transpose, 1 to 9
     mute a track, S and then 1 to 9 play one alone, N is the next song, Q ends it.
     """
+    from miao.expression import expressed
     from miao.live.card import open_card
     from miao.live.tape import Tape
     from miao.live.terminal_keys import keys_of_terminal
@@ -163,12 +182,14 @@ def play(
 
     if card != "none":
         needs("live", "sounddevice")
+    how = cli_express.wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed)
     loaded, until = _loaded(bank), time.monotonic() + (seconds or 1e9)
     with keys_of_terminal() as read:
         for song in songs:
             score = read_score(sys.stdin.buffer if song == "-" else song)
             if not score.tracks:
                 raise MiaoError(f"{song}: it holds no notes; there is nothing to play")
+            score = expressed(score, **how)
             stage = _stage(loaded, [t.channel for t in score.tracks], sample_rate, polyphony, gain, room, score)
             say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
             with open_card(stage, card, block) as where:
@@ -234,6 +255,14 @@ class _Status:
             f"latency {block_ms + 1000 * self._latency:.1f} ms ",
             end="", file=sys.stderr, flush=True,
         )  # fmt: skip
+
+
+def _plane(text: str) -> tuple[int, int]:
+    """(20, 21) of "20,21". Raises: ConfigError."""
+    numbers = [int(part) for part in text.split(",") if part.strip().isdigit()]
+    if len(numbers) != 2 or len(set(numbers)) != 2 or max(numbers) > 119:
+        raise ConfigError(f"--plane {text}: say two controllers from 0 to 119, as 20,21")
+    return numbers[0], numbers[1]
 
 
 def _list(keyboards: list[str], cards: list[str]) -> None:

@@ -115,6 +115,15 @@ def bar_positions(quarters: NDArray[np.float64], bars: Sequence[Bars]) -> tuple[
     return np.maximum(since, 0.0), bar, beat
 
 
+def bar_lines(bars: Sequence[Bars], end: float) -> NDArray[np.float64]:
+    """The quarters at which bars begin, from 0 or the first signature to the first one behind a quarter, [b]."""
+    starts = [m.quarter for m in bars]
+    stops = [*starts[1:], max(end, starts[-1])]
+    lines = [np.arange(start, stop - _TICK, m.bar) for m, start, stop in zip(bars, starts, stops, strict=True)]
+    last = bars[-1]
+    return np.append(np.concatenate(lines), last.quarter + np.ceil((stops[-1] - last.quarter) / last.bar) * last.bar)
+
+
 def metrical_weights(quarters: NDArray[np.float64], bars: Sequence[Bars]) -> NDArray[np.float64]:
     """How strong the beat is on which each moment falls, [n]: 1 bar line, 0.75 half bar, 0.5 beat, 0.25 half beat,
     0 else."""

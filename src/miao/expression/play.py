@@ -16,6 +16,7 @@ from miao.expression.rewriting import in_mode
 from miao.expression.rules import AMOUNTS, PART_NOISE_SECONDS, RULES, Deviation, Timeline, part_noise, wander
 from miao.expression.sustained import SUSTAINED, SWELL_DB, SWELL_SECONDS
 from miao.expression.time_warp import Warp
+from miao.expression.touch import struck
 from miao.expression.tracks import tracks_of
 from miao.midi.score import Score
 
@@ -209,4 +210,4 @@ def _velocities(score: Score, reading: Reading, deviation: Deviation, plan: _Pla
     top = 40 * np.log10(np.maximum(reading.velocity, 1) / 127) + level
     over = float(np.quantile(top, 0.99))
     level = level - max(over, 0.0)
-    return np.clip(np.rint(reading.velocity * 10 ** (level / 40)), 1, 127).astype(np.int64)
+    return struck(reading.velocity, level)

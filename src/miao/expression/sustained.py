@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.expression.touch import VIBRATO_SECONDS, grown
 from miao.midi.score import Curve
 
 STEP_SECONDS = 0.04
 SWELL_DB = 4.0  # from the ends to the middle of a note of 2 s and more
 SWELL_SECONDS = (0.4, 2.0)  # from here on, and in full
 VIBRATO = 0.2  # of the modulation wheel: 10 cents
-VIBRATO_SECONDS = (0.3, 1.0)  # from the start of a note: when it begins, and when it is full
 _MOVING = 8  # changes of a controller from which on the file plays it itself
 SUSTAINED = frozenset([*range(21, 24), *range(40, 45), *range(48, 55), *range(56, 96), 109, 110, 111])
-VIBRATING = frozenset([*range(40, 44), 52, 53, 54, 56, 57, 58, 60, *range(64, 72), 73, 74, 75, 77, 110, 111])
 PIANOS = frozenset([0, 1, 2, 3, 4, 5])
+_DOWN = 64 / 127
+_SHORTEST_PRESS = 0.02  # seconds
 _PEDAL_DELAY = 0.06  # seconds after the bass
 _CHORD_SHARE = 0.85  # of what sounds in a half bar that must belong to its harmony for it to be pedalled
 
@@ -34,8 +35,7 @@ def with_vibrato(wheel: Curve, notes: NDArray, depth: float) -> Curve:
     beyond it stays."""
 
     def shape(since: NDArray, length: NDArray) -> NDArray:
-        grown = np.clip((since - VIBRATO_SECONDS[0]) / (VIBRATO_SECONDS[1] - VIBRATO_SECONDS[0]), 0, 1)
-        return np.where(since >= length, 0.0, np.minimum(depth, 1.0) * grown)
+        return np.where(since >= length, 0.0, np.minimum(depth, 1.0) * grown(since))
 
     return _drawn(wheel, notes, shape, "most")
 
@@ -63,6 +63,31 @@ def pedal(starts: NDArray, ends: NDArray, pitches: NDArray, roots: NDArray, cell
             downs.append(down)
             ups.append(down + min(amount, 1.0) * (change - down))
     return np.array(downs), np.array(ups)
+
+
+def detached(pedal: Curve, share: float, bars: NDArray) -> tuple[Curve, NDArray, NDArray]:
+    """A pedal that is held for a share less of each press, and when it goes down and comes up, [p] each.
+
+    A press that lasts over bar lines (`bars`, seconds) is changed at each of them: it keeps the file from being played
+    in anything but one long breath, whatever harmony it means.
+    """
+    is_down = np.append(pedal.initial, pedal.values) >= _DOWN
+    times = np.append(-np.inf, pedal.times)
+    turns = np.flatnonzero(np.diff(is_down.astype(int), prepend=0))
+    downs, ups = times[turns[is_down[turns]]], times[turns[~is_down[turns]]]
+    ups = np.append(ups, np.inf)[: len(downs)]
+    changes = np.unique(bars)
+    parts = []
+    for down, up in zip(downs.tolist(), ups.tolist(), strict=True):
+        inside = changes[(changes > down) & (changes < up)]
+        edges = np.concatenate([[down], inside, [up]])
+        edges = edges[np.isfinite(edges)]
+        parts += list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    spans = np.array(parts).reshape(-1, 2)
+    downs, ups = spans[:, 0], spans[:, 0] + (1 - share) * (spans[:, 1] - spans[:, 0])
+    is_long = ups - downs > _SHORTEST_PRESS
+    downs, ups = downs[is_long], ups[is_long]
+    return Curve(np.stack([downs, ups], axis=1).ravel(), np.tile([1.0, 0.0], len(downs)), 0.0), downs, ups
 
 
 def held_by_pedal(ends: NDArray, downs: NDArray, ups: NDArray) -> NDArray:

@@ -1,18 +1,18 @@
 """From notes in played time to the tracks of a score: controllers, pedals, doublings, and when each sound is let go."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.expression.beats import bar_positions
+from miao.expression.beats import bar_lines, bar_positions
 from miao.expression.moods import Cues
 from miao.expression.reading import Reading
 from miao.expression.sustained import (
     PIANOS,
     SUSTAINED,
-    VIBRATING,
     VIBRATO,
+    detached,
     held_by_pedal,
     is_moving,
     line_of,
@@ -21,12 +21,11 @@ from miao.expression.sustained import (
     with_vibrato,
 )
 from miao.expression.time_warp import Warp
+from miao.expression.touch import OF_ALL, VIBRATING, moved, shifts, vibrato_depth
+from miao.midi.module import CATCH_SECONDS
 from miao.midi.score import Curve, Score, Track
 
 DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
-MOOD_VIBRATO = 0.5  # of the modulation wheel, for a cue of 1
-CURVE_SHARE = 0.5  # of a controller's range, for a cue of 1: brightness, room
-SHARP_SHARE, SOFT_SHARE = -0.5, -0.13  # and attack (CC 73 is its time): as sharp as can be, and come up within 70 ms
 _LOWEST, _HIGHEST = 24, 103  # keys that are doubled onto
 _SAME_MOMENT = 20  # a second has that many: what starts within one is struck together
 
@@ -43,7 +42,7 @@ def tracks_of(
     for numbers in groups.values():
         mine = np.flatnonzero(np.isin(reading.track, numbers))
         controls = {name: warp.curve(curve) for name, curve in score.tracks[numbers[0]].controls.items()}
-        presses = _pedalled(controls, reading, mine, warp, amount)
+        presses = _pedalled(controls, reading, mine, warp, amount, cues.articulation)
         _colour(controls, reading, mine, [notes[i] for i in numbers], amount, cues)
         for number in numbers:
             track = score.tracks[number]
@@ -56,13 +55,27 @@ def tracks_of(
     return tuple(tracks)
 
 
+@dataclass(frozen=True, eq=False)
+class _Presses:
+    """When a pedal goes down and comes up, [p] each, seconds as played; none where the file's own is as it was."""
+
+    downs: NDArray[np.float64]
+    ups: NDArray[np.float64]
+    are_instead: bool = False  # of what the file's pedal holds
+
+
 def _pedalled(
-    controls: dict[str, Curve], reading: Reading, mine: NDArray, warp: Warp, amount: float
-) -> tuple[NDArray, NDArray]:
-    """Gives a piano that has no pedal one, and says when it goes down and comes up."""
+    controls: dict[str, Curve], reading: Reading, mine: NDArray, warp: Warp, amount: float, articulation: float
+) -> _Presses:
+    """Gives a piano that has no pedal one; of a pedal that the file has, a detached articulation takes a share."""
     has_pedal = len(controls["sustain"].times) or controls["sustain"].initial
+    if has_pedal and articulation < 0:
+        bars = warp.at(reading.pulse.seconds(bar_lines(reading.bars, reading.end_quarter)))
+        controls["sustain"], downs, ups = detached(controls["sustain"], min(-articulation, 1.0), bars)
+        catch = CATCH_SECONDS if (reading.program[mine] < 8).all() else 0.0
+        return _Presses(downs - catch, ups, are_instead=True)
     if not amount or has_pedal or not set(reading.program[mine].tolist()) <= PIANOS or reading.is_drum[mine].any():
-        return np.zeros(0), np.zeros(0)
+        return _Presses(np.zeros(0), np.zeros(0))
     since, bar, _ = bar_positions(reading.quarter[mine], reading.bars)
     half = (reading.quarter[mine] - since) * 4 + np.floor((since + 1e-6) / (bar / 2))
     cells = np.unique(np.rint(half), return_inverse=True)[1]
@@ -71,35 +84,29 @@ def _pedalled(
     if len(downs):
         times = np.stack([downs, ups], axis=1).ravel()
         controls["sustain"] = Curve(times, np.tile([1.0, 0.0], len(downs)), 0.0)
-    return downs, ups
+    return _Presses(downs, ups)
 
 
 def _colour(
     controls: dict[str, Curve], reading: Reading, mine: NDArray, notes: list[NDArray], amount: float, cues: Cues
 ) -> None:
-    """Swells and vibrato of held notes; brightness, attack and room of the mood."""
-    controls["reverb"] = _raised(controls["reverb"], cues.room)
-    if reading.is_drum[mine].all():
+    """Swells and vibrato of held notes; the controllers that a mood moves."""
+    is_drum = bool(reading.is_drum[mine].all())
+    for name, shift in shifts(cues).items():
+        if shift and (name in OF_ALL or not is_drum):
+            curve = controls[name]
+            controls[name] = Curve(curve.times, moved(curve.values, shift), float(moved(curve.initial, shift)))
+    if is_drum:
         return
     programs, line = set(reading.program[mine].tolist()), line_of(notes)
     if programs <= SUSTAINED and amount and not is_moving(controls["expression"]):
         controls["expression"] = with_swells(controls["expression"], line, amount)
-    depth = VIBRATO * amount + MOOD_VIBRATO * cues.vibrato
+    depth = VIBRATO * amount + vibrato_depth(cues)
     if programs <= VIBRATING and depth > 0 and not is_moving(controls["modulation"]):
         controls["modulation"] = with_vibrato(controls["modulation"], line, depth)
-    controls["brightness"] = _raised(controls["brightness"], cues.brightness)
-    controls["attack"] = _raised(controls["attack"], cues.attack, SHARP_SHARE if cues.attack > 0 else SOFT_SHARE)
 
 
-def _raised(curve: Curve, cue: float, share: float = CURVE_SHARE) -> Curve:
-    """A controller moved by a cue, within its range."""
-    if not cue:
-        return curve
-    values, initial = (np.clip(v + share * cue, 0, 1) for v in (curve.values, curve.initial))
-    return Curve(curve.times, values, float(initial))
-
-
-def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: tuple[NDArray, NDArray]) -> None:
+def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: _Presses) -> None:
     """Sets when each note's sound is let go: with its key; later, where the file's pedal or ours holds it; sooner,
     where the file has it stopped by the next stroke of its key."""
     n = len(written)
@@ -107,14 +114,15 @@ def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: tuple[NDArra
     moved = new["start"] - warp.at(written["start"])
     damp = new["end"].copy()
     held = written["damp"] > written["end"] + 1e-9
+    held &= not presses.are_instead
     damp[held] = np.maximum(warp.at(written["damp"][held]), damp[held])
     stopped = written["damp"] < written["end"] - 1e-9
     damp[stopped] = np.minimum((warp.at(written["damp"]) + moved)[stopped], damp[stopped])
     new["damp"] = np.maximum(damp, new["start"])
     new["cut"] = warp.at(written["cut"]) + moved  # where nothing cuts, infinite as it was
     played["damp"][n:] = played["end"][n:]
-    if len(presses[0]):
-        played["damp"] = np.maximum(played["damp"], held_by_pedal(played["end"], *presses))
+    if len(presses.downs):
+        played["damp"] = np.maximum(played["damp"], held_by_pedal(played["end"], presses.downs, presses.ups))
     rings_on = np.zeros(len(played), bool)
     rings_on[:n] = written["damp"] > _next_strokes(written) + 1e-6
     stop = np.where(rings_on, np.inf, _next_strokes(played))

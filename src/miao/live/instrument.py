@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from miao.bank.voices import DRUM_KEYS
+from miao.expression.moods import Cues, cues_of
+from miao.live.feeling import Feeling
 from miao.live.routing import Routing
 from miao.live.stage import Stage, clock_ns
 from miao.midi.events import (
@@ -52,10 +54,22 @@ class _Source:
 
 
 class Instrument:
-    """Sixteen channels that play a stage; ``voices`` says of some (from 0) which voice plays all their notes."""
+    """Sixteen channels that play a stage; ``voices`` says of some (from 0) which voice plays all their notes.
 
-    def __init__(self, stage: Stage, routing: Routing | None = None, voices: Mapping[int, int] | None = None) -> None:
+    ``mood`` is what they are played in; two controllers, ``plane``, add to it a point of the plane of moods, valence
+    and arousal, 0 at 64. They then say nothing else.
+    """
+
+    def __init__(
+        self, stage: Stage, routing: Routing | None = None, voices: Mapping[int, int] | None = None, *,
+        mood: Cues | None = None, plane: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         self.stage, self.routing, self.voices = stage, routing or Routing(), dict(voices or {})
+        self._mood, self._plane, self._point = mood or Cues(), plane or (), [0.0, 0.0]
+        self.feeling = Feeling(
+            lambda lane, name, value, time: self.stage.player.control(lane % N_CHANNELS, name, value, time)
+        )
+        self.feeling.set(self._mood, 0.0)
         self.n_thinned = 0  # note-ons that came faster than they can be played
         self.error: BaseException | None = None  # what ended `serve`
         self._module = Module()
@@ -86,12 +100,21 @@ class Instrument:
             if event is None:
                 continue
             self.heard_message(time, each)
+            if event.kind == CONTROL and event.first in self._plane:
+                self._steer(time, event.first, event.second)
+                continue
             self._note_what_is_held(state, event)
             self._do(self._module.feed(time, event))
 
     def choose(self, channel: int, program: int) -> None:
         """A channel (from 0) plays a program (from 0) from here on."""
         self._do(self._module.feed(self._latest, Event(PROGRAM, channel, program, program)))
+
+    def _steer(self, time: float, number: int, value: int) -> None:
+        """A controller of the plane of moods has a value."""
+        self._point[self._plane.index(number)] = max((value - 64) / 63, -1.0)
+        valence, arousal = self._point
+        self.feeling.set(self._mood.plus(cues_of(valence=valence, arousal=arousal)), time)
 
     def panic(self, time: float) -> None:
         """Everything falls silent, and all controllers stand as at the start."""
@@ -127,9 +150,9 @@ class Instrument:
         player = self.stage.player
         for action in actions:
             if isinstance(action, Start):
-                self._start(action)
+                self._start(self.feeling.start(action))
             elif isinstance(action, Control):
-                player.control(action.lane % N_CHANNELS, action.name, action.value, action.time)
+                self.feeling.control(action)
             elif isinstance(action, KeyPressure):
                 player.press(action.lane % N_CHANNELS, action.pitch, action.value, action.time)
             elif isinstance(action, Silence):
@@ -205,6 +228,8 @@ class Instrument:
         for source, state in list(self._sources.items()):
             if state.is_sensing and now_ns - state.last_ns > SENSING_SECONDS * 1e9:
                 self.lose(max(stage.now() + block, self._latest), source)
+        if self.feeling.grow(time := max(stage.now() + block, self._latest)):
+            self._latest = time
         if batch or not stage.player.is_settled(self._latest):
             self._latest = float(np.nextafter(self._latest, np.inf))
             stage.advance(self._latest)
