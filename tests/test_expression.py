@@ -9,6 +9,7 @@ from dataclasses import replace
 import mido
 import numpy as np
 import pytest
+from midi_bytes import END, smf
 
 from miao.errors import ConfigError
 from miao.expression import MOODS, cues_of, expressed
@@ -221,9 +222,13 @@ def test_drums_alone_one_note_and_no_length_are_played(midi):
             assert np.isfinite(notes["start"]).all() and (notes["end"] > notes["start"]).all()
 
 
-def test_forty_thousand_notes_are_played_in_seconds(midi):
-    notes = [(t / 20, t / 20 + 0.04, 40 + (7 * t) % 50, 80) for t in range(40_000)]
-    assert read_score(midi({"notes": notes})).expressed(1.0, style="rules").n_notes == 40_000
+def test_forty_thousand_notes_are_played():
+    strokes = [(40 + 7 * t % 50, 80, 40 + 7 * t % 50, 64) for t in range(40_000)]  # by the bytes: mido takes a second
+    body = b"".join(b"\x00\x90%c%c\x30\x80%c%c" % stroke for stroke in strokes) + b"\x00" + END
+    score = read_score(smf(b"MTrk" + len(body).to_bytes(4) + body))
+    played = expressed(score, 1.0, style="rules")
+    assert played.n_notes == score.n_notes == 40_000
+    assert 1.0 < played.duration / score.duration < 1.01
 
 
 def test_tempo_maps_with_jumps_keep_their_jumps():
@@ -451,6 +456,20 @@ def test_a_piano_without_a_pedal_gets_one_that_changes_with_the_harmony(midi):
         assert min(abs(time - s) for s in played.notes["start"]) < 0.1
     own = read_score(midi({"notes": notes, "controls": [(0, 64, 127), (1, 64, 0)]})).expressed(1.0, style="rules")
     assert len(own.tracks[0].controls["sustain"].times) == 2
+
+
+def test_a_detached_mood_is_not_held_by_the_file_s_pedal_and_a_legato_one_is(midi):
+    notes = [(t / 2, t / 2 + 0.25, 60 + t % 5, 80) for t in range(32)]
+    changes = [event for bar in range(8) for event in ((2 * bar + 0.1, 64, 127), (2 * bar + 1.95, 64, 0))]
+    for controls in (changes, [(0.0, 64, 127)]):  # changed with each bar; put down and forgotten
+        score = read_score(midi({"notes": notes, "controls": controls}))
+        sounding = {}
+        for mood in ("playful:1.25", "happy", "calm"):
+            played = score.expressed(mood=mood).tracks[0].notes
+            plain = played[played["velocity"] > 60]  # without the doublings
+            sounding[mood] = np.median((plain["damp"] - plain["start"])[:-4]) * 2 ** MOODS[mood.split(":")[0]].tempo
+        dry, happy, calm = sounding.values()
+        assert dry < 0.3 and dry < 0.6 * happy and happy < 0.75 * calm and calm > 0.7
 
 
 # files and the command

@@ -19,6 +19,7 @@ GAP_WEIGHT, REST_WEIGHT, LEAP_WEIGHT, CONTRAST_WEIGHT = 0.1, 4.0, 0.3, 0.4
 LONGEST_NOTES = 48
 _MOST_GAP = 4.0  # times the usual time from note to note; a pause of a minute is no more of a boundary
 _AROUND = 12  # notes on either side that say what is usual here
+_AT_ONCE = 4096  # notes whose phrases are weighed side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +65,14 @@ def find_phrases(line: Line, strengths: NDArray[np.float64], usual_notes: float 
     best = np.full(n + 1, -np.inf)
     best[0] = 0
     came_from = np.zeros(n + 1, np.int64)
-    lengths = np.arange(1, LONGEST_NOTES + 1)
-    cost = LENGTH_WEIGHT * np.square(np.log2(lengths / usual_notes))
     gain = np.append(strengths - THRESHOLD, 0.0)
-    places = np.append(line.places, 0.0)
-    for end in range(1, n + 1):
-        first = max(end - LONGEST_NOTES, 0)
-        score = best[first:end] - cost[end - first - 1 :: -1][: end - first]
-        if end < n:
-            apart = np.abs(places[end] - places[first:end])
-            score = score - PHASE_WEIGHT * np.minimum(np.minimum(apart, 1 - apart) * 4, 1)
-        i = int(np.argmax(score))
-        best[end], came_from[end] = score[i] + gain[end], first + i
+    for begin in range(0, n, _AT_ONCE):
+        ends = np.arange(begin + 1, min(begin + _AT_ONCE, n) + 1)
+        for end, cost in zip(ends.tolist(), _costs(line.places, ends, usual_notes), strict=True):
+            first = max(end - LONGEST_NOTES, 0)
+            score = best[first:end] - cost[first - end :]
+            i = int(score.argmax())
+            best[end], came_from[end] = score[i] + gain[end], first + i
     if not np.isfinite(best[n]):
         return np.zeros(1, np.int64)
     firsts, at = [], n
@@ -83,6 +80,18 @@ def find_phrases(line: Line, strengths: NDArray[np.float64], usual_notes: float 
         at = int(came_from[at])
         firsts.append(at)
     return np.array(firsts[::-1], np.int64)
+
+
+def _costs(places: NDArray[np.float64], ends: NDArray[np.int64], usual_notes: float) -> NDArray[np.float64]:
+    """What phrases cost that end before some notes and begin LONGEST_NOTES to 1 before these, [e, LONGEST_NOTES]:
+    unusual lengths, and another place of the bar than what comes after; behind the last note is no place."""
+    lengths = np.arange(LONGEST_NOTES, 0, -1)
+    cost = np.tile(LENGTH_WEIGHT * np.square(np.log2(lengths / usual_notes)), (len(ends), 1))
+    inside = ends < len(places)
+    firsts = np.maximum(ends[inside, None] - lengths, 0)
+    apart = np.abs(places[ends[inside], None] - places[firsts])
+    cost[inside] += PHASE_WEIGHT * np.minimum(np.minimum(apart, 1 - apart) * 4, 1)
+    return cost
 
 
 def _contrast(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,38 +65,41 @@ def pedal(starts: NDArray, ends: NDArray, pitches: NDArray, roots: NDArray, cell
     return np.array(downs), np.array(ups)
 
 
-def detached(pedal: Curve, share: float, bars: NDArray) -> tuple[Curve, NDArray, NDArray]:
-    """A pedal that is held for a share less of each press, and when it goes down and comes up, [p] each.
+def presses_of(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When a pedal goes down and comes up, [p] each; one that is never lifted comes up at no time."""
+    is_down = np.append(curve.initial, curve.values) >= _DOWN
+    times = np.append(-np.inf, curve.times)
+    turns = np.flatnonzero(np.diff(is_down.astype(int), prepend=0))
+    downs, ups = times[turns[is_down[turns]]], times[turns[~is_down[turns]]]
+    return downs, np.append(ups, np.inf)[: len(downs)]
+
+
+def detached(curve: Curve, share: float, bars: NDArray[np.float64]) -> Curve:
+    """A pedal that is held for a share less of each press.
 
     A press that lasts over bar lines (`bars`, seconds) is changed at each of them: it keeps the file from being played
     in anything but one long breath, whatever harmony it means.
     """
-    is_down = np.append(pedal.initial, pedal.values) >= _DOWN
-    times = np.append(-np.inf, pedal.times)
-    turns = np.flatnonzero(np.diff(is_down.astype(int), prepend=0))
-    downs, ups = times[turns[is_down[turns]]], times[turns[~is_down[turns]]]
-    ups = np.append(ups, np.inf)[: len(downs)]
-    changes = np.unique(bars)
-    parts = []
-    for down, up in zip(downs.tolist(), ups.tolist(), strict=True):
-        inside = changes[(changes > down) & (changes < up)]
-        edges = np.concatenate([[down], inside, [up]])
+    spans = []
+    for down, up in zip(*presses_of(curve), strict=True):
+        inside = bars[(bars > down) & (bars < up)]
+        edges = np.unique(np.concatenate([[down], inside, [up]]))
         edges = edges[np.isfinite(edges)]
-        parts += list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-    spans = np.array(parts).reshape(-1, 2)
-    downs, ups = spans[:, 0], spans[:, 0] + (1 - share) * (spans[:, 1] - spans[:, 0])
-    is_long = ups - downs > _SHORTEST_PRESS
-    downs, ups = downs[is_long], ups[is_long]
-    return Curve(np.stack([downs, ups], axis=1).ravel(), np.tile([1.0, 0.0], len(downs)), 0.0), downs, ups
+        spans += list(zip(edges[:-1].tolist(), (edges[:-1] + (1 - share) * np.diff(edges)).tolist(), strict=True))
+    kept = np.array([span for span in spans if span[1] - span[0] > _SHORTEST_PRESS]).reshape(-1, 2)
+    return Curve(kept.ravel(), np.tile([1.0, 0.0], len(kept)), 0.0)
 
 
-def held_by_pedal(ends: NDArray, downs: NDArray, ups: NDArray) -> NDArray:
-    """Until when keys that come up at `ends` sound: until the pedal comes up, where it is down."""
+def held_by_pedal(ends: NDArray, downs: NDArray, ups: NDArray, catch: float = 0.0) -> NDArray:
+    """Until when keys that come up at `ends` sound: until the pedal comes up, where it is down or goes down within
+    `catch` seconds."""
     if not len(downs):
         return ends
     i = np.searchsorted(downs, ends, side="right") - 1
     is_held = (i >= 0) & (ends < ups[np.maximum(i, 0)])
-    return np.where(is_held, ups[np.maximum(i, 0)], ends)
+    following = np.minimum(i + 1, len(downs) - 1)
+    is_caught = ~is_held & (downs[following] >= ends) & (downs[following] - ends <= catch)
+    return np.where(is_held, ups[np.maximum(i, 0)], np.where(is_caught, ups[following], ends))
 
 
 def line_of(parts: Sequence[NDArray]) -> NDArray:

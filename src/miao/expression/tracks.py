@@ -17,6 +17,7 @@ from miao.expression.sustained import (
     is_moving,
     line_of,
     pedal,
+    presses_of,
     with_swells,
     with_vibrato,
 )
@@ -57,25 +58,35 @@ def tracks_of(
 
 @dataclass(frozen=True, eq=False)
 class _Presses:
-    """When a pedal goes down and comes up, [p] each, seconds as played; none where the file's own is as it was."""
+    """When a pedal goes down and comes up, [p] each, seconds as played; none: what the file holds is held as long."""
 
     downs: NDArray[np.float64]
     ups: NDArray[np.float64]
-    are_instead: bool = False  # of what the file's pedal holds
+    are_the_files: bool
+    catch: float  # seconds before them in which a key may come up and be held: a piano's
+
+    def reach(self, ends: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Until when keys that come up at some moments are held."""
+        return held_by_pedal(ends, self.downs, self.ups, self.catch)
+
+
+_NO_PRESSES = _Presses(np.zeros(0), np.zeros(0), False, 0.0)
 
 
 def _pedalled(
     controls: dict[str, Curve], reading: Reading, mine: NDArray, warp: Warp, amount: float, articulation: float
 ) -> _Presses:
     """Gives a piano that has no pedal one; of a pedal that the file has, a detached articulation takes a share."""
-    has_pedal = len(controls["sustain"].times) or controls["sustain"].initial
-    if has_pedal and articulation < 0:
-        bars = warp.at(reading.pulse.seconds(bar_lines(reading.bars, reading.end_quarter)))
-        controls["sustain"], downs, ups = detached(controls["sustain"], min(-articulation, 1.0), bars)
+    if controls["sustain"].initial or len(controls["sustain"].times):
+        if len(controls["sostenuto"].times):  # what that holds is not looked into
+            return _NO_PRESSES
+        if articulation < 0:
+            bars = warp.at(reading.pulse.seconds(bar_lines(reading.bars, reading.end_quarter)))
+            controls["sustain"] = detached(controls["sustain"], min(-articulation, 1.0), bars)
         catch = CATCH_SECONDS if (reading.program[mine] < 8).all() else 0.0
-        return _Presses(downs - catch, ups, are_instead=True)
-    if not amount or has_pedal or not set(reading.program[mine].tolist()) <= PIANOS or reading.is_drum[mine].any():
-        return _Presses(np.zeros(0), np.zeros(0))
+        return _Presses(*presses_of(controls["sustain"]), True, catch)
+    if not amount or not set(reading.program[mine].tolist()) <= PIANOS or reading.is_drum[mine].any():
+        return _NO_PRESSES
     since, bar, _ = bar_positions(reading.quarter[mine], reading.bars)
     half = (reading.quarter[mine] - since) * 4 + np.floor((since + 1e-6) / (bar / 2))
     cells = np.unique(np.rint(half), return_inverse=True)[1]
@@ -84,7 +95,7 @@ def _pedalled(
     if len(downs):
         times = np.stack([downs, ups], axis=1).ravel()
         controls["sustain"] = Curve(times, np.tile([1.0, 0.0], len(downs)), 0.0)
-    return _Presses(downs, ups)
+    return _Presses(downs, ups, False, CATCH_SECONDS)
 
 
 def _colour(
@@ -114,15 +125,17 @@ def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: _Presses) ->
     moved = new["start"] - warp.at(written["start"])
     damp = new["end"].copy()
     held = written["damp"] > written["end"] + 1e-9
-    held &= not presses.are_instead
     damp[held] = np.maximum(warp.at(written["damp"][held]), damp[held])
+    if presses.are_the_files or len(presses.downs):
+        reach = np.minimum(presses.reach(new["end"]), np.maximum(warp.at(written["damp"].max()), new["end"]))
+        if presses.are_the_files:
+            damp[held] = np.minimum(damp[held], reach[held])
+        damp[~held] = np.maximum(damp, reach)[~held]
     stopped = written["damp"] < written["end"] - 1e-9
     damp[stopped] = np.minimum((warp.at(written["damp"]) + moved)[stopped], damp[stopped])
     new["damp"] = np.maximum(damp, new["start"])
     new["cut"] = warp.at(written["cut"]) + moved  # where nothing cuts, infinite as it was
-    played["damp"][n:] = played["end"][n:]
-    if len(presses.downs):
-        played["damp"] = np.maximum(played["damp"], held_by_pedal(played["end"], presses.downs, presses.ups))
+    played["damp"][n:] = np.minimum(presses.reach(played["end"][n:]), max(new["damp"].max(), played["end"].max()))
     rings_on = np.zeros(len(played), bool)
     rings_on[:n] = written["damp"] > _next_strokes(written) + 1e-6
     stop = np.where(rings_on, np.inf, _next_strokes(played))
