@@ -115,6 +115,10 @@ def write_text(path: str | Path, text: str, kind: type[MiaoError], *, is_durable
     write_bytes(path, text.encode(), kind, is_durable=is_durable)
 
 
+Json = dict[str, Any]
+"""What a JSON file holds: numbers, words, lists and more of the kind, by name."""
+
+
 def write_json(path: str | Path, content: Any, kind: type[MiaoError], *, is_durable: bool = False) -> None:
     """Writes a JSON file. Raises: as `written`."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", kind, is_durable=is_durable)

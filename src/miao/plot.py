@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.errors import MiaoError, needs
 from miao.files import check_target, written
 from miao.midi.score import Score, Track
@@ -31,7 +31,7 @@ def save_plot(
     audio: Audio | None = None,
     title: str = "",
     force: bool = False,
-    similarity: NDArray | None = None,
+    similarity: Floats | None = None,
     segment_seconds: float = 1.0,
 ) -> None:
     """Writes the picture of a score, as PNG, SVG or PDF by the suffix, with the spectrogram of `audio` if there is any,
@@ -52,14 +52,14 @@ def _target(path: str | Path, force: bool) -> Path:
     return path
 
 
-def _write(figure, path: Path) -> None:
+def _write(figure: Any, path: Path) -> None:
     with written(path, MiaoError) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that its font lacks become boxes
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
 
 
 def save_decay_plot(
-    samples: NDArray, sample_rate: int, path: str | Path, *, title: str = "", force: bool = False
+    samples: Floats, sample_rate: int, path: str | Path, *, title: str = "", force: bool = False
 ) -> None:
     """Writes a picture of how an impulse response dies away, [channels, S]: the energy still to come by octave, in dB.
 
@@ -83,7 +83,7 @@ def save_decay_plot(
     _write(figure, path)
 
 
-def note_boxes(track: Track) -> NDArray[np.float64]:
+def note_boxes(track: Track) -> Doubles:
     """Corners of each note as drawn, from start to damp and one semitone high: [n, 4, 2] of (seconds, pitch)."""
     notes = track.notes
     low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
@@ -92,7 +92,7 @@ def note_boxes(track: Track) -> NDArray[np.float64]:
     return np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
 
 
-def spectrogram(audio: Audio) -> tuple[NDArray[np.float32], float]:
+def spectrogram(audio: Audio) -> tuple[Floats, float]:
     """`log_mel` of a sound of any rate and length, [columns, N_MELS] dB, and the seconds of one column.
 
     Where there are more than MAX_COLUMNS frames, a column is the loudest of its frames.
@@ -124,8 +124,8 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def _figure(
-    score: Score, audio: Audio | None, title: str, similarity: NDArray | None = None, segment_seconds: float = 1.0
-):
+    score: Score, audio: Audio | None, title: str, similarity: Floats | None = None, segment_seconds: float = 1.0
+) -> Any:
     heights = [ROLL_INCHES] if audio is None else [ROLL_INCHES, SPECTROGRAM_INCHES]
     if similarity is not None:
         heights.append(SIMILARITY_INCHES)
@@ -145,7 +145,7 @@ def _figure(
     return figure
 
 
-def _draw_roll(axes, score: Score) -> None:
+def _draw_roll(axes: Any, score: Score) -> None:
     from matplotlib import colormaps
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
@@ -168,7 +168,7 @@ def _draw_roll(axes, score: Score) -> None:
         axes.legend(handles=names[:MAX_LEGEND], loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
 
 
-def _draw_spectrogram(axes, audio: Audio) -> None:
+def _draw_spectrogram(axes: Any, audio: Audio) -> None:
     levels, seconds = spectrogram(audio)
     top = max(float(levels.max()), -100.0)
     axes.imshow(

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from miao.errors import ConfigError, MiaoError, needs
 if TYPE_CHECKING:
     from miao.bank.bank import Bank
     from miao.live.stage import Stage
+    from miao.midi.score import Score
 
 LOOK_SECONDS = 0.02
 STATUS_SECONDS = 0.2
@@ -280,7 +281,15 @@ def _loaded(bank: str) -> "Bank":
     return Bank.load(bank, 1)  # one thread: an attack waits for no other, and the card has its own
 
 
-def _stage(bank: "Bank", channels, rate: int, polyphony: int, gain: float, room: str, score=None) -> "Stage":
+def _stage(
+    bank: "Bank",
+    channels: Iterable[int],
+    rate: int,
+    polyphony: int,
+    gain: float,
+    room: str,
+    score: "Score | None" = None,
+) -> "Stage":
     from miao.live.stage import Stage
     from miao.sound.chorus import USUAL
     from miao.sound.rooms import find_room

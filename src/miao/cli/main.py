@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -27,7 +27,7 @@ from miao.cli import room as cli_room
 from miao.cli import train as cli_train
 from miao.cli.terminal import as_options, clock, count, numbers, progress, say
 from miao.errors import MiaoError, missing, needs
-from miao.files import reason
+from miao.files import Json, reason
 
 if TYPE_CHECKING:
     from miao.midi.score import Score, TrackSummary
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class _Commands(TyperGroup):
     """Turns what can go wrong into a line and an exit code, the same for all commands."""
 
-    def invoke(self, ctx) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -98,7 +98,8 @@ Stems = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="A folder for the stems: a file per track, and the room.")
 ]
 Tracks = Annotated[
-    list | None, typer.Option(parser=numbers, metavar="1,3-5", help="Only these tracks, as `miao info` numbers them.")
+    list | None,  # type: ignore[type-arg]  # typer would take list[int] for an option that may stand several times
+    typer.Option(parser=numbers, metavar="1,3-5", help="Only these tracks, as `miao info` numbers them."),
 ]
 Start = Annotated[
     float, typer.Option("--from", parser=_seconds, metavar="TIME", help="Where an excerpt starts: 90 or 1:30.")
@@ -346,7 +347,7 @@ def _chosen(score: "Score", tracks: list[int] | None) -> "Score":
     return score.select([number - 1 for number in tracks]) if tracks else score
 
 
-def _print_tracks(tracks: tuple["TrackSummary", ...], file) -> None:
+def _print_tracks(tracks: tuple["TrackSummary", ...], file: TextIO) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -392,7 +393,7 @@ def _told(score: "Score") -> tuple[str, ...]:
     return (*score.ignored, *missing_sounds(score.tracks, kits_of(bank_folder("gm"))))
 
 
-def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> dict:
+def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> Json:
     tracks = [
         {
             "number": number,

@@ -1,6 +1,7 @@
 """The commands that compare MIDI with sound: `miao match`, `miao search`."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from miao.cli.terminal import clock, progress, say
 from miao.errors import MiaoError, ScoreError, needs
+from miao.files import Json
 
 if TYPE_CHECKING:
     from miao.bank.matching import Match
@@ -126,8 +128,8 @@ def _apart(found: "Match") -> list[tuple[float, float]]:
     return stretches
 
 
-def _as_dict(found: "Match") -> dict:
-    def numbers(values) -> list[float | None]:
+def _as_dict(found: "Match") -> Json:
+    def numbers(values: Iterable[float]) -> list[float | None]:
         return [None if value != value else round(float(value), 4) for value in values]
 
     return {"probability": round(found.probability, 4), "windows": numbers(found.windows),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Numbers, Reals, Records
 from miao.errors import DataError
 from miao.midi.channel import DEFAULTS
 from miao.midi.score import KEY_PRESSURE_EVENT, Curve, Score, Track, notes_array, read_score
@@ -18,7 +18,7 @@ A4_HZ, A4 = 440.0, 69
 _DRUM_CHANNEL = 9
 
 
-def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, program: int, where: Path) -> NDArray:
+def as_notes(starts: Numbers, ends: Numbers, pitches: Numbers, program: int, where: Path) -> Records:
     """A score's notes from columns, pitches rounded to the nearest.
 
     Raises: DataError, which names the file ``where``, if a note has no time or no pitch, or ends before it starts.
@@ -35,7 +35,7 @@ def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, program: int, whe
     return notes
 
 
-def as_track(name: str, number: int, notes: NDArray, bend: Curve | None = None) -> Track:
+def as_track(name: str, number: int, notes: Records, bend: Curve | None = None) -> Track:
     """Notes as a track, sorted, under controllers as General MIDI has them at power-up, but for the bend (semitones).
 
     ``number`` counts the tracks of a score; channels follow from it, and only drums get channel 10.
@@ -78,13 +78,13 @@ def read_parts(parts: Sequence[tuple[str, Path, int, bool]]) -> Score:
     return as_score(tracks, warnings)
 
 
-def semitones(hz: NDArray | float) -> NDArray:
+def semitones(hz: Reals | float) -> Reals:
     """MIDI pitch, with fractions, of a frequency; minus infinity for 0 Hz."""
     with np.errstate(divide="ignore"):
         return A4 + 12 * np.log2(np.asarray(hz, np.float64) / A4_HZ)
 
 
-def bend_by_note(notes: NDArray, pitches: NDArray) -> Curve:
+def bend_by_note(notes: Records, pitches: Numbers) -> Curve:
     """A bend that gives each note, from its start on, the fraction that rounding took from its pitch.
 
     For parts that play one note at a time.
@@ -95,7 +95,7 @@ def bend_by_note(notes: NDArray, pitches: NDArray) -> Curve:
     return Curve(starts[later], offsets[later], 0.0)
 
 
-def bend_by_frames(notes: NDArray, bend: Curve, times: NDArray, hz: NDArray, reach_semitones: float) -> Curve:
+def bend_by_frames(notes: Records, bend: Curve, times: Reals, hz: Reals, reach_semitones: float) -> Curve:
     """``bend``, followed within the notes by the pitch that was measured in frames.
 
     Frames without a pitch (0 Hz), between notes, or further than the reach from the note's pitch (a wrong octave, the

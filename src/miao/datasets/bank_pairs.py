@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Records
 from miao.bank import tokens as tk
 from miao.bank.frames import WINDOW_SECONDS
 from miao.bank.voices import N_VOICES, VoiceTable, drum_voice, is_drum_voice, pitch_hz
@@ -97,9 +97,14 @@ def _voices_in(notes: Path) -> tuple[list[int], VoiceTable | None]:
     return (list(range(N_VOICES)), VoiceTable.load(path)) if path.is_file() else ([], None)
 
 
+Voices = tuple[list[int], set[int], VoiceTable]
+"""Of instruments, of drums, and the table of both."""
+
+
 @cache
-def _voices_of(notes: Path):
+def _voices_of(notes: Path) -> Voices:
     voices, table = _voices_in(notes)
+    assert table is not None  # whoever asks has looked
     return [v for v in voices if not is_drum_voice(v)], {v for v in voices if is_drum_voice(v)}, table
 
 
@@ -126,7 +131,7 @@ def _shard(font: Path, files: list[Path], notes: Path, path: Path, settings: Pai
     write_shard(path, pairs)
 
 
-def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: tuple, settings: PairSettings,
+def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: Voices, settings: PairSettings,
               rng: np.random.Generator, name: str) -> Pair | None:  # fmt: skip
     """A window of tracks from ``start`` seconds on, each played by a voice drawn at random; None if little is played.
 
@@ -150,7 +155,7 @@ def make_pair(font: SoundFont, tracks: tuple[Track, ...], start: float, voices: 
     return Pair(name, notes, window_mel(sound), measured, sound.mean(axis=0) if settings.keeps_sound else None)
 
 
-def _notes_in_window(track: Track, start: float, voices: tuple, rng: np.random.Generator) -> NDArray:
+def _notes_in_window(track: Track, start: float, voices: Voices, rng: np.random.Generator) -> Records:
     """The notes of a track that sound in a window, as PAIR_NOTE."""
     programs, keys, _ = voices
     is_drum = bool(track.notes["is_drum"].any())
@@ -172,7 +177,7 @@ def _notes_in_window(track: Track, start: float, voices: tuple, rng: np.random.G
     return notes[notes["damp"] > 0]
 
 
-def _played(font: SoundFont, notes: NDArray) -> NDArray[np.float32]:
+def _played(font: SoundFont, notes: Records) -> Floats:
     """The notes of one track as the sound bank plays them, [2, S] of a window."""
     voice = int(notes["voice"][0])
     phrase = [PlayedNote(float(n["start"]) + _PREROLL_SECONDS, float(n["damp"]) + _PREROLL_SECONDS, int(n["pitch"]),
@@ -182,7 +187,7 @@ def _played(font: SoundFont, notes: NDArray) -> NDArray[np.float32]:
     return sound[:, round(_PREROLL_SECONDS * SAMPLE_RATE) :][:, : round(WINDOW_SECONDS * SAMPLE_RATE)]
 
 
-def _measured(font: SoundFont, table, note: NDArray) -> tk.NoteTokens | None:
+def _measured(font: SoundFont, table: VoiceTable, note: np.void) -> tk.NoteTokens | None:
     """The tokens of a note that is played alone; None if the sound bank has nothing there."""
     voice, pitch, velocity = (int(note[name]) for name in ("voice", "pitch", "velocity"))
     hold = float(max(note["damp"] - note["start"], 0.01))

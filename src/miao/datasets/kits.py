@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.bank.voices import DRUM_KEYS, N_PROGRAMS, N_VOICES, drum_voice
 from miao.datasets.notes import Source, render, source_of
 from miao.datasets.soundfont import SoundFont
@@ -44,7 +44,7 @@ def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: No
     Voices are numbered from N_VOICES on, those with rows of their own first.
     """
     found: list[tuple[Source, Source, float]] = []  # a voice, what it is like (itself if like nothing), gain
-    known: dict[int, list[tuple[Source, list[NDArray]]]] = {}
+    known: dict[int, list[tuple[Source, list[Floats]]]] = {}
     sources = list(_sources(font))
     for n, (place, source) in enumerate(sources):
         tell(n / len(sources))
@@ -85,7 +85,7 @@ def _sources(font: SoundFont) -> Iterator[tuple[int, Source]]:
                 yield program, Source(program, bank)
 
 
-def _listened(font: SoundFont, source: Source, place: int) -> list[NDArray] | None:
+def _listened(font: SoundFont, source: Source, place: int) -> list[Floats] | None:
     """Log-mel spectra of some notes; None where there is silence."""
     if source.key is not None:
         notes = [(source.key, 45), (source.key, 100)]
@@ -97,7 +97,7 @@ def _listened(font: SoundFont, source: Source, place: int) -> list[NDArray] | No
     return [spectrum.log_mel(sound) for sound in sounds]
 
 
-def _likeness(before: list[NDArray], mels: list[NDArray]) -> tuple[float, float]:
+def _likeness(before: list[Floats], mels: list[Floats]) -> tuple[float, float]:
     """Largest log-mel error (dB) at the gain that suits best, and that gain."""
     errors = [max(spectrum.log_mel_error(a + gain, b) for a, b in zip(before, mels, strict=True)) for gain in _GAINS_DB]
     best = int(np.argmin(errors))

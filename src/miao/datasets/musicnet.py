@@ -27,11 +27,11 @@ import pickle
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.datasets.annotations import as_notes, as_score, as_track
 from miao.datasets.download import Remote
 from miao.datasets.recordings import Fault, Part, Recording
@@ -132,7 +132,7 @@ def _pairs(home: Path) -> list[tuple[Path, Path, str]]:
     return pairs
 
 
-def _read_labels(path: Path) -> NDArray[np.float64]:
+def _read_labels(path: Path) -> Doubles:
     """Rows of start, end (samples), instrument (from 1), note. Raises: DataError."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -150,14 +150,14 @@ def _read_labels(path: Path) -> NDArray[np.float64]:
 # the npz form
 
 
-class _Interval(tuple):
+class _Interval(tuple[float, float, Any]):
     """Stands for intervaltree's: (begin, end, data)."""
 
-    def __new__(cls, begin, end, data=None):
+    def __new__(cls, begin: float, end: float, data: Any = None) -> Self:
         return super().__new__(cls, (begin, end, data))
 
 
-class _Tree(list):
+class _Tree(list[_Interval]):
     """Stands for intervaltree's: its intervals."""
 
 
@@ -182,7 +182,7 @@ class _Unpickler(pickle.Unpickler):
         return _ADMITTED[module, name]
 
 
-def _load(data: bytes) -> tuple[NDArray, list[_Interval]]:
+def _load(data: bytes) -> tuple[Floats, list[_Interval]]:
     """Samples and labels of one member of the archive."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -192,7 +192,7 @@ def _load(data: bytes) -> tuple[NDArray, list[_Interval]]:
     return np.asarray(samples, np.float32), list(tree)
 
 
-def _write(root: Path, part: str, name: str, samples: NDArray, intervals: list[_Interval]) -> None:
+def _write(root: Path, part: str, name: str, samples: Floats, intervals: list[_Interval]) -> None:
     sound, labels = root / f"{part}_data" / f"{name}.wav", root / f"{part}_labels" / f"{name}.csv"
     for path in (sound, labels):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.voices import (
     HALF_HARMONIC,
@@ -72,9 +72,7 @@ def source_of(voice: int) -> Source:
     return Source(0, key=drum_key(voice)) if is_drum_voice(voice) else Source(voice)
 
 
-def render(
-    font: SoundFont, source: Source | int, pitch: int, velocity: int, hold_seconds: float
-) -> NDArray[np.float32]:
+def render(font: SoundFont, source: Source | int, pitch: int, velocity: int, hold_seconds: float) -> Floats:
     """One note of a voice from a sound bank, [2, S] at 44.1 kHz. Drums ring until they are silent."""
     source = source_of(source) if isinstance(source, int) else source
     if source.is_drum:
@@ -83,7 +81,7 @@ def render(
     return font.note(source.program, pitch, velocity, hold_seconds, bank=source.bank)
 
 
-def _trimmed(sound: NDArray) -> NDArray:
+def _trimmed(sound: Floats) -> Floats:
     """A sound without the silence at its end (below -75 dB of its peak)."""
     level = np.abs(sound).max(axis=0)
     loud = np.flatnonzero(level > max(level.max(initial=0.0) * 10 ** (-75 / 20), 1e-6))
@@ -115,7 +113,7 @@ def voice_tracking(font: SoundFont, source: Source) -> float:
     return float(np.median(found)) if found else 1.0
 
 
-def voice_modes(font: SoundFont, source: Source, tracking: float) -> NDArray[np.float64]:
+def voice_modes(font: SoundFont, source: Source, tracking: float) -> Doubles:
     """The modes that notes all over a voice's range have in common, as ratios at pitch 60; of a drum key, its own.
 
     Shape: [N_PARTIALS].
@@ -128,7 +126,7 @@ def voice_modes(font: SoundFont, source: Source, tracking: float) -> NDArray[np.
     return common_modes([modes / _tracked(p, 60, tracking) for p, modes in found])
 
 
-def _tracked(pitch: int | NDArray, origin: int | NDArray, tracking: float) -> float | NDArray:
+def _tracked(pitch: int | Integers, origin: int | Integers, tracking: float) -> float | Doubles:
     """What ratios at one pitch are to be multiplied by at another, where the spectrum follows the keys by a part."""
     return 2.0 ** ((pitch - origin) * (tracking - 1) / 12)
 
@@ -276,7 +274,7 @@ def load_table(folder: Path, voices: Sequence[int] = range(N_VOICES)) -> VoiceTa
     balance = np.zeros((n_voices, N_PITCHES, tk.N_CELLS - 1), np.int8)
     is_wide = np.zeros((n_voices, N_PITCHES), np.uint8)
     mode_row = np.full(n_voices, -1, np.int16)
-    modes: list[NDArray] = []
+    modes: list[Doubles] = []
     for voice, number in enumerate(voices):
         shards = [np.load(p) for p in sorted(folder.glob(f"voice_{number:03d}.?.npz"))]
         pitches = np.concatenate([s["row_pitch"] for s in shards] or [[]])

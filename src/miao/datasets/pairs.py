@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from miao.arrays import Floats, Records
 from miao.bank import tokens as tk
 from miao.bank.frames import MEL_FLOOR_DB, window_mel
 from miao.bank.voices import note_voice
@@ -41,13 +42,13 @@ class Pair:
     """One window of one part."""
 
     name: str  # data set/recording/part@seconds, unique
-    notes: NDArray  # PAIR_NOTE [n], all that sound in the window, sorted by start
+    notes: Records  # PAIR_NOTE [n], all that sound in the window, sorted by start
     mel: NDArray[np.float16]  # x_a [WINDOW_AUDIO_FRAMES, N_MELS] dB
     tokens: dict[int, tk.NoteTokens] = field(default_factory=dict)  # by index in notes, of notes that start in it
-    sound: NDArray[np.float32] | None = None  # [S] at 44.1 kHz, both channels' mean, from the window's start
+    sound: Floats | None = None  # [S] at 44.1 kHz, both channels' mean, from the window's start
 
 
-def pair_notes(notes: NDArray) -> NDArray:
+def pair_notes(notes: Records) -> Records:
     """The notes of a track or a part (NOTE) as PAIR_NOTE; times stay as they are."""
     made = np.zeros(len(notes), PAIR_NOTE)
     for name in ("start", "end", "damp", "pitch", "velocity"):
@@ -78,7 +79,7 @@ def to_bytes(pair: Pair) -> bytes:
     return file.getvalue()
 
 
-def sound_to_bytes(sound: NDArray[np.float32]) -> bytes:
+def sound_to_bytes(sound: Floats) -> bytes:
     """A sound as the bytes of a FLAC file, 16 bits, its peak brought to 1."""
     file = io.BytesIO()
     soundfile.write(file, sound / max(float(np.abs(sound).max(initial=0)), 1e-9), SAMPLE_RATE, "PCM_16", format="FLAC")

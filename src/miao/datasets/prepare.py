@@ -10,18 +10,19 @@ written last, so a recording without them is made anew; with them, it is left al
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Records
 from miao.bank.frames import WINDOW_SECONDS
+from miao.bank.tokens import NoteTokens
 from miao.datasets.pairs import PAIR_NOTE, Pair, pair_notes, window_mel, write_shard
 from miao.datasets.recordings import SPLITS, Part, Recording
 from miao.errors import DataError, MiaoError
-from miao.files import make_folder, write_json
+from miao.files import Json, make_folder, write_json
 from miao.measuring.align import CONFIDENT, Alignment, align
 from miao.measuring.part_voices import Fits, joined_fits, load_fits, save_fits, table_of
 from miao.measuring.polyphony import FEWEST_SURE, MeasuredPart, measure_notes
@@ -141,7 +142,7 @@ def _connect(backend: str) -> None:
         raise DataError(f"the backend {backend} needs a library ({error}); pip install '{package}'") from None
 
 
-def finish(folder: Path) -> dict:
+def finish(folder: Path) -> Json:
     """Write voices.safetensors and report.json of all that is done in a folder; the report.
 
     Raises: DataError if nothing is.
@@ -216,7 +217,7 @@ def _whole(recording: Recording, score: Score) -> Alignment | None:
     return align(samples, rate, part_notes(score, recording.mix.tracks))
 
 
-def part_notes(score: Score, tracks: Iterable[int]) -> NDArray:
+def part_notes(score: Score, tracks: Iterable[int]) -> Records:
     """The notes of some of a score's tracks, sorted by start: PAIR_NOTE [n] in seconds.
 
     Raises: DataError for a track that is not there.
@@ -258,7 +259,7 @@ def _prepare_part(part: Part, score: Score, whole: Alignment | None, base: str,
     return report, pairs, measured.fits
 
 
-def _unfit(samples: NDArray, seconds: float, notes: NDArray) -> str:
+def _unfit(samples: Floats, seconds: float, notes: Records) -> str:
     """Why a part cannot be used, whatever the alignment; empty if it may."""
     if not len(notes):
         return "its tracks hold no notes"
@@ -272,7 +273,7 @@ def _unfit(samples: NDArray, seconds: float, notes: NDArray) -> str:
     return ""
 
 
-def _placed(samples: NDArray, rate: int, notes: NDArray, whole: Alignment | None) -> tuple[Alignment, str]:
+def _placed(samples: Floats, rate: int, notes: Records, whole: Alignment | None) -> tuple[Alignment, str]:
     """Where a part lies, by itself, or with its recording if it says too little; and why it cannot be trusted."""
     own = align(samples, rate, notes)
     if own.confidence < CONFIDENT or (whole and abs(float(own.at(0.0) - whole.at(0.0))) > FARTHEST_SECONDS):
@@ -285,7 +286,7 @@ def _placed(samples: NDArray, rate: int, notes: NDArray, whole: Alignment | None
     return own, ""
 
 
-def loudness(samples: NDArray, rate: int) -> float:
+def loudness(samples: Floats, rate: int) -> float:
     """RMS of the loudest tenth of a sound, by pieces of 0.1 s, mean of the channels."""
     n = max(round(0.1 * rate), 1)
     whole = samples[:, : max(samples.shape[1] // n, 1) * n]
@@ -295,7 +296,7 @@ def loudness(samples: NDArray, rate: int) -> float:
     return float(np.sqrt(loudest.mean())) + 1e-9
 
 
-def windows(sound: NDArray, notes: NDArray, tokens: dict, name: str) -> Iterator[Pair]:
+def windows(sound: Floats, notes: Records, tokens: Mapping[int, NoteTokens], name: str) -> Iterator[Pair]:
     """The windows of a part in which a note starts, one after the other. Shape: sound [channels, S] at 44.1 kHz."""
     seconds = sound.shape[1] / SAMPLE_RATE
     n_windows = int(seconds / WINDOW_SECONDS + 1 - SHORTEST_PIECE)

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from miao.arrays import Floats
 from miao.errors import DataError
 from miao.midi.score import Score
 from miao.sound.audio import read_audio
@@ -28,7 +26,7 @@ class Part:
     tracks: tuple[int, ...]  # of the score, from 0: what sounds in it
     channel: int | None = None  # of the file (one string of a hexaphonic pickup); None takes all
 
-    def load(self) -> tuple[NDArray[np.float32], int]:
+    def load(self) -> tuple[Floats, int]:
         """Samples [channels, S] and sample rate. Raises: AudioError, or DataError if the channel is not there."""
         audio = read_audio(self.audio)
         if self.channel is None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Reals
 from miao.bank.voices import pitch_hz
 from miao.errors import AudioError, DataError
 from miao.sound.audio import read_audio, resample
@@ -52,7 +52,7 @@ class Recording:
     name: str
     pitch: int
     velocity: int
-    sound: NDArray[np.float32]  # [channels, S] at 44.1 kHz
+    sound: Floats  # [channels, S] at 44.1 kHz
     hold_seconds: float
     is_released: bool  # whether it is heard being let go
 
@@ -121,15 +121,16 @@ def named_samples(folder: Path, only: str | None = None) -> tuple[list[Sample], 
 # --- sounds -----------------------------------------------------------------------------------------------------
 
 
-def envelope_db(sound: NDArray, hop: int, width: int) -> NDArray[np.float64]:
+def envelope_db(sound: Reals, hop: int, width: int) -> Doubles:
     """Level of a sound in dB, mean power of the channels over ``width`` samples, every ``hop`` samples from 0 on."""
     power = np.square(sound, dtype=np.float64).mean(axis=0)
     total = np.concatenate([[0.0], np.cumsum(np.pad(power, (0, width)))])
     starts = np.arange(0, max(len(power), 1), hop)
-    return 10 * np.log10((total[starts + width] - total[starts]) / width + 1e-14)
+    levels: Doubles = 10 * np.log10((total[starts + width] - total[starts]) / width + 1e-14)
+    return levels
 
 
-def find_onset(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> int:
+def find_onset(sound: Reals, sample_rate: int = SAMPLE_RATE) -> int:
     """The sample at which a note starts: where the level (3 ms, every ms) has last been within 6 dB of the quiet before
     it, or 50 dB below the loudest, whichever is higher, before it passes 20 dB below the loudest for the first time."""
     hop = sample_rate // 1000
@@ -141,7 +142,7 @@ def find_onset(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> int:
     return (int(below[-1]) + 2) * hop if len(below) else 0
 
 
-def find_release(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> tuple[float, bool]:
+def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, bool]:
     """How long a note was held (seconds from its start) and whether it is heard being let go.
 
     Recordings of single notes do not say when the player let go. The level in dB (20 ms, every 10 ms), from its top
@@ -176,7 +177,7 @@ def find_release(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> tuple[float,
     return whole
 
 
-def heard_pitch(sound: NDArray, sample_rate: int = SAMPLE_RATE) -> float:
+def heard_pitch(sound: Reals, sample_rate: int = SAMPLE_RATE) -> float:
     """The MIDI pitch of a note, fractions kept: the shortest period at which it is nearly as like itself as it ever is
     (normalised autocorrelation), median over up to five places; nan if it has none between 25 and 4200 Hz."""
     mono = sound.mean(axis=0)

@@ -27,6 +27,8 @@ from miao.datasets.download import Remote
 from miao.datasets.recordings import SPLITS, Fault, Part, Recording
 from miao.datasets.verification import Progress, check_recordings, find_home, missing, relative
 from miao.errors import DataError, needs
+from miao.files import Json
+from miao.midi.score import Score
 
 CITATION = """\
 @inproceedings{manilow2019cutting,
@@ -52,7 +54,7 @@ _LAST_TRAIN, _LAST_VALIDATION = 1500, 1875  # song numbers of the original
 class Stem:
     """One part of a song, as metadata.yaml and the files have it."""
 
-    def __init__(self, song: Path, name: str, fields: dict) -> None:
+    def __init__(self, song: Path, name: str, fields: Json) -> None:
         self.name = name
         self.midi = song / "MIDI" / f"{name}.mid"
         self.audio = find_sound(song / "stems", name)
@@ -151,5 +153,5 @@ def _is_home(place: Path) -> bool:
     return any((place / split).is_dir() for split in SPLITS) or any(_TRACK.fullmatch(p.name) for p in place.iterdir())
 
 
-def _read(stems: list[Stem]):
+def _read(stems: list[Stem]) -> Score:
     return read_parts([(stem.title, stem.midi, stem.program, stem.is_drum) for stem in stems])

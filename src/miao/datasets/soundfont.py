@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.errors import DataError, missing
 
 SAMPLE_RATE = 44_100
@@ -78,7 +78,7 @@ class SoundFont:
         """Whether there is such a program in a bank, or such a kit in bank 128."""
         return bool(self._preset_of(self._font_of(self._synth.synth, self._font), bank, program))
 
-    def _samples(self, n: int) -> NDArray[np.float32]:
+    def _samples(self, n: int) -> Floats:
         sound = np.zeros((2, n), np.float32)
         left, right = (channel.ctypes.data_as(ctypes.c_void_p) for channel in sound)
         self._write(self._synth.synth, n, left, 0, 1, right, 0, 1)
@@ -94,7 +94,7 @@ class SoundFont:
         is_drum: bool = False,
         bank: int = 0,
         tail_seconds: float = 3.0,
-    ) -> NDArray[np.float32]:
+    ) -> Floats:
         """One note alone, from its start until it has died away or ``tail_seconds`` after its release: [2, S]."""
         self._select(program, is_drum, bank)
         channel = 9 if is_drum else 0
@@ -109,9 +109,7 @@ class SoundFont:
         self._silence(channel)
         return np.concatenate(pieces, axis=1)
 
-    def phrase(
-        self, program: int, notes: list[PlayedNote], seconds: float, *, is_drum: bool = False
-    ) -> NDArray[np.float32]:
+    def phrase(self, program: int, notes: list[PlayedNote], seconds: float, *, is_drum: bool = False) -> Floats:
         """Notes of one preset sounding together, exact to FluidSynth's 64-sample blocks: [2, S]."""
         self._select(program, is_drum)
         channel = 9 if is_drum else 0

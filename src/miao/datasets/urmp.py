@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles
 from miao.datasets.annotations import as_notes, as_score, as_track, bend_by_frames, bend_by_note, semitones
 from miao.datasets.download import Remote
 from miao.datasets.recordings import Fault, Part, Recording
@@ -149,7 +149,7 @@ def _mix(piece: Path) -> Path:
     return piece / f"AuMix_{piece.name}.wav"
 
 
-def _read_table(path: Path, n_columns: int) -> NDArray[np.float64]:
+def _read_table(path: Path, n_columns: int) -> Doubles:
     """Rows of numbers. Raises: DataError if there are others, or none."""
     try:
         rows = [[float(word) for word in line.split()] for line in path.read_text().splitlines() if line.strip()]

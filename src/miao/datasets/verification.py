@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles
 from miao.bank.frames import AUDIO_FRAME_SECONDS
 from miao.datasets.recordings import Fault, Part, Recording
 from miao.errors import DataError, MiaoError
@@ -142,7 +142,7 @@ def check_alignment(part: Part, score: Score, root: Path) -> list[Fault]:
     return [Fault(relative(part.audio, root), f"sound comes {abs(shift):.2f} s {side} the notes")]
 
 
-def misalignment(sound: Audio, starts: NDArray) -> float | None:
+def misalignment(sound: Audio, starts: Doubles) -> float | None:
     """By how many seconds a sound comes after the notes that start at ``starts``; None if it does not, or nothing can
     be said. Found to 10 ms."""
     starts = starts[starts < sound.duration]

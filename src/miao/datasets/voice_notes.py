@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import AnyArray
 from miao.bank import tokens as tk
 from miao.bank.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
 from miao.datasets.notes import NoteData
@@ -50,7 +50,7 @@ class VoiceNotes:
         every = np.arange(N_PITCHES)
         nearest = np.abs(every[:, None] - measured[None, :]).argmin(axis=1)
 
-        def by_pitch(values: NDArray) -> NDArray:
+        def by_pitch(values: AnyArray) -> AnyArray:
             return np.array([np.median(values[pitches == p], axis=0) for p in measured])
 
         modes = np.zeros(tk.N_PARTIALS)

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Reals
 from miao.datasets.catalogue import DATASETS
 from miao.errors import ConfigError, DataError, MiaoError
 from miao.evaluation.dissonant import plan_dissonant
@@ -35,7 +35,7 @@ from miao.evaluation.published import plan_published
 from miao.evaluation.recordings import plan_recordings
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.evaluation.songs import plan_songs
-from miao.files import make_folder, sweep, write_json, written_folder
+from miao.files import Json, make_folder, sweep, write_json, written_folder
 from miao.midi.score import Score, read_score
 from miao.midi.writing import write_score
 from miao.sound.audio import Audio, read_audio
@@ -75,7 +75,7 @@ class Benchmark:
     version: int
     source: Path | None  # the SoundFont it was played by
     pieces: tuple[Piece, ...]
-    manifest: dict
+    manifest: Json
 
 
 def load_benchmark(folder: Path, split: str = SPLIT, limit: int | None = None) -> Benchmark:
@@ -125,7 +125,7 @@ def files_of(piece: Piece) -> tuple[str, ...]:
     return (piece.score, piece.mix, *piece.stems)
 
 
-def load_sound(folder: Path, piece: Piece) -> tuple[Score, NDArray[np.float32], NDArray[np.float32] | None]:
+def load_sound(folder: Path, piece: Piece) -> tuple[Score, Floats, Floats | None]:
     """Score, mix [2, S] and stems [tracks, 2, S] (or None) of a piece."""
     mix = read_audio(folder / piece.mix).samples
     stems = np.stack([read_audio(folder / name).samples for name in piece.stems]) if piece.stems else None
@@ -177,7 +177,7 @@ def build(
     make_folder(folder / SPLIT, DataError)
     sweep(folder / SPLIT)
     work = (delayed(_make)(p, folder, settings, soundfont) for p in plans)
-    records: dict[str, dict] = {}
+    records: dict[str, Json] = {}
     for number, record in enumerate(Parallel(jobs, return_as="generator")(work), start=1):
         records[record["name"]] = record
         yield number / len(plans)
@@ -195,7 +195,7 @@ def build(
     write_json(folder / "manifest.json", manifest, DataError)
 
 
-def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """What a benchmark is to be made of: pieces, their origins with licences, and what is left out and why."""
     if name == "recordings":
         return plan_recordings(roots, seconds)
@@ -206,12 +206,13 @@ def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list
     return plan_songs(roots, seconds)
 
 
-def _make(planned: Plan, folder: Path, settings: dict, soundfont: Path | None) -> dict:
+def _make(planned: Plan, folder: Path, settings: Json, soundfont: Path | None) -> Json:
     """One piece in its folder; its record, or the reason why there is none."""
     target = folder / SPLIT / planned.name
     done = target / "piece.json"
     if done.is_file():
-        return json.loads(done.read_text())["piece"]
+        made: Json = json.loads(done.read_text())["piece"]
+        return made
     try:
         material = planned.read()
         if not material.score.tracks:
@@ -248,7 +249,7 @@ def _filled(part: Path, planned: Plan, material: Material, soundfont: Path | Non
     )  # fmt: skip
 
 
-def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[NDArray, list[NDArray]]:
+def _sound(material: Material, score: Score, soundfont: Path | None) -> tuple[Reals, list[Reals]]:
     """Mix and stems of a piece, [2, S] each."""
     if material.audio is None:
         assert soundfont is not None
@@ -273,7 +274,7 @@ def _checksum(folder: Path, names: tuple[str, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_folder(folder: Path, settings: dict) -> None:
+def _check_folder(folder: Path, settings: Json) -> None:
     """Raises: DataError if pieces there were made with other settings."""
     for path in sorted(folder.glob("*/*/piece.json")):
         theirs = json.loads(path.read_text())["settings"]

@@ -17,11 +17,12 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Records
 from miao.datasets.annotations import as_score, as_track
 from miao.evaluation.pieces import TAIL_SECONDS, Material, Plan, excerpt
 from miao.evaluation.recordings import as_notes
+from miao.files import Json
 from miao.midi.score import Curve
 
 KINDS = ("triads", "sevenths", "atonal", "seconds", "clusters", "quarter-tones")
@@ -33,7 +34,7 @@ BEAT_SECONDS = 0.5
 _QUARTER_TONE = 0.5  # semitones
 
 
-def plan_dissonant(seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+def plan_dissonant(seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """One piece for each kind and ensemble; 0 seconds takes all 20."""
     plans = [
         Plan(f"{kind}-{ensemble}", kind, "generated", partial(generate, kind, ensemble, seconds))
@@ -94,7 +95,7 @@ def _chord(kind: str, root: int, random: np.random.Generator) -> list[int]:
     return [root + int(step) for step in steps]
 
 
-def _noted(chords: list[list[int]], program: int, random: np.random.Generator, beats: int = 2) -> NDArray:
+def _noted(chords: list[list[int]], program: int, random: np.random.Generator, beats: int = 2) -> Records:
     rows = []
     for n, chord in enumerate(chords):
         start, velocity = n * beats * BEAT_SECONDS, int(random.integers(55, 110))

@@ -21,7 +21,8 @@ that both sounds play the same notes at the same time.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from miao.arrays import Doubles, Reals
 
 FIT_SIZES = 6  # subset sizes that the extrapolation is fitted to
 FIT_DRAWS = 4  # subsets of each size
@@ -41,7 +42,7 @@ class FrechetFit:
     n: int  # frames of the smaller set
 
 
-def frechet_distance(a: NDArray, b: NDArray) -> float:
+def frechet_distance(a: Reals, b: Reals) -> float:
     """Fréchet distance of two Gaussians fitted to embeddings: |μa - μb|² + tr(Σa + Σb - 2 (Σa Σb)^½).
 
     Unit: squared embedding unit. Range: 0 to infinity, 0 is best. Symmetric. Source: Heusel et al. 2017 (FID), Kilgour
@@ -63,7 +64,7 @@ def frechet_distance(a: NDArray, b: NDArray) -> float:
 
 
 def frechet_infinity(
-    reference: NDArray, rendered: NDArray, *, sizes: int = FIT_SIZES, draws: int = FIT_DRAWS, seed: int = 0
+    reference: Reals, rendered: Reals, *, sizes: int = FIT_SIZES, draws: int = FIT_DRAWS, seed: int = 0
 ) -> FrechetFit:
     """The Fréchet distance that infinitely many frames would show, with the floor beside it.
 
@@ -91,7 +92,7 @@ def frechet_infinity(
     )  # fmt: skip
 
 
-def kernel_distance(reference: NDArray, rendered: NDArray) -> float:
+def kernel_distance(reference: Reals, rendered: Reals) -> float:
     """Squared maximum mean discrepancy of two sets of embeddings, unbiased, with a Gaussian kernel.
 
     MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y), k(u, v) = exp(-|u - v|² / 2σ²), σ the median distance between two
@@ -118,7 +119,7 @@ def kernel_distance(reference: NDArray, rendered: NDArray) -> float:
     return within[0] + within[1] - 2 * _kernel_mean(reference, rendered, width, without_pairs=is_paired)
 
 
-def relative_embedding_distance(reference: NDArray, rendered: NDArray) -> float:
+def relative_embedding_distance(reference: Reals, rendered: Reals) -> float:
     """RED of the paper: the mean over frames of the L2 distance between a frame and its counterpart.
 
     Unit: the embedder's. Range: 0 to infinity, 0 is best. Symmetric. The longer set is cut to the shorter one's length.
@@ -133,7 +134,7 @@ def relative_embedding_distance(reference: NDArray, rendered: NDArray) -> float:
     return float(np.linalg.norm(reference[:n] - rendered[:n], axis=1).mean())
 
 
-def _frames(a: NDArray, b: NDArray, fewest: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _frames(a: Reals, b: Reals, fewest: int = 2) -> tuple[Reals, Reals]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"embeddings are [n, D] with one D, not of shapes {a.shape} and {b.shape}")
@@ -142,13 +143,13 @@ def _frames(a: NDArray, b: NDArray, fewest: int = 2) -> tuple[NDArray[np.float64
     return a, b
 
 
-def _root(x: NDArray) -> NDArray[np.float64]:
+def _root(x: Reals) -> Doubles:
     """R with Rᵀ R the covariance of the frames, [min(n, D), D]."""
     centred = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(x) > x.shape[1] else centred
 
 
-def _extrapolated(a: NDArray, b: NDArray, sizes: int, draws: int, random: np.random.Generator) -> float:
+def _extrapolated(a: Reals, b: Reals, sizes: int, draws: int, random: np.random.Generator) -> float:
     """Where the line through the distances of subsets over 1/n meets 0."""
     n = min(len(a), len(b))
     is_paired = len(a) == len(b)
@@ -164,7 +165,7 @@ def _extrapolated(a: NDArray, b: NDArray, sizes: int, draws: int, random: np.ran
     return float(np.polynomial.Polynomial.fit(inverse, distances, 1)(0.0))
 
 
-def _median_distance(x: NDArray) -> float:
+def _median_distance(x: Reals) -> float:
     """The median distance between two frames; of those that differ, should most be alike."""
     squares = np.concatenate([_squared_distances(x[i : i + 1], x[i + 1 :])[0] for i in range(len(x) - 1)])
     median = float(np.median(squares))
@@ -172,7 +173,7 @@ def _median_distance(x: NDArray) -> float:
     return float(np.sqrt(median if median > 1e-12 * squares.max() else np.median(apart))) if len(apart) else 0.0
 
 
-def _kernel_mean(a: NDArray, b: NDArray, width: float, without_pairs: bool) -> float:
+def _kernel_mean(a: Reals, b: Reals, width: float, without_pairs: bool) -> float:
     """The mean of the kernel over all pairs of frames, without those of the same number if so asked."""
     total = 0.0
     for start in range(0, len(a), _BLOCK_ROWS):
@@ -183,6 +184,7 @@ def _kernel_mean(a: NDArray, b: NDArray, width: float, without_pairs: bool) -> f
     return total / (len(a) * (len(b) - without_pairs))
 
 
-def _squared_distances(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+def _squared_distances(a: Reals, b: Reals) -> Doubles:
     squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None] - 2 * a @ b.T
-    return np.maximum(squares, 0.0)
+    distances: Doubles = np.maximum(squares, 0.0)
+    return distances

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Reals
 from miao.errors import DataError, needs
 from miao.evaluation.musicnn import PATCH_FRAMES, PATCH_SAMPLES, log_mel, penultimate, read_checkpoint
 from miao.sound.audio import Audio, resample
@@ -42,9 +42,9 @@ class Embedder:
 
     name: str  # part of the name of every metric that is made with it
     sample_rate: int
-    embed: Callable[[NDArray[np.float32]], NDArray[np.float32]]  # mono [S] at sample_rate -> [n, D]
+    embed: Callable[[Floats], Floats]  # mono [S] at sample_rate -> [n, D]
 
-    def __call__(self, samples: NDArray, sample_rate: int) -> NDArray[np.float32]:
+    def __call__(self, samples: Reals, sample_rate: int) -> Floats:
         audio = Audio(np.atleast_2d(np.asarray(samples, np.float32)).mean(axis=0, keepdims=True), sample_rate)
         return self.embed(resample(audio, self.sample_rate).samples[0])
 
@@ -65,7 +65,7 @@ def yamnet(path: str | Path) -> Embedder:
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
 
-    def embed(mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(mono: Floats) -> Floats:
         rows = []
         for window in windows(mono, YAMNET_SAMPLES, YAMNET_HOP):
             interpreter.set_tensor(entry, (window + yamnet_noise())[None])
@@ -77,7 +77,7 @@ def yamnet(path: str | Path) -> Embedder:
 
 
 @cache
-def yamnet_noise() -> NDArray[np.float32]:
+def yamnet_noise() -> Floats:
     """What lies under each frame that YAMNet hears: white noise of -60 dBFS, [15600]."""
     noise = np.random.default_rng(0).standard_normal(YAMNET_SAMPLES)
     return (10 ** (YAMNET_NOISE_DB / 20) * noise).astype(np.float32)
@@ -92,7 +92,7 @@ def vggish(path: str | Path) -> Embedder:
     graph = _open_graph(path, "VGGish")
     is_patched = graph.shape[-2:] == (96, 64) or graph.shape[-3:-1] == (96, 64)
 
-    def embed(mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(mono: Floats) -> Floats:
         parts = [vggish_patch(window) if is_patched else window
                  for window in windows(mono, VGGISH_SAMPLES, VGGISH_HOP)]  # fmt: skip
         return np.concatenate([graph.embedding(part, 128) for part in parts])
@@ -108,7 +108,7 @@ def trill(path: str | Path) -> Embedder:
     graph = _open_graph(path, "TRILL")
     fixed = graph.shape[-1]
 
-    def embed(mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(mono: Floats) -> Floats:
         parts = windows(mono, fixed, fixed) if fixed else [np.pad(mono, (0, max(SAMPLE_RATE - len(mono), 0)))]
         return np.concatenate([graph.embedding(part, 512) for part in parts])
 
@@ -130,7 +130,7 @@ def musicnn(weights: str = "MTT") -> Embedder:
         raise DataError(f"{folder} is not there; pip install --no-deps musicnn==0.1.0 brings MTT and MSD")
     tensors = read_checkpoint(folder)
 
-    def embed(mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(mono: Floats) -> Floats:
         mel = log_mel(np.pad(mono, (0, max(PATCH_SAMPLES - len(mono), 0))))
         return np.stack([penultimate(tensors, patch)
                          for patch in windows(mel, PATCH_FRAMES, PATCH_FRAMES)])  # fmt: skip
@@ -138,7 +138,7 @@ def musicnn(weights: str = "MTT") -> Embedder:
     return Embedder(f"musicnn-{weights.lower()}", SAMPLE_RATE, embed)
 
 
-def windows(values: NDArray, length: int, hop: int) -> NDArray:
+def windows(values: Reals, length: int, hop: int) -> Reals:
     """What lies in windows of a length, every `hop`; the last is the last that fits in.
 
     Shape: [S, ...] -> [n, length, ...], n >= 1: values that are shorter than a window are continued by zeros.
@@ -157,9 +157,9 @@ class _Graph:
 
     path: Path
     shape: tuple[int | None, ...]  # of the input; None where it may be of any size
-    run: Callable[[NDArray[np.float32]], list[NDArray]]
+    run: Callable[[Floats], list[Reals]]
 
-    def embedding(self, values: NDArray, width: int) -> NDArray[np.float32]:
+    def embedding(self, values: Reals, width: int) -> Floats:
         """Its output that is `width` numbers wide, [n, width]. Raises: DataError if there is none."""
         free = max((i for i, size in enumerate(self.shape) if size is None), default=None)
         shape = [-1 if i == free else size or 1 for i, size in enumerate(self.shape)]
@@ -180,7 +180,7 @@ def _open_graph(path: str | Path, net: str) -> _Graph:
         interpreter = _interpreter(path)
         details = interpreter.get_input_details()[0]
 
-        def run(values: NDArray[np.float32]) -> list[NDArray]:
+        def run(values: Floats) -> list[Reals]:
             interpreter.resize_tensor_input(details["index"], values.shape)
             interpreter.allocate_tensors()
             interpreter.set_tensor(details["index"], values)
@@ -224,7 +224,7 @@ def _interpreter(path: str | Path, keep_all: bool = False) -> Any:
 # VGGish's spectrogram
 
 
-def vggish_patch(window: NDArray[np.float32]) -> NDArray[np.float32]:
+def vggish_patch(window: Floats) -> Floats:
     """Log-mel patch [96, 64] of 15,600 samples at 16 kHz, as VGGish's release has it.
 
     Hann windows of 25 ms every 10 ms in a 512-point transform, magnitudes, 64 bands from 125 Hz to 7.5 kHz whose
@@ -236,9 +236,10 @@ def vggish_patch(window: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @cache
-def _vggish_filters() -> NDArray[np.float64]:
+def _vggish_filters() -> Doubles:
     mel = 1127 * np.log1p(np.arange(257) * SAMPLE_RATE / 512 / 700)
     edges = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), 66)
     rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    return np.maximum(np.minimum(rising, falling), 0)
+    filters: Doubles = np.maximum(np.minimum(rising, falling), 0)
+    return filters

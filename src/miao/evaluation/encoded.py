@@ -13,12 +13,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers, Reals, Records
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.nets import Written
 from miao.bank.voices import (
     MODES,
     N_PITCHES,
@@ -84,7 +87,7 @@ def encoded_track(font: SoundFont, track: Track) -> Bank:
             rows[place] = replace(rows[place], balance=balance_of(measured.balance), is_wide=measured.is_wide)
         takes[place].append((note.velocity, measured.tokens))
 
-    def decode(kind: int, **inputs: NDArray) -> tuple[NDArray, NDArray]:
+    def decode(kind: int, **inputs: Any) -> Written:
         return _decode(takes, kind, **inputs)
 
     return Bank("encoded", Path("encoded"), _table(rows), decode, None, 1)
@@ -92,7 +95,7 @@ def encoded_track(font: SoundFont, track: Track) -> Bank:
 
 def notes_to_measure(track: Track) -> list[_Note]:
     """The different notes of a track, the longest of each voice, pitch and velocity first."""
-    longest: dict[tuple, _Note] = {}
+    longest: dict[tuple[int, int, int, int], _Note] = {}
     for n in track.notes:
         is_drum = bool(n["is_drum"])
         hold = RING_SECONDS if is_drum else float(np.clip(n["damp"] - n["start"], 0.01, LONGEST_SECONDS))
@@ -112,13 +115,13 @@ class _Row:
     is_wide: bool = False
 
 
-def _rendered(font: SoundFont, note: _Note) -> NDArray[np.float32]:
+def _rendered(font: SoundFont, note: _Note) -> Floats:
     tail = 0.0 if note.is_drum else 3.0
     return font.note(note.program, note.pitch, note.velocity, note.hold_seconds, is_drum=note.is_drum,
                      tail_seconds=tail)  # fmt: skip
 
 
-def _fitted(font: SoundFont, note: _Note, sound: NDArray) -> _Row:
+def _fitted(font: SoundFont, note: _Note, sound: Reals) -> _Row:
     kind = MODES if note.is_drum else _kind(font, note.voice)
     return _Row(fit_voice(sound, SAMPLE_RATE, float(pitch_hz(note.pitch)), kind).table())
 
@@ -152,13 +155,13 @@ def _table(rows: dict[tuple[int, int], _Row]) -> VoiceTable:
 def _decode(
     takes: Takes,
     kind: int,
-    voice: NDArray,
-    pitch: NDArray,
-    velocity: NDArray,
-    index: NDArray,
-    age: NDArray,
-    **_: NDArray,
-) -> tuple[NDArray, NDArray]:
+    voice: Integers,
+    pitch: Reals,
+    velocity: Reals,
+    index: Integers,
+    age: Reals,
+    **_: Floats,
+) -> Written:
     """The chunks that these notes were measured to have, as a bank gives them; silence where there is none."""
     levels = np.zeros((len(voice), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
     levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
@@ -183,7 +186,7 @@ def _decode(
     return levels, np.ones_like(levels)
 
 
-def measured_track(notes: NDArray) -> Track:
+def measured_track(notes: Records) -> Track:
     """The notes of a part (fields start, damp, pitch, voice; in order of their starts) as a track for `measured_bank`.
 
     Each has its own number for a velocity, which is how the bank knows it.
@@ -199,7 +202,7 @@ def measured_track(notes: NDArray) -> Track:
 def measured_bank(tokens: dict[int, tk.NoteTokens], table: VoiceTable) -> Bank:
     """A bank that plays measured notes, by their numbers in a `measured_track`; what was not measured is silent."""
 
-    def decode(kind: int, velocity: NDArray, index: NDArray, age: NDArray, **_: NDArray) -> tuple[NDArray, NDArray]:
+    def decode(kind: int, velocity: Reals, index: Integers, age: Reals, **_: Any) -> Written:
         levels = np.zeros((len(velocity), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
         levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
         numbers = np.rint(127 * velocity).astype(int).tolist()
@@ -218,7 +221,7 @@ def measured_bank(tokens: dict[int, tk.NoteTokens], table: VoiceTable) -> Bank:
     return Bank("measured", Path("measured"), table, decode, None, 1)
 
 
-def encoded_sound(score: Score, samples: NDArray, track: int) -> NDArray[np.float32]:
+def encoded_sound(score: Score, samples: Reals, track: int) -> Floats:
     """A recording of one track of a score, its notes measured where they sound together and played back, [2, S].
 
     Shape: samples [channels, S] at 44.1 kHz. The notes are aligned to the sound first, where that can be trusted.

@@ -27,7 +27,7 @@ from miao.evaluation.measure import METRICS_VERSION, HeardReference, Tools, limi
 from miao.evaluation.sampler import file_checksum
 from miao.evaluation.systems import Piece, ReferenceSystem, Sound, System
 from miao.evaluation.transcription import BasicPitch, model_path
-from miao.files import write_arrays, write_json
+from miao.files import Json, write_arrays, write_json
 from miao.sound.spectrum import SAMPLE_RATE, log_mel
 
 EMBEDDERS = {"yamnet": yamnet, "vggish": vggish, "trill": trill}  # those whose weights are a file
@@ -112,7 +112,7 @@ class Run:
         }  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def record(self, system: System, piece: benchmarks.Piece) -> dict | None:
+    def record(self, system: System, piece: benchmarks.Piece) -> Json | None:
         """The record of a system and piece, if there is one that still holds."""
         try:
             record = json.loads(self.record_path(system, piece).read_text())
@@ -144,7 +144,7 @@ def perform(run: Run, jobs: int = 1) -> Iterator[tuple[int, int, list[str]]]:
         yield n_done + number, len(pieces), troubles
 
 
-def _is_open(record: dict | None) -> bool:
+def _is_open(record: Json | None) -> bool:
     return record is None or "failure" in record
 
 

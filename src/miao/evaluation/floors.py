@@ -1,8 +1,8 @@
 """What every metric must rank behind music: noise as loud as the reference, and sines in place of instruments."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Reals
 from miao.bank.voices import pitch_hz
 from miao.datasets.soundfont import SAMPLE_RATE
 from miao.midi.score import Track
@@ -12,7 +12,7 @@ _SINE_RAMP_SECONDS = 0.005
 _DRUM_SECONDS = 0.1
 
 
-def noise_like(sound: NDArray, random: np.random.Generator) -> NDArray[np.float32]:
+def noise_like(sound: Reals, random: np.random.Generator) -> Floats:
     """White noise with the level that a sound [channels, S] has from moment to moment."""
     size = round(_ENVELOPE_SECONDS * SAMPLE_RATE)
     power = np.square(sound, dtype=np.float64)
@@ -22,7 +22,7 @@ def noise_like(sound: NDArray, random: np.random.Generator) -> NDArray[np.float3
     return (level * random.standard_normal(sound.shape)).astype(np.float32)
 
 
-def sines(track: Track, seconds: float) -> NDArray[np.float32]:
+def sines(track: Track, seconds: float) -> Floats:
     """A sine for each note of a track, bent as it is, from its start to its end; for a drum, a tenth of a second of it.
 
     Shape: [2, S] at 44.1 kHz.

@@ -17,7 +17,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+
+from miao.arrays import Integers, Reals, Records
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 NATURAL_MINOR = (0, 2, 3, 5, 7, 8, 10)
@@ -26,7 +27,7 @@ _A4_HZ, _A4 = 440.0, 69
 _CRITICAL_BANDS_APART = 1.2  # beyond which two partials do not rub
 
 
-def scale_consistency(notes: NDArray) -> float:
+def scale_consistency(notes: Records) -> float:
     """SC: the largest share of notes, weighted by how long they last, that lie in one of the 24 major and minor scales.
 
     Range: 7/12 where all pitch classes last equally long, to 1; nan without notes. The minor scales are the natural
@@ -43,7 +44,7 @@ def scale_consistency(notes: NDArray) -> float:
     return float(max(classes[scale].sum() for scale in scales) / classes.sum())
 
 
-def pitch_class_entropy(notes: NDArray) -> float:
+def pitch_class_entropy(notes: Records) -> float:
     """PCE: the Shannon entropy of the pitch classes, bits.
 
     Range: 0 (one pitch class only) to log2 12 = 3.585 (all equally often); nan without notes. Notes are counted,
@@ -57,7 +58,7 @@ def pitch_class_entropy(notes: NDArray) -> float:
     return float(-(share * np.log2(share)).sum()) + 0.0  # no -0
 
 
-def roughness(notes: NDArray, bend: NDArray | float = 0.0) -> float:
+def roughness(notes: Records, bend: Reals | float = 0.0) -> float:
     """Sensory dissonance of what sounds together, the mean over the time in which anything sounds.
 
     Each note stands for 11 harmonics with amplitudes 1/k, whatever plays it and however loud: a property of the score,
@@ -79,7 +80,7 @@ def roughness(notes: NDArray, bend: NDArray | float = 0.0) -> float:
     return float(total / sounding) if sounding else 0.0
 
 
-def spectrum_roughness(hz: NDArray, amplitude: NDArray) -> float:
+def spectrum_roughness(hz: Reals, amplitude: Reals) -> float:
     """Roughness of partials: Σ a_i a_j g(y_ij) / Σ a_i², over pairs i < j, y the distance in critical bandwidths.
 
     g(y) = (4 e y exp(-4 y))², 1 at its highest, y = 1/4, and 0 beyond y = 1.2; a critical band is 1.72 f^0.65 Hz wide
@@ -111,9 +112,10 @@ def _chord_roughness(pitches: tuple[float, ...]) -> float:
     return spectrum_roughness(_A4_HZ * 2 ** ((centre - _A4) / 12), np.sqrt(merged))
 
 
-def _pitched(notes: NDArray) -> NDArray:
+def _pitched(notes: Records) -> Records:
     return notes[~notes["is_drum"]] if "is_drum" in (notes.dtype.names or ()) else notes
 
 
-def _classes(notes: NDArray) -> NDArray[np.int64]:
-    return np.rint(notes["pitch"]).astype(np.int64) % 12
+def _classes(notes: Records) -> Integers:
+    classes: Integers = np.rint(notes["pitch"]).astype(np.int64) % 12
+    return classes

@@ -8,13 +8,14 @@ count no more. Notes lie between the pitches that courses are measured at, so th
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Reals
 from miao.bank.bank import Bank
 from miao.bank.voices import is_drum_voice
-from miao.datasets.notes import SAMPLE_RATE, Source, render, source_of
+from miao.datasets.notes import Source, render, source_of
 from miao.datasets.soundfont import SoundFont
 from miao.measuring.roundtrip import one_note_score, play
+from miao.sound.spectrum import SAMPLE_RATE
 
 PITCHES = (38, 44, 50, 53, 59, 62, 68, 74, 86)
 VELOCITY = 100
@@ -44,7 +45,7 @@ class HeldErrors:
         return sum(abs(d) > limit for d in self.differences)
 
 
-def levels(sound: NDArray) -> NDArray[np.float64]:
+def levels(sound: Reals) -> Doubles:
     """Levels at MOMENTS, dB; -120 where there is silence. Shape: [channels, S] at 44.1 kHz."""
     found = []
     for moment in MOMENTS:
@@ -91,5 +92,5 @@ def falls_by_velocity(bank: Bank, voice: int, pitch: int = 60) -> float:
     return float(max(0.0, -np.diff(found).min()))
 
 
-def _first_second(sound: NDArray) -> float:
+def _first_second(sound: Reals) -> float:
     return float(10 * np.log10(np.square(sound[:, :SAMPLE_RATE]).sum() + 1e-12))

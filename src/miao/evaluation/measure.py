@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Reals, Records
 from miao.evaluation.distances import (
     frechet_distance,
     frechet_infinity,
@@ -32,6 +32,8 @@ from miao.evaluation.transcription import (
     program_f1,
     with_program,
 )
+from miao.files import Json
+from miao.midi.notes import notes_array
 from miao.midi.score import Track
 from miao.sound.audio import Audio, resample
 from miao.sound.spectrum import SAMPLE_RATE, log_mel, log_mel_error
@@ -87,25 +89,25 @@ STEM_KEYS = ("stem_log_mel_db", "stem_attack_ms", "stem_f1_same_heard", "f1_onse
 class Tools:
     """What listens: a transcriber (samples, rate -> HEARD) and embedders (samples, rate -> [n, D]) by their names."""
 
-    transcribe: Callable[[NDArray, int], NDArray] | None = None
-    embedders: dict[str, Callable[[NDArray, int], NDArray]] = field(default_factory=dict)
+    transcribe: Callable[[Floats, int], Records] | None = None
+    embedders: dict[str, Callable[[Floats, int], Floats]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
     """What is made of a mix."""
 
-    levels: NDArray[np.float32]  # log-mel, [frames, N_MELS]
-    notes: NDArray | None  # HEARD; None without a transcriber
-    embeddings: dict[str, NDArray[np.float32]]  # [n, D], by embedder
+    levels: Floats  # log-mel, [frames, N_MELS]
+    notes: Records | None  # HEARD; None without a transcriber
+    embeddings: dict[str, Floats]  # [n, D], by embedder
 
 
 @dataclass(frozen=True, eq=False)
 class HeardStem:
     """What is made of a stem."""
 
-    levels: NDArray[np.float32]
-    notes: NDArray | None  # HEARD; None for drums, few notes, or without a transcriber
+    levels: Floats
+    notes: Records | None  # HEARD; None for drums, few notes, or without a transcriber
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +123,18 @@ class Measured:
     """What one piece gave."""
 
     values: dict[str, float]  # by metric
-    stems: list[dict]  # by stem of the score: track, program, is_drum, n_notes and what was measured
+    stems: list[Json]  # by stem of the score: track, program, is_drum, n_notes and what was measured
     gain_db: float  # that brought the system to the reference's level
-    embeddings: dict[str, NDArray[np.float32]]  # of the mix
+    embeddings: dict[str, Floats]  # of the mix
 
 
-def listen(mix: NDArray, tools: Tools) -> Heard:
+def listen(mix: Reals, tools: Tools) -> Heard:
     """A mix [2, S], transcribed and embedded."""
     embeddings = {name: embed(mix, SAMPLE_RATE) for name, embed in tools.embedders.items()}
     return Heard(log_mel(mix), transcribed(mix, tools), embeddings)
 
 
-def listen_to_stem(track: Track, sound: NDArray, mix: NDArray, heard: Heard, tools: Tools) -> HeardStem:
+def listen_to_stem(track: Track, sound: Reals, mix: Reals, heard: Heard, tools: Tools) -> HeardStem:
     """A stem [2, S] of a mix that has been heard; transcribed if it has notes enough, and no drums."""
     is_all = np.array_equal(sound, mix)  # the only stem: nothing is heard twice
     levels = heard.levels if is_all else log_mel(sound)
@@ -149,7 +151,7 @@ def listen_to_reference(piece: Piece, tools: Tools) -> HeardReference:
     return HeardReference(heard, tuple(listen_to_stem(track, stem, mix, heard, tools) for track, stem in tracks))
 
 
-def transcribed(sound: NDArray, tools: Tools) -> NDArray | None:
+def transcribed(sound: Reals, tools: Tools) -> Records | None:
     """The notes in a sound, HEARD; none in silence, None without a transcriber."""
     if tools.transcribe is None:
         return None
@@ -191,7 +193,7 @@ def measure(piece: Piece, sound: Sound, tools: Tools, reference: HeardReference)
     return Measured(values, stems, 20 * float(np.log10(gain)), heard.embeddings)
 
 
-def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> dict[str, float]:
+def measure_mix(piece: Piece, mix: Reals, heard: Heard, reference: Heard) -> dict[str, float]:
     """What is measured of a mix at the reference's level."""
     theirs = piece.reference.mix
     values = {
@@ -207,7 +209,7 @@ def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> d
     if heard.notes is not None and reference.notes is not None:
         values["f1_same_heard"] = note_f1(reference.notes, heard.notes).f1
         played = [track.notes[~track.notes["is_drum"]] for track in piece.score.tracks]
-        notes = np.concatenate(played) if played else np.zeros(0)
+        notes = np.concatenate(played) if played else notes_array(0)
         if len(notes) >= FEWEST_NOTES:
             values["f1_flat"] = note_f1(as_heard(notes), heard.notes).f1
         for key, function in (("sc", scale_consistency), ("pce", pitch_class_entropy)):
@@ -219,11 +221,11 @@ def measure_mix(piece: Piece, mix: NDArray, heard: Heard, reference: Heard) -> d
     return values
 
 
-def measure_stem(track: Track, reference: NDArray, rendered: NDArray, heard: HeardStem, ours: HeardStem) -> dict:
+def measure_stem(track: Track, reference: Reals, rendered: Reals, heard: HeardStem, ours: HeardStem) -> Json:
     """What is measured of one stem; ``heard`` and ``ours`` are what is made of the two sounds."""
     notes = track.notes
     is_drum = bool(notes["is_drum"].any())
-    stem: dict = {"track": track.name, "program": int(notes["program"][0]), "is_drum": is_drum, "n_notes": len(notes)}
+    stem: Json = {"track": track.name, "program": int(notes["program"][0]), "is_drum": is_drum, "n_notes": len(notes)}
     onsets = merged_onsets(notes["start"])
     stem["stem_log_mel_db"] = log_mel_error(heard.levels, ours.levels)
     stem["stem_attack_ms"] = 1000 * attack_error(reference, rendered, onsets)
@@ -241,7 +243,7 @@ def piece_metrics(embedders: Iterable[str]) -> tuple[Metric, ...]:
     return METRICS + tuple(Metric(f"red/{name}", f"RED ({name}), mix", "", LOWER) for name in embedders)
 
 
-def set_metrics(embedder: str) -> list[tuple[Metric, Callable[[NDArray, NDArray], float]]]:
+def set_metrics(embedder: str) -> list[tuple[Metric, Callable[[Reals, Reals], float]]]:
     """The distances between two sets of embeddings, [n, D] each, under their names."""
     return [
         (Metric(f"fad/{embedder}", f"Fréchet distance ({embedder}), mix", "", LOWER), frechet_distance),
@@ -250,7 +252,7 @@ def set_metrics(embedder: str) -> list[tuple[Metric, Callable[[NDArray, NDArray]
     ]
 
 
-def _infinity(reference: NDArray, rendered: NDArray) -> float:
+def _infinity(reference: Reals, rendered: Reals) -> float:
     return frechet_infinity(reference, rendered, draws=FRECHET_DRAWS).value
 
 
@@ -262,19 +264,19 @@ def limited(sound: Sound, bandwidth_hz: float) -> Sound:
     return Sound(band_limited(sound.mix, bandwidth_hz), stems)
 
 
-def level_gain(reference: NDArray, rendered: NDArray) -> float:
+def level_gain(reference: Reals, rendered: Reals) -> float:
     """What a sound is to be multiplied by to have the power of another; 1 for silence."""
     ours, theirs = (float(np.square(x, dtype=np.float64).sum()) for x in (rendered, reference))
     return float(np.sqrt(theirs / ours)) if ours > 1e-12 and theirs > 1e-12 else 1.0
 
 
-def at_peak(sound: NDArray) -> NDArray[np.float32]:
+def at_peak(sound: Reals) -> Floats:
     """The sound at the peak at which it is transcribed; silence stays silence."""
     peak = float(np.abs(sound).max(initial=0.0))
     return np.asarray(sound * (PEAK / peak if peak > 1e-6 else 0.0), np.float32)
 
 
-def band_limited(sound: NDArray, bandwidth_hz: float) -> NDArray[np.float32]:
+def band_limited(sound: Reals, bandwidth_hz: float) -> Floats:
     """Samples [2, S] without what lies above a frequency."""
     narrow = resample(Audio(sound, SAMPLE_RATE), round(2 * bandwidth_hz))
     wide = resample(narrow, SAMPLE_RATE).samples

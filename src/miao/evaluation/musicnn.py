@@ -9,10 +9,11 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats, Reals
 from miao.errors import DataError
 
 SAMPLE_RATE, FFT_SAMPLES, HOP_SAMPLES, N_MELS = 16_000, 512, 256, 96
@@ -22,10 +23,10 @@ _EPSILON = 1e-3  # of batch normalisation
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FLOAT32 = 1  # TensorFlow's number for it
 
-Tensors = dict[str, NDArray[np.float32]]
+Tensors = dict[str, Floats]
 
 
-def log_mel(mono: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_mel(mono: Floats) -> Floats:
     """log10(10000 x + 1) of mel power x, as musicnn was trained on (librosa's default: Slaney's scale and areas).
 
     Shape: [S] at 16 kHz, S > 256 -> [S // 256 + 1, 96]; frames of 512 are centred, the ends mirrored.
@@ -37,7 +38,7 @@ def log_mel(mono: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @cache
-def slaney_filters() -> NDArray[np.float64]:
+def slaney_filters() -> Doubles:
     """Triangles of equal area from 0 to 8 kHz on Slaney's mel scale (straight to 1 kHz, then a logarithm).
 
     Shape: [96, 257].
@@ -48,10 +49,11 @@ def slaney_filters() -> NDArray[np.float64]:
     bins = np.arange(FFT_SAMPLES // 2 + 1) * SAMPLE_RATE / FFT_SAMPLES
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(np.minimum(rising, falling), 0) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    filters: Doubles = np.maximum(np.minimum(rising, falling), 0) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    return filters
 
 
-def penultimate(tensors: Tensors, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+def penultimate(tensors: Tensors, patch: Floats) -> Floats:
     """The dense layer of 200 before the tags, of one log-mel patch: [T, 96] -> [200]."""
     x = _normalised(tensors, 0, patch[..., None])[..., 0]
     tall = np.pad(x, ((3, 3), (0, 0)))
@@ -69,33 +71,36 @@ def penultimate(tensors: Tensors, patch: NDArray[np.float32]) -> NDArray[np.floa
     return _normalised(tensors, 10, np.maximum(dense, 0))
 
 
-def _timbre(tensors: Tensors, n: int, x: NDArray) -> NDArray:
+def _timbre(tensors: Tensors, n: int, x: Reals) -> Reals:
     """Filters 7 frames long and many bands tall, the highest over bands: [T + 6, 96] -> [T, 204]."""
     name = f"conv2d_{n}" if n else "conv2d"
     kernel = tensors[f"{name}/kernel"]  # [7, height, 1, 204]
     around = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2])  # [T, places, 7, height]
     out = around.reshape(-1, kernel.shape[0] * kernel.shape[1]) @ kernel.reshape(-1, kernel.shape[-1])
-    out = _normalised(tensors, n + 1, np.maximum(out + tensors[f"{name}/bias"], 0))
-    return out.reshape(*around.shape[:2], -1).max(axis=1)
+    heard = _normalised(tensors, n + 1, np.maximum(out + tensors[f"{name}/bias"], 0))
+    timbre: Reals = heard.reshape(*around.shape[:2], -1).max(axis=1)
+    return timbre
 
 
-def _rhythm(tensors: Tensors, n: int, x: NDArray) -> NDArray:
+def _rhythm(tensors: Tensors, n: int, x: Reals) -> Reals:
     """Filters many frames long in one band, the highest over bands: [T, 96] -> [T, 51]."""
     kernel = tensors[f"conv2d_{n}/kernel"]  # [length, 1, 1, 51]
     length = len(kernel)
     padded = np.pad(x, (((length - 1) // 2, length // 2), (0, 0)))
     around = np.lib.stride_tricks.sliding_window_view(padded, length, axis=0)  # [T, 96, length]
     out = around.reshape(-1, length) @ kernel.reshape(length, -1)
-    out = _normalised(tensors, n + 1, np.maximum(out + tensors[f"conv2d_{n}/bias"], 0))
-    return out.reshape(*x.shape, -1).max(axis=1)
+    heard = _normalised(tensors, n + 1, np.maximum(out + tensors[f"conv2d_{n}/bias"], 0))
+    rhythm: Reals = heard.reshape(*x.shape, -1).max(axis=1)
+    return rhythm
 
 
-def _normalised(tensors: Tensors, n: int, x: NDArray) -> NDArray:
+def _normalised(tensors: Tensors, n: int, x: Reals) -> Reals:
     """Batch normalisation by the statistics of training, over the last axis."""
     name = f"batch_normalization_{n}" if n else "batch_normalization"
     mean, variance, beta, gamma = (tensors[f"{name}/{k}"] for k in ("moving_mean", "moving_variance", "beta", "gamma"))
     scale = gamma / np.sqrt(variance + _EPSILON)
-    return x * scale + (beta - mean * scale)
+    normalised: Reals = x * scale + (beta - mean * scale)
+    return normalised
 
 
 # TensorFlow's checkpoints: a LevelDB table of names, and a file of numbers
@@ -142,9 +147,9 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         yield key, block[at - n_value : at]
 
 
-def _fields(message: bytes) -> dict[int, list]:
+def _fields(message: bytes) -> dict[int, list[Any]]:
     """The fields of a protocol buffer by their numbers: integers and bytes."""
-    found: dict[int, list] = {}
+    found: dict[int, list[Any]] = {}
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

@@ -9,20 +9,23 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Reals
 from miao.bank.bank import Bank
 from miao.bank.voices import drum_key, is_drum_voice, pitch_hz
-from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, SAMPLE_RATE, SoundFont, render
+from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, render
+from miao.datasets.soundfont import SoundFont
+from miao.files import Json
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import spectral_peaks
 from miao.measuring.roundtrip import encoded_bank, one_note_score, play
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
+from miao.sound.spectrum import SAMPLE_RATE
 
 HOLD_SECONDS = 1.0
 
-Peaks = tuple[NDArray, NDArray, NDArray]
+Peaks = tuple[Reals, Reals, Reals]
 """What measuring.partials.spectral_peaks finds: frequencies, power, power over the neighbourhood."""
 
 
@@ -43,7 +46,7 @@ def held_out(voice: int) -> list[tuple[int, int]]:
     return [(pitch, velocity) for pitch in pitches for velocity in HELD_OUT_VELOCITIES]
 
 
-def compare(reference: NDArray, rendered: NDArray) -> NoteErrors:
+def compare(reference: Reals, rendered: Reals) -> NoteErrors:
     """Errors of one rendered note; shapes [2, S] each, at 44.1 kHz."""
     n = max(reference.shape[1], rendered.shape[1]) + spectrum.FRAME_SAMPLES  # a click is heard in whole frames too
     theirs, ours = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (reference, rendered))
@@ -57,7 +60,7 @@ def compare(reference: NDArray, rendered: NDArray) -> NoteErrors:
     )
 
 
-def attack_time(sound: NDArray) -> float:
+def attack_time(sound: Reals) -> float:
     """When a note has risen to -10 dB of the peak of its first 300 ms, by power over 5 ms; seconds."""
     power = np.square(sound).sum(axis=0)[: int(0.3 * SAMPLE_RATE)]
     width = int(0.005 * SAMPLE_RATE)
@@ -65,12 +68,12 @@ def attack_time(sound: NDArray) -> float:
     return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
 
 
-def pitch_difference(reference: NDArray, rendered: NDArray) -> float:
+def pitch_difference(reference: Reals, rendered: Reals) -> float:
     """Distance between the strongest partials of two notes, cents, weighted median over five; nan if none match."""
     return peak_difference(pitch_peaks(reference), pitch_peaks(rendered))
 
 
-def pitch_peaks(sound: NDArray) -> Peaks:
+def pitch_peaks(sound: Reals) -> Peaks:
     """The spectral peaks that pitches are compared by."""
     return spectral_peaks(sound, SAMPLE_RATE, 0.8)
 
@@ -94,7 +97,7 @@ def peak_difference(reference: Peaks, rendered: Peaks) -> float:
     return float(np.array(differences)[order][min(half, len(order) - 1)])
 
 
-def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[dict]:
+def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
     """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems."""
     records = []
     for pitch, velocity in held_out(voice):
@@ -121,12 +124,12 @@ def _loaded(font: str, bank: str) -> tuple[SoundFont, Bank]:
     return SoundFont(font), Bank.load(bank, n_threads=1)
 
 
-def measure_voice(font: str, bank: str, voice: int) -> list[dict]:
+def measure_voice(font: str, bank: str, voice: int) -> list[Json]:
     """`evaluate_voice` by names, for processes: each opens the sound bank and loads the bank once."""
     return evaluate_voice(*_loaded(font, bank), voice)
 
 
-def summary(records: list[dict], system: str) -> dict[str, float]:
+def summary(records: list[Json], system: str) -> dict[str, float]:
     """Means and medians over all notes of one system, and the worst voice."""
     log_mel = np.array([r[system]["log_mel_db"] for r in records])
     voices = np.array([r["voice"] for r in records])

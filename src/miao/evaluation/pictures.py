@@ -8,7 +8,7 @@ import numpy as np
 
 from miao.errors import DataError
 from miao.evaluation.evaluate import Run
-from miao.files import written
+from miao.files import Json, written
 from miao.plot import new_figure
 from miao.sound.spectrum import AUDIBLE_DB, HOP_SAMPLES, SAMPLE_RATE
 
@@ -17,7 +17,7 @@ DPI = 110
 TITLE_LETTERS = 56  # in a line
 
 
-def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
+def draw_bars(report: Json, folder: Path) -> list[tuple[str, str]]:
     """bars.png: each metric's mean of each system, with its interval."""
     metrics = [m for m in report["metrics"] if m["better"]]
     if not metrics:
@@ -48,7 +48,7 @@ def draw_bars(report: dict, folder: Path) -> list[tuple[str, str]]:
     return [("Means and intervals", "bars.png")]
 
 
-def draw_facts(report: dict, folder: Path) -> list[tuple[str, str]]:
+def draw_facts(report: Json, folder: Path) -> list[tuple[str, str]]:
     """One picture for each fact: the metrics of each system in the thirds of the pieces."""
     drawn = []
     metrics = {m["key"]: m for m in report["metrics"] if m["better"] and not m["fault"]}

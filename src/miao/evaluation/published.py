@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.datasets.catalogue import dataset
 from miao.datasets.recordings import Part, Recording
 from miao.errors import DataError
 from miao.evaluation.pieces import SPLIT, Material, Plan, excerpt
+from miao.files import Json
 from miao.sound.audio import Audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
 
 
-def plan_published(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+def plan_published(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """The pieces of a data set's test split, their origin, and what is left out and why."""
     module = dataset(name)
     reasons = [f"{name} is not there; say where by --root FOLDER"] if not roots else []
@@ -56,12 +57,12 @@ def read_piece(recording: Recording, seconds: float) -> Material:
                     "alignment", min(bandwidth, SAMPLE_RATE / 2))  # fmt: skip
 
 
-def _stereo(part: Part, seconds: float) -> tuple[NDArray[np.float32], int]:
+def _stereo(part: Part, seconds: float) -> tuple[Floats, int]:
     """The beginning of a part, [2, S] at 44.1 kHz, and the rate that it was recorded at."""
     samples, rate = part.load()
     sound = resample(Audio(samples[:2, : round(seconds * rate) if seconds else None], rate), SAMPLE_RATE).samples
     return np.broadcast_to(sound, (2, sound.shape[1])), rate
 
 
-def _padded(sound: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:
+def _padded(sound: Floats, n_samples: int) -> Floats:
     return np.pad(sound, ((0, 0), (0, max(n_samples - sound.shape[1], 0))))[:, :n_samples]

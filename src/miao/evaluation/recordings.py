@@ -18,12 +18,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Reals, Records
 from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError
 from miao.evaluation.pieces import Material, Plan, excerpt, found_place
 from miao.evaluation.transcription import BasicPitch
+from miao.files import Json
 from miao.midi.score import notes_array, read_score
 from miao.sound.audio import Audio, read_audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
@@ -40,7 +41,7 @@ POOR_LABELS = ("minji-kim_bwv1003_mov3",)
 VELOCITY = 80  # where none is known
 
 
-def plan_recordings(roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+def plan_recordings(roots: list[Path], seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """The pieces of the benchmark that are there, their origins, and what is left out and why."""
     plans: list[Plan] = []
     made_of, skipped = [], []
@@ -60,7 +61,7 @@ def plan_recordings(roots: list[Path], seconds: float) -> tuple[list[Plan], list
 
 # where they are
 
-Found = tuple[list[Plan], list[dict]]
+Found = tuple[list[Plan], list[Json]]
 
 
 def _piano(folder: Path, seconds: float) -> Found:
@@ -159,7 +160,7 @@ def read_quartet(path: Path, seconds: float) -> Material:
     return _material(path, 0.0, seconds, parts, "transcription", files)
 
 
-def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, velocities: NDArray, program: int) -> NDArray:
+def as_notes(starts: Reals, ends: Reals, pitches: Reals, velocities: Reals, program: int) -> Records:
     """A score's notes from columns."""
     notes = notes_array(len(starts))
     notes["start"] = np.maximum(starts, 0)
@@ -169,7 +170,7 @@ def as_notes(starts: NDArray, ends: NDArray, pitches: NDArray, velocities: NDArr
     return notes
 
 
-def _material(path: Path, start: float, seconds: float, parts: list[tuple[str, int, NDArray]], notes_from: str,
+def _material(path: Path, start: float, seconds: float, parts: list[tuple[str, int, Records]], notes_from: str,
               stems: list[Path] | None = None) -> Material:  # fmt: skip
     audio = read_audio(path)
     length = min(seconds or np.inf, audio.duration - start)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Reals
 from miao.evaluation.evaluate import Run
 from miao.evaluation.measure import (
     ALIGNMENT,
@@ -24,13 +24,14 @@ from miao.evaluation.measure import (
     piece_metrics,
     set_metrics,
 )
+from miao.files import Json
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
 ROUNDING = 1e-3
 FEWEST_FOR_FACTS = 8  # pieces, from which on a metric is looked at as a function of a fact
 
-Played = dict[str, list[dict]]
+Played = dict[str, list[Json]]
 """The records of each system that hold values."""
 
 
@@ -73,7 +74,7 @@ def verdict(better: str, means: dict[str, float], floors: set[str]) -> str:
     return "puts " + "; ".join(wrong) if wrong else ""
 
 
-def summary(run: Run, missing: list[str]) -> dict:
+def summary(run: Run, missing: list[str]) -> Json:
     """The whole report as plain data."""
     records = {s.name: [run.record(s, piece) for piece in run.benchmark.pieces] for s in run.systems}
     played: Played = {name: [r for r in rows if r and "values" in r] for name, rows in records.items()}
@@ -114,7 +115,7 @@ def minutes(run: Run) -> dict[str, float]:
     return {group: round(m, 2) for group, m in found.items()}
 
 
-def metric_summary(metric: Metric, played: Played, floors: set[str]) -> dict | None:
+def metric_summary(metric: Metric, played: Played, floors: set[str]) -> Json | None:
     """One metric of all systems, over the pieces on which it exists; None if there are none."""
     means = {name: mean_of(values_of(rows, metric.key).values()) for name, rows in played.items()}
     means = {name: m for name, m in means.items() if m.n}
@@ -124,7 +125,7 @@ def metric_summary(metric: Metric, played: Played, floors: set[str]) -> dict | N
     return {**asdict(metric), "systems": {name: asdict(m) for name, m in means.items()}, "fault": fault}
 
 
-def values_of(records: list[dict], key: str) -> dict[str, float]:
+def values_of(records: list[Json], key: str) -> dict[str, float]:
     """The finite values of a metric, by piece."""
     values = {r["piece"]: r["values"][key] for r in records if r["values"].get(key) is not None}
     return {piece: v for piece, v in values.items() if np.isfinite(v)}
@@ -134,17 +135,17 @@ def values_of(records: list[dict], key: str) -> dict[str, float]:
 class Distances:
     """What lies between each system's embeddings and the reference's."""
 
-    metrics: list[dict]  # over all pieces, as metric_summary
-    groups: dict  # group, metric, system: [distance, frames]
-    facts: list[dict]  # of the thirds of the pieces by each fact, as `fact_slopes` but without a correlation
+    metrics: list[Json]  # over all pieces, as metric_summary
+    groups: Json  # group, metric, system: [distance, frames]
+    facts: list[Json]  # of the thirds of the pieces by each fact, as `fact_slopes` but without a correlation
     missing: list[str]  # what has too few frames
 
 
 def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances:
     """The distances of each embedder between each system and the reference on the same pieces, with their floor."""
-    metrics: list[dict] = []
-    by_group: dict = {}
-    facts: list[dict] = []
+    metrics: list[Json] = []
+    by_group: Json = {}
+    facts: list[Json] = []
     missing = []
     groups: dict[str, set[str]] = defaultdict(set)
     for piece in run.benchmark.pieces:
@@ -176,7 +177,7 @@ def embedding_distances(run: Run, played: Played, floors: set[str]) -> Distances
     return Distances(metrics, by_group, facts, missing)
 
 
-def distance_facts(run: Run, sets: dict[str, dict[str, NDArray]], embedder: str) -> list[dict]:
+def distance_facts(run: Run, sets: dict[str, dict[str, Reals]], embedder: str) -> list[Json]:
     """The distances in the lowest, middle and highest third of the pieces by each fact, where there are enough."""
     found = []
     for fact in sorted({fact for piece in run.benchmark.pieces for fact in piece.facts} - {"gain_db"}):
@@ -194,18 +195,18 @@ def distance_facts(run: Run, sets: dict[str, dict[str, NDArray]], embedder: str)
     return found
 
 
-def embeddings_of(run: Run, played: Played, embedder: str) -> dict[str, dict[str, NDArray]]:
+def embeddings_of(run: Run, played: Played, embedder: str) -> dict[str, dict[str, Reals]]:
     """What an embedder made of each system's pieces."""
     pieces = {piece.name: piece for piece in run.benchmark.pieces}
     systems = {s.name: s for s in run.systems}
-    sets: dict[str, dict[str, NDArray]] = {}
+    sets: dict[str, dict[str, Reals]] = {}
     for name, rows in played.items():
         paths = {r["piece"]: run.record_path(systems[name], pieces[r["piece"]]).with_suffix(".npz") for r in rows}
         sets[name] = {piece: np.load(path)[f"embedding/{embedder}"] for piece, path in paths.items()}
     return sets
 
 
-def embedding_pairs(sets: dict[str, dict[str, NDArray]], pieces: set[str]) -> dict[str, tuple[NDArray, NDArray]]:
+def embedding_pairs(sets: dict[str, dict[str, Reals]], pieces: set[str]) -> dict[str, tuple[Reals, Reals]]:
     """The reference's and each system's embeddings of those of the pieces that both play, where there are enough."""
     theirs, pairs = sets["reference"], {}
     for name, ours in sets.items():
@@ -215,7 +216,7 @@ def embedding_pairs(sets: dict[str, dict[str, NDArray]], pieces: set[str]) -> di
     return pairs
 
 
-def system_summary(name: str, checksum: str, is_floor: bool, records: list[dict | None]) -> dict:
+def system_summary(name: str, checksum: str, is_floor: bool, records: list[Json | None]) -> Json:
     """What a system is, how fast it played, and what it could not play."""
     played = [r for r in records if r and "values" in r]
     failures: dict[str, list[str]] = defaultdict(list)
@@ -229,9 +230,9 @@ def system_summary(name: str, checksum: str, is_floor: bool, records: list[dict 
     }  # fmt: skip
 
 
-def group_means(played: Played, metrics: Iterable[Metric]) -> dict:
+def group_means(played: Played, metrics: Iterable[Metric]) -> Json:
     """Means by group, metric and system: [mean, n]."""
-    found: dict = {}
+    found: Json = {}
     for name, rows in played.items():
         for metric in metrics:
             values = values_of(rows, metric.key)
@@ -246,7 +247,7 @@ def group_means(played: Played, metrics: Iterable[Metric]) -> dict:
     }  # fmt: skip
 
 
-def differences(played: Played, metrics: list[dict]) -> list[dict]:
+def differences(played: Played, metrics: list[Json]) -> list[Json]:
     """How much worse each of our systems is than each sampler, on the pieces both play; below 0 it is better."""
     found = []
     for ours in (name for name in played if name.startswith("miao")):
@@ -260,7 +261,7 @@ def differences(played: Played, metrics: list[dict]) -> list[dict]:
     return found
 
 
-def fact_slopes(played: Played, metrics: Iterable[Metric]) -> list[dict]:
+def fact_slopes(played: Played, metrics: Iterable[Metric]) -> list[Json]:
     """Each metric as a function of each fact about the pieces: rank correlation, and the means of its thirds."""
     found = []
     facts = sorted({fact for rows in played.values() for r in rows for fact in r["facts"] if fact != "gain_db"})
@@ -279,7 +280,7 @@ def fact_slopes(played: Played, metrics: Iterable[Metric]) -> list[dict]:
     return found
 
 
-def rank_correlation(x: NDArray, y: NDArray) -> float:
+def rank_correlation(x: Reals, y: Reals) -> float:
     """Spearman's, -1 to 1; 0 if one of them never changes."""
     from scipy.stats import rankdata
 

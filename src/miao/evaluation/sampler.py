@@ -11,10 +11,11 @@ import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.datasets.soundfont import SAMPLE_RATE
 from miao.errors import DataError, missing
 from miao.midi.score import Score, Track
@@ -37,7 +38,7 @@ class Sampler:
             raise DataError(f"{path}: no such SoundFont; give the path of an .sf2 or .sf3 file")
         self._open().delete()
 
-    def _open(self):
+    def _open(self) -> Any:
         try:
             import fluidsynth
         except ModuleNotFoundError as error:
@@ -53,7 +54,7 @@ class Sampler:
             raise DataError(f"{self.path}: not a SoundFont that FluidSynth can read")
         return synth
 
-    def stems(self, score: Score, seconds: float) -> NDArray[np.float32]:
+    def stems(self, score: Score, seconds: float) -> Floats:
         """Each track's sound behind its faders, [tracks, 2, S]; what sounds beyond `seconds` is cut off."""
         sound = np.zeros((len(score.tracks), 2, round(seconds * SAMPLE_RATE)), np.float32)
         synth = self._open()
@@ -68,7 +69,7 @@ class Sampler:
         return sound
 
 
-def _play(synth, path: Path, sound: NDArray[np.float32]) -> None:
+def _play(synth: Any, path: Path, sound: Floats) -> None:
     import fluidsynth
 
     write = fluidsynth._fl.fluid_synth_write_float

@@ -11,6 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 from miao.errors import DataError
 from miao.evaluation.pieces import EXCERPT_START, TAIL_SECONDS, Material, Plan, excerpt, found_place
+from miao.files import Json
 from miao.midi.score import read_score
 
 SUFFIXES = (".mid", ".midi", ".rmi")
@@ -37,7 +38,7 @@ SONGS = (
 )  # fmt: skip
 
 
-def plan_songs(roots: list[Path], seconds: float) -> tuple[list[Plan], list[dict], list[dict]]:
+def plan_songs(roots: list[Path], seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """Excerpts of the songs of all collections that are there, their origins, and what is left out and why."""
     plans: list[Plan] = []
     made_of, skipped = [], []

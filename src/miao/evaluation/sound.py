@@ -20,8 +20,8 @@ whoever wants them not to count aligns them before. The shorter sound is continu
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Reals
 from miao.evaluation.notes import attack_time, peak_difference, pitch_peaks
 from miao.evaluation.transcription import merged_onsets
 from miao.sound import spectrum
@@ -53,7 +53,7 @@ class SoundErrors:
     width: float
 
 
-def sound_errors(reference: NDArray, rendered: NDArray, onsets: NDArray | None = None) -> SoundErrors:
+def sound_errors(reference: Reals, rendered: Reals, onsets: Reals | None = None) -> SoundErrors:
     """All errors of one rendering.
 
     onsets  when notes start, seconds, in any order; None: both sounds are one note
@@ -73,7 +73,7 @@ def sound_errors(reference: NDArray, rendered: NDArray, onsets: NDArray | None =
     )
 
 
-def loudness_error(reference: NDArray, rendered: NDArray) -> float:
+def loudness_error(reference: Reals, rendered: Reals) -> float:
     """Distance of the integrated loudnesses, LU. What is under the gate of -70 LUFS counts as -70."""
     levels = []
     for sound in (reference, rendered):
@@ -83,7 +83,7 @@ def loudness_error(reference: NDArray, rendered: NDArray) -> float:
     return abs(levels[1] - levels[0])
 
 
-def attack_error(reference: NDArray, rendered: NDArray, onsets: NDArray | None = None) -> float:
+def attack_error(reference: Reals, rendered: Reals, onsets: Reals | None = None) -> float:
     """How far the rendering's attacks lie from the reference's, seconds, 0 to 0.05.
 
     With onsets the median of `rise_lags`; without, both are one note, whose notes.attack_time are compared.
@@ -98,7 +98,7 @@ def attack_error(reference: NDArray, rendered: NDArray, onsets: NDArray | None =
     return min(abs(attack_time(rendered) - attack_time(reference)), LONGEST_LAG_SECONDS)
 
 
-def rise_lags(reference: NDArray, rendered: NDArray, onsets: NDArray) -> NDArray[np.float64]:
+def rise_lags(reference: Reals, rendered: Reals, onsets: Reals) -> Doubles:
     """By how much the rendering's rise comes after the reference's (before: negative) at each onset, seconds.
 
     The rise is the growth of level from frame to frame (every 2.9 ms), falls left out, smoothed over five frames; the
@@ -126,7 +126,7 @@ def rise_lags(reference: NDArray, rendered: NDArray, onsets: NDArray) -> NDArray
     return np.array(found)
 
 
-def pitch_error(reference: NDArray, rendered: NDArray, onsets: NDArray) -> float:
+def pitch_error(reference: Reals, rendered: Reals, onsets: Reals) -> float:
     """Median over up to 24 onsets of notes.pitch_difference in the 0.8 s from there, cents.
 
     Onsets at which the reference has no clear partial are left out; where the rendering has none of its partials within
@@ -147,7 +147,7 @@ def pitch_error(reference: NDArray, rendered: NDArray, onsets: NDArray) -> float
     return float(np.median(found)) if found else float("nan")
 
 
-def centroid_error(reference: NDArray, rendered: NDArray) -> float:
+def centroid_error(reference: Reals, rendered: Reals) -> float:
     """Mean distance of the spectral centroids, octaves, each frame weighted by its magnitude in the reference.
 
     A frame without sound in the rendering counts as 4 octaves, which is also the most a frame can count.
@@ -161,7 +161,7 @@ def centroid_error(reference: NDArray, rendered: NDArray) -> float:
     return float(np.average(apart, weights=weight))
 
 
-def centroids(samples: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def centroids(samples: Reals) -> tuple[Doubles, Doubles]:
     """Spectral centroid (Hz) of each frame and the sum of its magnitudes, two of [frames].
 
     The mean frequency, weighted by magnitude, over the frames of spectrum.log_mel, as librosa has it, but of the
@@ -174,13 +174,13 @@ def centroids(samples: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64
     return magnitude @ hz / np.maximum(total, 1e-12), total
 
 
-def width_error(reference: NDArray, rendered: NDArray) -> float:
+def width_error(reference: Reals, rendered: Reals) -> float:
     """Difference of the stereo widths; silence against sound is 1."""
     theirs, ours = stereo_width(reference), stereo_width(rendered)
     return 1.0 if np.isnan(ours) and not np.isnan(theirs) else abs(ours - theirs)
 
 
-def stereo_width(samples: NDArray) -> float:
+def stereo_width(samples: Reals) -> float:
     """The share of the side channel, (L - R) / 2, in the power of mid and side: 0 to 1; nan in silence.
 
     0 is mono, 0.5 two unrelated channels or one alone, 1 opposite phases. It does not tell left from right.
@@ -194,7 +194,7 @@ def stereo_width(samples: NDArray) -> float:
     return float(side / (middle + side))
 
 
-def _rise(samples: NDArray) -> NDArray[np.float64]:
+def _rise(samples: Reals) -> Doubles:
     """Growth of level from frame to frame, mean over bands, as a part of the loudest level: [frames]."""
     bins = np.unique(np.rint(RISE_EDGES_HZ * RISE_FFT / SAMPLE_RATE).astype(int))
     power = np.add.reduceat(_power(samples, RISE_FFT, RISE_HOP)[:, : bins[-1]], bins[:-1], axis=1)
@@ -204,7 +204,7 @@ def _rise(samples: NDArray) -> NDArray[np.float64]:
     return np.convolve(rise, RISE_SMOOTHING, "same")
 
 
-def _power(samples: NDArray, size: int, hop: int) -> NDArray[np.float64]:
+def _power(samples: Reals, size: int, hop: int) -> Doubles:
     """Power in Hann frames, centred every `hop`, mean over channels: [channels, S] -> [frames, size / 2 + 1]."""
     window = (np.hanning(size + 1)[:-1] * 2 / size).astype(np.float32)
     padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (size // 2, size)))
@@ -216,7 +216,7 @@ def _power(samples: NDArray, size: int, hop: int) -> NDArray[np.float64]:
     return power
 
 
-def _peak(values: NDArray) -> float:
+def _peak(values: Reals) -> float:
     """The place of the highest value, between the samples by a parabola."""
     at = int(np.argmax(values))
     if not 0 < at < len(values) - 1:

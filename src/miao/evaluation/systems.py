@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Reals
 from miao.bank.bank import Bank
 from miao.datasets.pairs import pair_notes
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
@@ -52,8 +52,8 @@ _EFFECTS_GAIN_DB = -20.0  # low enough that the limiter has no work
 class Sound:
     """A piece as it sounds."""
 
-    mix: NDArray[np.float32]  # [2, S] at 44.1 kHz
-    stems: NDArray[np.float32] | None  # [tracks, 2, S]; None where only the mix is known
+    mix: Floats  # [2, S] at 44.1 kHz
+    stems: Floats | None  # [tracks, 2, S]; None where only the mix is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,7 +365,7 @@ def _soundfont(path: Path) -> SoundFont:
 # sound
 
 
-def played_stems(bank: Bank, score: Score, seconds: float) -> NDArray[np.float32]:
+def played_stems(bank: Bank, score: Score, seconds: float) -> Floats:
     """The stems of a score behind their faders, without a room, [tracks, 2, S]."""
     stems = np.zeros((len(score.tracks), 2, round(seconds * SAMPLE_RATE)), np.float32)
     desk = Desk(SAMPLE_RATE, len(score.tracks))
@@ -380,7 +380,7 @@ def played_stems(bank: Bank, score: Score, seconds: float) -> NDArray[np.float32
     return stems
 
 
-def _fitted(samples: NDArray, seconds: float) -> NDArray[np.float32]:
+def _fitted(samples: Reals, seconds: float) -> Floats:
     """The sound, cut or continued by silence to a length."""
     n_samples = round(seconds * SAMPLE_RATE)
     return np.pad(samples, ((0, 0), (0, max(n_samples - samples.shape[1], 0))))[:, :n_samples]

@@ -4,7 +4,7 @@ from miao.errors import DataError
 from miao.evaluation.evaluate import Run
 from miao.evaluation.pictures import draw_bars, draw_facts, draw_spectrograms
 from miao.evaluation.report import summary
-from miao.files import write_json, write_text
+from miao.files import Json, write_json, write_text
 
 
 def write_report(run: Run, missing: list[str]) -> str:
@@ -17,7 +17,7 @@ def write_report(run: Run, missing: list[str]) -> str:
     return text
 
 
-def markdown(report: dict, pictures: list[tuple[str, str]] = ()) -> str:  # type: ignore[assignment]
+def markdown(report: Json, pictures: list[tuple[str, str]] = ()) -> str:  # type: ignore[assignment]
     """The report as Markdown; pictures are (title, path)."""
     kept = [m for m in report["metrics"] if m["better"] and not m["fault"]]
     aside = [m for m in report["metrics"] if m["fault"]]
@@ -37,7 +37,7 @@ def markdown(report: dict, pictures: list[tuple[str, str]] = ()) -> str:  # type
     return "\n".join([*lines, *small_print(report)]) + "\n"
 
 
-def heading(report: dict) -> list[str]:
+def heading(report: Json) -> list[str]:
     """What was evaluated on what."""
     benchmark = report["benchmark"]
     total = sum(benchmark["minutes"].values())
@@ -58,13 +58,14 @@ def heading(report: dict) -> list[str]:
     return lines
 
 
-def label(metric: dict) -> str:
+def label(metric: Json) -> str:
     """A metric's title with its unit and an arrow to where better is."""
     arrow = {"lower": " ↓", "higher": " ↑", "": ""}[metric["better"]]
-    return metric["title"] + (f", {metric['unit']}" if metric["unit"] else "") + arrow
+    text: str = metric["title"] + (f", {metric['unit']}" if metric["unit"] else "") + arrow
+    return text
 
 
-def metric_table(metrics: list[dict], names: list[str]) -> list[str]:
+def metric_table(metrics: list[Json], names: list[str]) -> list[str]:
     """One row a metric: mean and, in brackets, the interval; n, and that of a system where it is another."""
     if not metrics:
         return ["None."]
@@ -77,7 +78,7 @@ def metric_table(metrics: list[dict], names: list[str]) -> list[str]:
     return lines
 
 
-def cell_text(cell: dict | None, n: int) -> str:
+def cell_text(cell: Json | None, n: int) -> str:
     """A mean with its interval, and its n if that is not n."""
     if cell is None:
         return "-"
@@ -90,7 +91,7 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def against_samplers(report: dict) -> list[str]:
+def against_samplers(report: Json) -> list[str]:
     """Where miao loses to a sampler and where it wins, in words."""
     if not report["differences"]:
         return []
@@ -110,7 +111,7 @@ def against_samplers(report: dict) -> list[str]:
     return lines
 
 
-def by_group(report: dict, names: list[str]) -> list[str]:
+def by_group(report: Json, names: list[str]) -> list[str]:
     """A table for each group of pieces."""
     if len(report["groups"]) < 2:
         return []
@@ -128,7 +129,7 @@ def by_group(report: dict, names: list[str]) -> list[str]:
     return lines
 
 
-def by_facts(report: dict, names: list[str]) -> list[str]:
+def by_facts(report: Json, names: list[str]) -> list[str]:
     """How metrics go with facts about the pieces, such as roughness."""
     lines: list[str] = []
     titles = {m["key"]: label(m) for m in report["metrics"]}
@@ -149,7 +150,7 @@ def by_facts(report: dict, names: list[str]) -> list[str]:
     return lines
 
 
-def small_print(report: dict) -> list[str]:
+def small_print(report: Json) -> list[str]:
     """Settings, origins, and everything that is not in the tables, with the reason."""
     settings, benchmark = report["settings"], report["benchmark"]
     lines = ["", "## Settings", "", f"- {settings['alignment']}"]

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Reals, Records
 from miao.errors import ConfigError, DataError, ScoreError
 from miao.evaluation.transcription import ATTRIBUTED, score_notes
 from miao.midi.events import NOTE_ON
@@ -42,7 +42,7 @@ class Transcriber(Protocol):
     def name(self) -> str:
         """With its version; part of every score's settings."""
 
-    def __call__(self, samples: NDArray, sample_rate: int) -> NDArray:
+    def __call__(self, samples: Reals, sample_rate: int) -> Records:
         """The notes heard in [channels, S]: HEARD, or ATTRIBUTED if it can tell programs.
 
         Raises: DataError if it is not there or fails.
@@ -75,7 +75,7 @@ class CommandTranscriber:
         if not self.name:
             object.__setattr__(self, "name", Path(words[0]).name)
 
-    def __call__(self, samples: NDArray, sample_rate: int) -> NDArray:
+    def __call__(self, samples: Reals, sample_rate: int) -> Records:
         """The notes heard, ATTRIBUTED. Raises: DataError if the command is not there, fails or writes no MIDI file."""
         with tempfile.TemporaryDirectory() as folder:
             audio, midi = Path(folder) / "sound.wav", Path(folder) / "notes.mid"
@@ -107,7 +107,7 @@ def harmonica(size: str = "medium") -> CommandTranscriber:
     return CommandTranscriber(f"harmonica-amt {{audio}} -o {{midi}} --model {size}", f"harmonica-amt {size}")
 
 
-def _midi_notes(data: bytes, command: str) -> NDArray:
+def _midi_notes(data: bytes, command: str) -> Records:
     """All notes of a MIDI file; a sound one without notes is a transcription of silence."""
     try:
         tables = [track.table() for track in parse_midi_file(data, "notes.mid").tracks]

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Floats, Integers, Reals, Records
 from miao.errors import DataError
 from miao.midi.score import Score
 from miao.sound.audio import Audio, resample
@@ -86,7 +87,7 @@ class ProgramScore:
     n_heard: int
 
 
-def as_heard(notes: NDArray) -> NDArray:
+def as_heard(notes: Records) -> Records:
     """Notes of a score (score.NOTE) as they sound, from `start` to `damp`: HEARD."""
     heard = np.zeros(len(notes), HEARD)
     heard["start"], heard["pitch"] = notes["start"], notes["pitch"]
@@ -94,7 +95,7 @@ def as_heard(notes: NDArray) -> NDArray:
     return heard
 
 
-def note_f1(reference_notes: NDArray, estimated_notes: NDArray, onset_tolerance: float = 0.05) -> NoteScore:
+def note_f1(reference_notes: Records, estimated_notes: Records, onset_tolerance: float = 0.05) -> NoteScore:
     """Agreement of two note lists (HEARD, any order); two empty ones agree fully, one empty one not at all."""
     n_played, n_heard = len(reference_notes), len(estimated_notes)
     if not n_played or not n_heard:
@@ -108,7 +109,7 @@ def note_f1(reference_notes: NDArray, estimated_notes: NDArray, onset_tolerance:
     return NoteScore(float(precision), float(recall), float(f1), float(with_offset), n_played, n_heard)
 
 
-def with_program(notes: NDArray, program: int | NDArray, is_drum: bool | NDArray = False) -> NDArray:
+def with_program(notes: Records, program: int | NDArray[np.integer], is_drum: bool | Flags = False) -> Records:
     """Notes that were heard in the stem of one instrument (or of several, one for each note), as ATTRIBUTED."""
     attributed = np.zeros(len(notes), ATTRIBUTED)
     for name in HEARD.fields or ():
@@ -117,13 +118,13 @@ def with_program(notes: NDArray, program: int | NDArray, is_drum: bool | NDArray
     return attributed
 
 
-def score_notes(score: Score) -> NDArray:
+def score_notes(score: Score) -> Records:
     """All notes of a score as they sound, each with its program: ATTRIBUTED, sorted by start and pitch."""
     parts = [with_program(as_heard(t.notes), t.notes["program"], t.notes["is_drum"]) for t in score.tracks]
     return np.sort(np.concatenate([np.zeros(0, ATTRIBUTED), *parts]), order=("start", "pitch"))
 
 
-def program_f1(reference_notes: NDArray, estimated_notes: NDArray, granularity: str = "full") -> ProgramScore:
+def program_f1(reference_notes: Records, estimated_notes: Records, granularity: str = "full") -> ProgramScore:
     """MT3's scores of two lists of ATTRIBUTED notes, any order.
 
     Differs from MT3's program in three points: all drum strokes are one group, whatever the kit; where there is nothing
@@ -148,7 +149,7 @@ def program_f1(reference_notes: NDArray, estimated_notes: NDArray, granularity: 
     )  # fmt: skip
 
 
-def n_matching(played: NDArray, heard: NDArray, offset_ratio: float | None, onset_tolerance: float = 0.05) -> int:
+def n_matching(played: Records, heard: Records, offset_ratio: float | None, onset_tolerance: float = 0.05) -> int:
     """How many notes of two lists can be paired off; with an offset ratio their ends must agree too."""
     if not len(played) or not len(heard):
         return 0
@@ -158,7 +159,7 @@ def n_matching(played: NDArray, heard: NDArray, offset_ratio: float | None, onse
     return len(match_notes(*sides, onset_tolerance=onset_tolerance, offset_ratio=offset_ratio))
 
 
-def onset_f1(reference: NDArray, estimated: NDArray, tolerance: float = 0.05) -> float:
+def onset_f1(reference: Reals, estimated: Reals, tolerance: float = 0.05) -> float:
     """F1 of two lists of onset times (seconds, rising); 1 if both are empty."""
     if not len(reference) or not len(estimated):
         return float(len(reference) == len(estimated))
@@ -167,7 +168,7 @@ def onset_f1(reference: NDArray, estimated: NDArray, tolerance: float = 0.05) ->
     return float(f_measure(np.asarray(reference), np.asarray(estimated), window=tolerance)[0])
 
 
-def merged_onsets(starts: NDArray, within_seconds: float = 0.03) -> NDArray[np.float64]:
+def merged_onsets(starts: Reals, within_seconds: float = 0.03) -> Doubles:
     """Starts in rising order without those that follow one that was kept by less than `within_seconds`."""
     kept: list[float] = []
     for start in np.sort(starts):
@@ -176,7 +177,7 @@ def merged_onsets(starts: NDArray, within_seconds: float = 0.03) -> NDArray[np.f
     return np.array(kept)
 
 
-def flux_onsets(samples: NDArray, within_seconds: float = 0.03) -> NDArray[np.float64]:
+def flux_onsets(samples: Reals, within_seconds: float = 0.03) -> Doubles:
     """Where drums are struck: peaks of the mean rise of the log-mel spectrogram, seconds.
 
     A peak is the largest rise within `within_seconds` on both sides, and 1 dB above the median rise around it.
@@ -216,10 +217,10 @@ class BasicPitch:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
-    def __call__(self, samples: NDArray, sample_rate: int) -> NDArray:
+    def __call__(self, samples: Reals, sample_rate: int) -> Records:
         return decode_notes(*self.activations(samples, sample_rate))
 
-    def activations(self, samples: NDArray, sample_rate: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def activations(self, samples: Reals, sample_rate: int) -> tuple[Floats, Floats]:
         """How surely each pitch sounds and starts at each frame (256 samples at 22,050 Hz): two of [T, 88], 0 to 1."""
         audio = Audio(np.atleast_2d(np.asarray(samples, np.float32)).mean(axis=0, keepdims=True), sample_rate)
         mono = resample(audio, SAMPLE_RATE).samples[0]
@@ -228,7 +229,7 @@ class BasicPitch:
         n_windows = -(-n_frames // KEPT_FRAMES)
         padded = np.pad(mono, (EDGE_FRAMES * FRAME_SAMPLES, n_windows * hop + WINDOW_SAMPLES - len(mono)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_SAMPLES)[: n_windows * hop : hop]
-        parts: list[list[NDArray]] = [[], []]
+        parts: list[list[Reals]] = [[], []]
         for first in range(0, n_windows, _BATCH):
             outputs = self._session.run(_NAMES, {self._input: windows[first : first + _BATCH, :, None]})
             for part, output in zip(parts, outputs, strict=True):
@@ -246,13 +247,13 @@ def model_path() -> Path | None:
 
 
 def decode_notes(
-    activation: NDArray,
-    onsets: NDArray,
+    activation: Reals,
+    onsets: Reals,
     *,
     onset_threshold: float = ONSET_THRESHOLD,
     frame_threshold: float = FRAME_THRESHOLD,
     shortest_seconds: float = SHORTEST_SECONDS,
-) -> NDArray:
+) -> Records:
     """Notes from activations, two of [T, 88]: HEARD, sorted by start and pitch.
 
     First from the onsets, the last one first: a note lasts until its pitch has been inactive for 11 frames, and what
@@ -285,7 +286,7 @@ def decode_notes(
     return np.sort(np.array(notes, HEARD), order=("start", "pitch"))
 
 
-def _strengthened(onsets: NDArray, activation: NDArray) -> NDArray:
+def _strengthened(onsets: Reals, activation: Reals) -> Reals:
     """Onsets, and also where the activation rises, on a scale that makes the steepest rise the strongest onset."""
     rise = activation.copy()
     for frames in range(1, RISE_FRAMES + 1):
@@ -295,7 +296,7 @@ def _strengthened(onsets: NDArray, activation: NDArray) -> NDArray:
     return np.maximum(onsets, rise * (onsets.max() / steepest)) if steepest > 0 else onsets
 
 
-def _active_length(column: NDArray, threshold: float) -> int:
+def _active_length(column: Reals, threshold: float) -> int:
     """How many frames from the first one belong to a note, that is until a gap of GAP_FRAMES."""
     active = np.flatnonzero(column >= threshold)
     gaps = np.diff(active, prepend=-1) > GAP_FRAMES
@@ -303,20 +304,20 @@ def _active_length(column: NDArray, threshold: float) -> int:
     return int(active[last - 1]) + 1 if last else 0
 
 
-def _groups(program: NDArray, is_drum: NDArray, granularity: str) -> NDArray[np.int64]:
+def _groups(program: NDArray[np.integer], is_drum: Flags, granularity: str) -> Integers:
     width = {"flat": 128, "class": 8, "full": 1}[granularity]
     return np.where(is_drum, _DRUMS, program.astype(np.int64) // width)
 
 
-def _f1_of(table: NDArray, column: int) -> float:
+def _f1_of(table: Integers, column: int) -> float:
     """F1 over groups: twice the matching notes by all notes played and heard, the harmonic mean of both ratios."""
     n = int(table[:, 1:3].sum())
     return 2 * int(table[:, column].sum()) / n if n else 1.0
 
 
-def _intervals(notes: NDArray) -> NDArray[np.float64]:
+def _intervals(notes: Records) -> Doubles:
     return np.stack([notes["start"], notes["end"]], axis=1)
 
 
-def _hz(pitch: NDArray) -> NDArray[np.float64]:
+def _hz(pitch: Reals) -> Doubles:
     return 440.0 * 2.0 ** ((pitch.astype(np.float64) - 69) / 12)

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 class ChannelNorm(nn.Module):
@@ -18,7 +19,8 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normed: Tensor = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return normed
 
 
 class DepthwiseConv(nn.Module):
@@ -40,32 +42,33 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv2d(channels, channels * multiplier, size, stride=stride, padding=padding, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 0, self.past, 0)) if self.past else x)
+        out: Tensor = self.conv(F.pad(x, (0, 0, self.past, 0)) if self.past else x)
+        return out
 
 
 class _Sum(torch.autograd.Function):
     """A sum over processes is its own derivative: what reaches it anywhere comes from everywhere."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         x = x.contiguous().clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         return _Sum.forward(ctx, grad)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         rows = [torch.empty_like(x) for _ in range(dist.get_world_size())]
         dist.all_gather(rows, x.contiguous())
         return torch.cat(rows)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         return _Sum.forward(ctx, grad).chunk(dist.get_world_size())[dist.get_rank()]
 
 
@@ -76,12 +79,18 @@ def n_processes() -> int:
 
 def summed_over_processes(x: Tensor) -> Tensor:
     """The sum of all processes' tensors; gradients flow back to each of them."""
-    return _Sum.apply(x) if n_processes() > 1 else x
+    if n_processes() == 1:
+        return x
+    summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch has no types for it
+    return summed
 
 
 def gathered_from_processes(x: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks; gradients flow back to each of them."""
-    return _Gather.apply(x) if n_processes() > 1 else x
+    if n_processes() == 1:
+        return x
+    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]  # torch has no types for it
+    return gathered
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -104,7 +113,8 @@ class BatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        out: Tensor = x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return out
 
 
 class ParallelConv(nn.Module):
@@ -118,7 +128,8 @@ class ParallelConv(nn.Module):
         self.unit_norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.local_norm(self.local(x)) + self.unit_norm(self.unit(x))
+        out: Tensor = x + self.local_norm(self.local(x)) + self.unit_norm(self.unit(x))
+        return out
 
     def merged(self) -> DepthwiseConv:
         """The same map as one 3x3 convolution, batch norms at their running averages; for rendering."""
@@ -156,7 +167,8 @@ class CausalSelfAttention(nn.Module):
         q, k, v = self.project(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         # [B, heads, L, D / heads]
         mixed = F.scaled_dot_product_attention(q, k, v, self.mask, is_causal=self.mask is None)
-        return self.merge(mixed.transpose(1, 2).reshape(batch, length, -1))
+        merged: Tensor = self.merge(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return merged
 
 
 class CrossAttention(nn.Module):
@@ -182,7 +194,8 @@ class CrossAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(
             heads(self.query(x) + self.query_places), heads(k + self.key_places), heads(v)
         )
-        return self.merge(mixed.transpose(1, 2).flatten(2))
+        merged: Tensor = self.merge(mixed.transpose(1, 2).flatten(2))
+        return merged
 
 
 def waves(length: int, width: int) -> Tensor:
@@ -211,4 +224,5 @@ class ChannelAttention(nn.Module):
         batch, channels, rows, columns = x.shape
         q, k, v = self.project(x).view(batch, 3, self.n_heads, channels // self.n_heads, rows * columns).unbind(1)
         weights = torch.softmax(F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.scale, dim=-1)
-        return self.merge((weights @ v).reshape(batch, channels, rows, columns))
+        merged: Tensor = self.merge((weights @ v).reshape(batch, channels, rows, columns))
+        return merged

@@ -72,7 +72,8 @@ class Encoding:
         """Context of a chunk that starts when a token ends: the token and the CLS of the segment before. [B, L, D]"""
         before = F.pad(self.cls, (0, 0, 1, 0))[:, :-1]
         segments = self.tokens.unflatten(1, (self.cls.shape[1], -1))  # [B, G, a, D]
-        return (segments + before.unsqueeze(2)).flatten(1, 2)
+        tokens: Tensor = (segments + before.unsqueeze(2)).flatten(1, 2)
+        return tokens
 
 
 class MidiEncoder(nn.Module):
@@ -273,7 +274,8 @@ class AudioDecoder(nn.Module):
     def refine(self, e_m: Tensor) -> Tensor:
         """Eq. 5 and 6, with the image carried past them so that they learn what is missing."""
         de_m = F.gelu(self.attention_norm(self.attention(F.gelu(self.before_norm(self.before(e_m))))))
-        return e_m + self.after_norm(self.after(self.parallel(de_m)))
+        refined: Tensor = e_m + self.after_norm(self.after(self.parallel(de_m)))
+        return refined
 
 
 def share_parameters(source: nn.Module, target: nn.Module) -> None:

@@ -28,7 +28,8 @@ def phases(hz: Tensor) -> Tensor:
     share = torch.arange(HOP, device=hz.device, dtype=torch.float64) / HOP
     sample_hz = hz[:, :-1, None] * (1 - share) + hz[:, 1:, None] * share
     turns = sample_hz.flatten(1).cumsum(dim=1) - sample_hz.flatten(1)
-    return (turns / SAMPLE_RATE).remainder(1).float().unflatten(1, (-1, HOP))
+    phases: Tensor = (turns / SAMPLE_RATE).remainder(1).float().unflatten(1, (-1, HOP))
+    return phases
 
 
 def sines(phase: Tensor, n_harmonics: int) -> Tensor:
@@ -81,7 +82,8 @@ def filtered_noise(noise: Tensor, magnitudes: Tensor) -> Tensor:
     frames = torch.cat([noise[:, :-1], noise[:, 1:]], dim=2) * window
     shape = magnitudes @ _band_filters(magnitudes.shape[2]).to(noise.device)
     shaped = torch.fft.irfft(torch.fft.rfft(frames) * shape, n=2 * HOP)
-    return shaped[:, :-1, HOP:] + shaped[:, 1:, :HOP]
+    sound: Tensor = shaped[:, :-1, HOP:] + shaped[:, 1:, :HOP]
+    return sound
 
 
 @cache

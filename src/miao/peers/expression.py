@@ -1,8 +1,8 @@
 """How a note is played, as MIDI-DDSP sees it: six controls and the deviation of f0, measured from audio tokens."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Doubles, Floats, Reals
 from miao.bank import tokens as tk
 from miao.peers.ddsp import HOP_SECONDS
 
@@ -10,7 +10,7 @@ CONTROLS = ("volume", "fluctuation", "peak", "vibrato", "brightness", "attack_no
 _FLOOR_DB = -100.0
 
 
-def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
+def expression_controls(tokens: tk.NoteTokens) -> Floats:
     """The six controls of a measured note, from where it starts to where it is let go, scaled to 0..1.
 
     volume: mean level, -80..0 dB. fluctuation: its standard deviation, 24 dB is 1. peak: where it is loudest, as a
@@ -30,7 +30,7 @@ def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
     total = harmonics.sum(axis=1)
     is_heard = total > 1e-6
     centroid = (harmonics @ np.arange(1, 61))[is_heard] / total[is_heard]
-    return np.clip(
+    controls: Floats = np.clip(
         [
             volume.mean() / 80 + 1,
             volume.std() / 24,
@@ -41,19 +41,21 @@ def expression_controls(tokens: tk.NoteTokens) -> NDArray[np.float32]:
         ],
         0, 1,
     ).astype(np.float32)  # fmt: skip
+    return controls
 
 
-def _resampled(chunks: NDArray, times: NDArray, seconds: float) -> tuple[NDArray, NDArray]:
+def _resampled(chunks: AnyArray, times: Doubles, seconds: float) -> tuple[Floats, Doubles]:
     """Tokens every 10 ms up to a moment, [n, C], and their times."""
     tokens, wanted = chunks.reshape(-1, tk.N_CELLS).astype(np.float32), np.arange(0, seconds, HOP_SECONDS)
     return tk.tokens_at(tokens, times, wanted), wanted
 
 
-def _decibels(amplitudes: NDArray) -> NDArray:
-    return 10 * np.log10(np.maximum((amplitudes**2).sum(axis=1), 10 ** (_FLOOR_DB / 10)))
+def _decibels(amplitudes: Reals) -> Reals:
+    levels: Reals = 10 * np.log10(np.maximum((amplitudes**2).sum(axis=1), 10 ** (_FLOOR_DB / 10)))
+    return levels
 
 
-def _vibrato(cents: NDArray) -> float:
+def _vibrato(cents: Reals) -> float:
     """Amplitude in cents of the strongest wave, 0 if it is not one of 3 to 9 Hz."""
     n = len(cents)
     window = np.minimum(1, 2 * (1 - np.abs(2 * (np.arange(n) + 0.5) / n - 1)))  # fades in and out over a quarter
@@ -62,7 +64,7 @@ def _vibrato(cents: NDArray) -> float:
     return float(spectrum[best]) if 3 <= best / (8 * n * HOP_SECONDS) <= 9 else 0.0
 
 
-def measured_cents(tokens: tk.NoteTokens, ages: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def measured_cents(tokens: tk.NoteTokens, ages: Reals) -> tuple[Floats, Floats]:
     """The deviation of f0 in cents at some seconds since the start of a note, and whether it is heard (0 or 1)."""
     is_held = ages < tokens.hold_seconds
     cents, weight = np.zeros(len(ages), np.float32), np.zeros(len(ages), np.float32)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from miao.arrays import Floats, Integers, Records
 from miao.bank.voices import is_drum_voice
 from miao.config import Count, Whole, check
 from miao.datasets.pairs import Pair
@@ -32,7 +32,7 @@ _CENTRE_DB, _SPREAD_DB = -55.0, 45.0  # -100 dB is -1, -10 dB is 1
 _BLOCK_ROWS = 4096  # at once, for memory
 
 
-def sound_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def sound_mel(samples: Floats) -> Floats:
     """The mel spectrogram of a sound [S] at 44.1 kHz in dB, [S / HOP_SAMPLES rounded down, N_BANDS].
 
     Row n is centred in its own HOP_SAMPLES samples; silence lies beyond both ends.
@@ -66,7 +66,7 @@ def unscaled(values: Any) -> Any:
     return values * _SPREAD_DB + _CENTRE_DB
 
 
-def instruments(notes: NDArray) -> NDArray[np.int64]:
+def instruments(notes: Records) -> Integers:
     """The instrument of each note: its program, or DRUM_KIT."""
     return np.array([DRUM_KIT if is_drum_voice(int(v)) else int(v) for v in notes["voice"]], np.int64)
 

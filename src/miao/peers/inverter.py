@@ -17,10 +17,10 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from miao.arrays import Floats
 from miao.config import Count, Range, Weight, Whole, check
 from miao.datasets.pairs import Pair
 from miao.peers.inputs import FLOOR_DB, HOP_SAMPLES, MARGIN_SAMPLES, N_BANDS, scaled, sound_mel, torch_mel
@@ -256,7 +256,7 @@ def _log_magnitudes(sound: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def invert(model: Inverter, mel_db: NDArray[np.float32]) -> NDArray[np.float32]:
+def invert(model: Inverter, mel_db: Floats) -> Floats:
     """The sound of a mel spectrogram [T, N_BANDS] in dB, [T HOP_SAMPLES]; the same each time.
 
     Long ones are made in blocks that are blended into each other, silent ones (all below -90 dB) are left out.

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Floats, Records
 from miao.config import Count, Share, Whole, check
 from miao.datasets.pairs import Pair
 from miao.errors import ConfigError, DataError
@@ -97,11 +97,12 @@ class Memory:
     bias: Tensor  # [B, 1, 1, K], 0 where there is something
 
 
-def _scaled(mel_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip((mel_db - FLOOR_DB) / (TOP_DB - FLOOR_DB) * 2 - 1, -1, 1).astype(np.float32)
+def _scaled(mel_db: Floats) -> Floats:
+    scaled: Floats = np.clip((mel_db - FLOOR_DB) / (TOP_DB - FLOOR_DB) * 2 - 1, -1, 1).astype(np.float32)
+    return scaled
 
 
-def _unscaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unscaled(values: Floats) -> Floats:
     return ((values + 1) / 2 * (TOP_DB - FLOOR_DB) + FLOOR_DB).astype(np.float32)
 
 
@@ -164,10 +165,12 @@ class Attention(nn.Module):
         query = _turned(self._heads(self.query(x)), turn) * (x.shape[2] // self.n_heads) ** -0.5
         # written out: on a CPU in bfloat16 three times as fast as the fused kind, forwards and backwards
         weights = torch.softmax(query @ key.transpose(2, 3) + bias.to(query.dtype), dim=3)  # [B, h, T, K]
-        return self.out((weights @ value).transpose(1, 2).flatten(2))
+        out: Tensor = self.out((weights @ value).transpose(1, 2).flatten(2))
+        return out
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        return heads
 
 
 class FeedForward(nn.Module):
@@ -179,7 +182,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, content = self.inner(x).chunk(2, dim=2)
-        return self.out(F.gelu(gate) * content)
+        out: Tensor = self.out(F.gelu(gate) * content)
+        return out
 
 
 class EncoderLayer(nn.Module):
@@ -194,7 +198,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         y = self.norms[0](x)
         x = x + self.attention(y, turn, *self.attention.see(y, turn), bias)
-        return x + self.feed_forward(self.norms[1](x))
+        out: Tensor = x + self.feed_forward(self.norms[1](x))
+        return out
 
 
 class DecoderLayer(nn.Module):
@@ -213,7 +218,8 @@ class DecoderLayer(nn.Module):
         y = self.norms[0](x) * (1 + scale_a) + shift_a
         x = x + self.attention(y, turn, *self.attention.see(y, turn), bias.new_zeros(()))
         x = x + self.cross(self.norms[1](x), turn, key, value, bias)
-        return x + self.feed_forward(self.norms[2](x) * (1 + scale_f) + shift_f)
+        out: Tensor = x + self.feed_forward(self.norms[2](x) * (1 + scale_f) + shift_f)
+        return out
 
 
 class MiDdpm(nn.Module):
@@ -269,12 +275,14 @@ class MiDdpm(nn.Module):
         for layer, key, value in zip(self.layers, memory.keys, memory.values, strict=True):
             x = layer(x, turn, at, key, value, memory.bias)
         offset, factor = self.frames_out(self.norm(x)).float().chunk(2, dim=2)  # [B, P, PATCH_FRAMES * N_BANDS]
-        return (offset + factor * _patches(noisy)).unflatten(2, (PATCH_FRAMES, N_BANDS)).flatten(1, 2)
+        predicted: Tensor = (offset + factor * _patches(noisy)).unflatten(2, (PATCH_FRAMES, N_BANDS)).flatten(1, 2)
+        return predicted
 
     def noise(self, noisy: Tensor, time: Tensor, memory: Memory) -> Tensor:
         """The noise ε in them."""
         alpha, sigma = (x[:, None, None] for x in schedule(time))
-        return sigma * noisy + alpha * self(noisy, time, memory)
+        noise: Tensor = sigma * noisy + alpha * self(noisy, time, memory)
+        return noise
 
     def _turn(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         return rotation(frames, self.config.width // self.config.n_heads)
@@ -285,7 +293,8 @@ class MiDdpm(nn.Module):
 
 
 def _patches(frames: Tensor) -> Tensor:
-    return frames.unflatten(1, (-1, PATCH_FRAMES)).flatten(2)
+    patches: Tensor = frames.unflatten(1, (-1, PATCH_FRAMES)).flatten(2)
+    return patches
 
 
 def _bias(is_there: Tensor) -> Tensor:
@@ -347,7 +356,7 @@ class MiDdpmObjective(nn.Module):
         )
 
 
-def _halves(pair: Pair) -> NDArray[np.float32]:
+def _halves(pair: Pair) -> Floats:
     if pair.sound is None:
         raise DataError(f"{pair.name}: holds no sound")
     mel = _scaled(sound_mel(pair.sound))
@@ -359,8 +368,8 @@ def _halves(pair: Pair) -> NDArray[np.float32]:
 # sampling
 
 
-def sample_mel(model: MiDdpm, tracks: Sequence[NDArray], seconds: float, *, steps: int = 20, guidance: float = GUIDANCE,
-               seed: int = 0, precision: str = "fp32") -> list[NDArray[np.float32]]:  # fmt: skip
+def sample_mel(model: MiDdpm, tracks: Sequence[Records], seconds: float, *, steps: int = 20, guidance: float = GUIDANCE,
+               seed: int = 0, precision: str = "fp32") -> list[Floats]:  # fmt: skip
     """The mel spectrograms of tracks (PAIR_NOTE, one instrument each), [frames, N_BANDS] in dB each.
 
     Segment after segment, all tracks at once. ``guidance`` w: ε = ε without conditions + w (ε with them - ε without),

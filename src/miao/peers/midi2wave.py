@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Floats, Records
 from miao.bank.frames import N_PITCHES
 from miao.config import Count, check
 from miao.datasets.pairs import Pair
@@ -110,7 +110,7 @@ def sinusoids(n: int, width: int) -> Tensor:
     return torch.stack([turns.sin(), turns.cos()], dim=2).flatten(1)
 
 
-def piano_roll(notes: NDArray, start_seconds: float) -> NDArray[np.float32]:
+def piano_roll(notes: Records, start_seconds: float) -> Floats:
     """PAIR_NOTE as an image of the window that starts at a time, [ROWS, channels N_PITCHES] in 0..1.
 
     A note is drawn from the row nearest its start to the one nearest its damp, and has one row at the least; of two of
@@ -167,7 +167,7 @@ class Midi2WaveObjective(nn.Module):
 
 
 @torch.no_grad()
-def predict_mel(model: Midi2Wave, notes: NDArray, n_rows: int) -> NDArray[np.float32]:
+def predict_mel(model: Midi2Wave, notes: Records, n_rows: int) -> Floats:
     """The spectrogram of a track (PAIR_NOTE, one instrument), [n_rows, N_BANDS] in dB.
 
     Windows overlap by half; the middle half of each is kept. A window without notes is silent.

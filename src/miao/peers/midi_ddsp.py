@@ -24,9 +24,9 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Floats, Integers, Records
 from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.config import Count, Range, Weight, check
 from miao.datasets.pairs import Pair
@@ -63,7 +63,8 @@ class MidiDdspConfig:
     @property
     def reach(self) -> int:
         """Frames that the convolutions see before and after a frame."""
-        return 2**self.n_blocks - 1
+        reach: int = 2**self.n_blocks - 1
+        return reach
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ class DilatedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         d, y = self.dilation, self.norm(x)
         y = torch.cat([y[:, : -2 * d], y[:, d:-d], y[:, 2 * d :]], dim=2)
-        return x[:, d:-d] + self.out(F.gelu(self.taps(y)))  # [N, T, D] -> [N, T - 2 d, D]
+        out: Tensor = x[:, d:-d] + self.out(F.gelu(self.taps(y)))  # [N, T, D] -> [N, T - 2 d, D]
+        return out
 
 
 class SynthesisGenerator(nn.Module):
@@ -222,7 +224,8 @@ class MidiDdsp(nn.Module):
 
     def controls(self, notes: Notes) -> Tensor:
         """How notes are played, [B, L, 6]."""
-        return self.expression(notes, self.voice(notes.voice))
+        controls: Tensor = self.expression(notes, self.voice(notes.voice))
+        return controls
 
     def parameters_of(self, notes: Notes, controls: Tensor, segments: Segments,
                       n_frames: int) -> SynthesisParameters:  # fmt: skip
@@ -233,7 +236,10 @@ class MidiDdsp(nn.Module):
         hz = pitch_hz_of(127 * numbers[:, 0], is_drum)
         frames = torch.arange(-reach, n_frames + reach, device=hz.device)
         age = segments.age.unsqueeze(1) + HOP_SECONDS * frames
-        return self.synthesis(self.voice(voice), numbers, controls[at], age, segments.held, hz, is_drum)
+        parameters: SynthesisParameters = self.synthesis(
+            self.voice(voice), numbers, controls[at], age, segments.held, hz, is_drum
+        )
+        return parameters
 
     def play(self, played: SynthesisParameters, noise: Tensor, is_wanted: Tensor) -> Tensor:
         """The sound of notes, hop by hop, [N, frames - 1, HOP]; hops that are not wanted [N, frames - 1] are silent."""
@@ -358,13 +364,13 @@ class MidiDdspObjective(nn.Module):
         return best
 
 
-def _cut(pair: Pair, start: int, n_samples: int) -> NDArray[np.float32]:
+def _cut(pair: Pair, start: int, n_samples: int) -> Floats:
     assert pair.sound is not None
     sound = pair.sound[start : start + n_samples]
     return np.pad(sound, (0, n_samples - len(sound))).astype(np.float32)
 
 
-def notes_as_tensors(tracks: list[NDArray], device: torch.device | None = None) -> Notes:
+def notes_as_tensors(tracks: list[Records], device: torch.device | None = None) -> Notes:
     """The notes of tracks as the nets take them; a track's gaps are those of its notes in the order they have."""
     numbers = []
     for notes in tracks:
@@ -384,7 +390,7 @@ def notes_as_tensors(tracks: list[NDArray], device: torch.device | None = None) 
 
 
 @torch.no_grad()
-def render_midi_ddsp(model: MidiDdsp, notes: NDArray, seconds: float, seed: int = 0) -> NDArray[np.float32]:
+def render_midi_ddsp(model: MidiDdsp, notes: Records, seconds: float, seed: int = 0) -> Floats:
     """A track as sound at 44.1 kHz, mono, [seconds * 44100]; notes are PAIR_NOTE. The same each time."""
     sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     notes = notes[np.argsort(notes["start"], kind="stable")]
@@ -403,7 +409,7 @@ def render_midi_ddsp(model: MidiDdsp, notes: NDArray, seconds: float, seed: int 
     return sound
 
 
-def _alike(n_hops: NDArray, most_hops: int = 4096) -> Iterator[NDArray]:
+def _alike(n_hops: Integers, most_hops: int = 4096) -> Iterator[Integers]:
     """The notes that last, some at a time that last alike and together no longer than bounded memory allows."""
     order = np.argsort(n_hops, kind="stable")[::-1]
     order = order[n_hops[order] > 0]
@@ -413,7 +419,7 @@ def _alike(n_hops: NDArray, most_hops: int = 4096) -> Iterator[NDArray]:
         order = order[n:]
 
 
-def _controls_of(model: MidiDdsp, notes: NDArray) -> NDArray[np.float32]:
+def _controls_of(model: MidiDdsp, notes: Records) -> Floats:
     """The controls of all notes of a track, [n, 6], block by block."""
     device = model.voice.weight.device
     controls = np.zeros((len(notes), len(CONTROLS)), np.float32)
@@ -425,8 +431,8 @@ def _controls_of(model: MidiDdsp, notes: NDArray) -> NDArray[np.float32]:
     return controls
 
 
-def _played(model: MidiDdsp, notes: NDArray, controls: NDArray, n_hops: int,
-            rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
+def _played(model: MidiDdsp, notes: Records, controls: Floats, n_hops: int,
+            rng: np.random.Generator) -> Floats:  # fmt: skip
     """The sounds of some notes from their starts on, until they are inaudible, [n, samples]."""
     device, tail = model.voice.weight.device, model.config.tail_seconds
     none, every = torch.zeros(len(notes), dtype=torch.long, device=device), torch.arange(len(notes), device=device)

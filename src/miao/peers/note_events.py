@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from miao.arrays import Integers, Reals, Records
 from miao.bank.voices import drum_key
 from miao.peers.inputs import DRUM_KIT, instruments
 
@@ -20,7 +20,7 @@ N_KEYS = 256  # pitches, then drum keys, as in MT3's vocabulary
 FRAME, ACTION, INSTRUMENT, KEY = range(4)  # columns of an event
 
 
-def note_events(notes: NDArray, start_seconds: float, max_events: int) -> NDArray[np.int64]:
+def note_events(notes: Records, start_seconds: float, max_events: int) -> Integers:
     """What happens in the segment from ``start_seconds`` on, in order, [n, 4]: FRAME, ACTION, INSTRUMENT, KEY.
 
     First ties, for notes that sound already; then onsets (action: velocity 1..127 in steps of 8, counted from 1) and
@@ -53,11 +53,12 @@ def note_events(notes: NDArray, start_seconds: float, max_events: int) -> NDArra
     return kept
 
 
-def _frames(seconds: NDArray) -> NDArray[np.int64]:
-    return np.rint(np.clip(seconds, -1e6, 1e6) / FRAME_SECONDS).astype(np.int64)  # a damp may be infinite
+def _frames(seconds: Reals) -> Integers:
+    frames: Integers = np.rint(np.clip(seconds, -1e6, 1e6) / FRAME_SECONDS).astype(np.int64)  # a damp may be infinite
+    return frames
 
 
-def stacked(events: list[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+def stacked(events: list[Integers]) -> tuple[Tensor, Tensor]:
     """Events of several segments, filled up to the longest, and which of them are ones."""
     length = max(1, *(len(e) for e in events))
     lengths = torch.tensor([len(e) for e in events])

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import nn
 
+from miao.arrays import Floats, Records
 from miao.config import load_preset, preset_table
 from miao.datasets.pairs import Pair
 from miao.errors import CheckpointError, ConfigError
@@ -33,7 +33,7 @@ from miao.peers.midi_ddsp import MidiDdsp, MidiDdspConfig, MidiDdspObjective, re
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.trainer import TrainConfig, Trainer, loaded, under
 
-Mono = NDArray[np.float32]  # [S] at 44.1 kHz
+Mono = Floats  # [S] at 44.1 kHz
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Peer:
         nets = [self.net, *([self.inverter] if self.inverter is not None else [])]
         return sum(p.numel() for net in nets for p in net.parameters())
 
-    def play(self, tracks: list[NDArray], seconds: float) -> list[Mono]:
+    def play(self, tracks: list[Records], seconds: float) -> list[Mono]:
         """The sound of tracks (PAIR_NOTE, one instrument each, times from the start), mono and dry."""
         n_samples = round(seconds * SAMPLE_RATE)
         if self.name == "midi-ddsp":
@@ -157,13 +157,14 @@ def load_inverter(run: Path) -> Inverter:
     """The inverter of a training run. Raises: CheckpointError."""
     if _name_in(run) != "inverter":
         raise CheckpointError(f"{run}: is a run of {_name_in(run)}, not of an inverter")
-    return loaded(run, KINDS["inverter"].run_config(), "model", lambda config: Inverter(config.model))
+    inverter: Inverter = loaded(run, KINDS["inverter"].run_config(), "model", lambda config: Inverter(config.model))
+    return inverter
 
 
 def _name_in(run: Path) -> str:
     """Whose run it is."""
     try:
-        name = tomllib.loads((run / "config.toml").read_text()).get("peer", {}).get("name", "")
+        name: str = tomllib.loads((run / "config.toml").read_text()).get("peer", {}).get("name", "")
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise CheckpointError(f"{run}: no run of a peer ({error}); train one with `miao train`") from None
     if name not in KINDS:

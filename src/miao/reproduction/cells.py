@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.evaluation.benchmarks import Piece
 from miao.evaluation.evaluate import Run
 from miao.evaluation.measure import HIGHER, LOWER, Metric, piece_metrics, set_metrics
@@ -120,7 +120,7 @@ class _Known:
 
     seeds: tuple[float, ...]
     by_piece: dict[str, float] | None  # mean over seeds; None for a number of all pieces together
-    without: NDArray[np.float64] | None  # [parts] the value without each part of the pieces
+    without: Doubles | None  # [parts] the value without each part of the pieces
     n: int
 
 
@@ -159,8 +159,8 @@ def _of_pieces(played: Played, entry: Entry, key: str) -> _Known | None:
     return _Known(tuple(float(np.mean([v[p] for p in by_piece])) for v in values), by_piece, None, len(by_piece))
 
 
-def _of_sets(sets: dict[str, dict[str, NDArray]], entry: Entry, names: set[str],
-             distance: Callable[[NDArray, NDArray], float]) -> _Known | None:  # fmt: skip
+def _of_sets(sets: dict[str, dict[str, Floats]], entry: Entry, names: set[str],
+             distance: Callable[[Floats, Floats], float]) -> _Known | None:  # fmt: skip
     seeds, without = [], []
     parts = [set(sorted(names)[first::_LEFT_OUT]) for first in range(min(_LEFT_OUT, len(names)))]
     for name in entry.systems:
@@ -209,7 +209,7 @@ def _difference(ours: _Known, theirs: _Known, sign: int) -> tuple[float, float |
     return (value, None, None) if half is None else (value, value - half, value + half)
 
 
-def _jackknife(without: NDArray[np.float64] | None) -> float | None:
+def _jackknife(without: Doubles | None) -> float | None:
     """Half of the 95 % interval of a number, by what it is without each part."""
     if without is None or len(without) < 2 or not np.isfinite(without).all():
         return None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from miao.errors import DataError
-from miao.files import make_folder, written
+from miao.files import Json, make_folder, written
 from miao.plot import new_figure
 from miao.reproduction.cells import Compared
 from miao.reproduction.paper import FIGURE2, Row
@@ -85,10 +85,10 @@ def sweep_tables(panels: Panels, defaults: dict[str, int]) -> list[str]:
     return lines
 
 
-def drawn(pictures: dict[str, Panels], defaults: dict[str, int], folder: Path) -> tuple[list[str], dict]:
+def drawn(pictures: dict[str, Panels], defaults: dict[str, int], folder: Path) -> tuple[list[str], Json]:
     """figure2-NAME.png of each, and its tables, as lines and as data."""
     lines: list[str] = []
-    found: dict = {}
+    found: Json = {}
     for name, panels in pictures.items():
         file = f"figure2-{name.replace(' ', '-')}.png"
         draw(panels, defaults, folder / file)

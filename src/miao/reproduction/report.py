@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from miao.errors import DataError
+from miao.evaluation.benchmarks import Piece
 from miao.evaluation.evaluate import Run
 from miao.evaluation.tables import number
-from miao.files import write_json, write_text
+from miao.files import Json, write_json, write_text
 from miao.reproduction.cells import Compared, Entry, compare
 from miao.reproduction.paper import DIFFERENCES, FIGURE_NAMES, NEAREST, TABLE1, Row, printed
 from miao.reproduction.runs import Recipe
@@ -22,7 +23,7 @@ Means over pieces with 95 % bootstrap intervals in brackets (of the Fréchet dis
 half of the spread over seeds."""
 
 
-def parts_of(run: Run) -> list[tuple[str, list]]:
+def parts_of(run: Run) -> list[tuple[str, list[Piece]]]:
     """What gets a table of its own: all pieces, and the groups that are like a data set of the paper."""
     pieces = list(run.benchmark.pieces)
     groups = [group for group in dict.fromkeys(p.group for p in pieces) if group in NEAREST]
@@ -32,7 +33,7 @@ def parts_of(run: Run) -> list[tuple[str, list]]:
     return parts
 
 
-def evaluation(run: Run, entries: list[Entry], *, of_systems: bool) -> tuple[list[str], dict]:
+def evaluation(run: Run, entries: list[Entry], *, of_systems: bool) -> tuple[list[str], Json]:
     """The tables of one benchmark, as lines and as data; of systems, of groups too, beside the paper's Table 1."""
     lines: list[str] = []
     data = {}
@@ -103,14 +104,14 @@ def in_words(entries: list[Entry], compared: list[Compared], where: str) -> list
     return lines
 
 
-def held_out_table(recipe: Recipe, rows: list[Row]) -> tuple[list[str], dict]:
+def held_out_table(recipe: Recipe, rows: list[Row]) -> tuple[list[str], Json]:
     """What was measured on held-out pairs, by row; mean over seeds."""
     found = {row.name: [recipe.held_out(row, seed) for seed in range(recipe.seeds)] for row in rows}
     n = min(one["n"] for some in found.values() for one in some)
     keys = [key for key in HELD_OUT_TITLES if any(key in some[0]["values"] for some in found.values())]
     lines = ["", f"## {n} held-out pairs", "", "| | " + " | ".join(HELD_OUT_TITLES[k] for k in keys) + " |",
              "|---" * (len(keys) + 1) + "|"]  # fmt: skip
-    data: dict = {}
+    data: Json = {}
     for name, some in found.items():
         cells = []
         for key in keys:
@@ -134,7 +135,7 @@ def training_lines(recipe: Recipe) -> list[str]:
             "a bank that hears what is played around a note, and played through the renderer."]  # fmt: skip
 
 
-def write(folder: Path, name: str, title: str, lines: list[str], data: dict, missing: list[str]) -> str:
+def write(folder: Path, name: str, title: str, lines: list[str], data: Json, missing: list[str]) -> str:
     """reproduce-NAME.md and .json in a folder; gives the text."""
     whole = [f"# {title}", "", INTERVALS, "", DIFFERENCES, *lines, "", "## Left out", ""]
     whole += [f"- {what}" for what in missing] or ["Nothing."]

@@ -24,7 +24,7 @@ from miao.config import load_preset
 from miao.datasets.pairs import Pair, notes_of, read_shard, shards_of
 from miao.errors import ConfigError, DataError
 from miao.evaluation.report import mean_of
-from miao.files import write_json
+from miao.files import Json, write_json
 from miao.reproduction.paper import Row
 from miao.training.export import export_bank, power_trim
 from miao.training.held_out import held_out_pairs, measure
@@ -56,9 +56,10 @@ class Recipe:
     def default(self, key: str) -> int:
         """What a setting such as model.n_heads is where no row changes it."""
         group, _, name = key.partition(".")
-        return getattr(getattr(self.config(Row(""), 0), group), name)
+        value: int = getattr(getattr(self.config(Row(""), 0), group), name)
+        return value
 
-    def as_data(self) -> dict:
+    def as_data(self) -> Json:
         """For reports."""
         return {"preset": self.preset, "steps": self.steps, "batch": self.batch, "seeds": self.seeds}
 
@@ -70,9 +71,10 @@ class Recipe:
         """The bank's folder."""
         return self.folder / "banks" / f"{row.slug}-{seed}"
 
-    def held_out(self, row: Row, seed: int) -> dict:
+    def held_out(self, row: Row, seed: int) -> Json:
         """What was measured on how many held-out pairs: by name, the value and both ends of its interval."""
-        return json.loads((self.run(row, seed) / "held_out.json").read_text())
+        measured: Json = json.loads((self.run(row, seed) / "held_out.json").read_text())
+        return measured
 
 
 def train_rows(recipe: Recipe, rows: list[Row], jobs: int = 1) -> Iterator[tuple[int, int, str]]:
@@ -105,13 +107,14 @@ def _is_done(recipe: Recipe, row: Row, seed: int) -> bool:
     return (run / "held_out.json").is_file() and (recipe.bank(row, seed) / "config.toml").is_file()
 
 
-def _material(recipe: Recipe, row: Row, seed: int) -> dict:
+def _material(recipe: Recipe, row: Row, seed: int) -> Json:
     """All that a training depends on, as JSON gives it back."""
     settings = asdict(recipe.config(row, seed))
     flat = {f"{group}.{name}": value for group, values in settings.items() for name, value in values.items()}
     sizes = [(path.name, path.stat().st_size) for path in shards_of(recipe.pairs / "train")]
     flat["shards"] = hashlib.sha256(repr(sizes).encode()).hexdigest()[:12]
-    return json.loads(json.dumps(flat))
+    material: Json = json.loads(json.dumps(flat))
+    return material
 
 
 def _train(recipe: Recipe, row: Row, seed: int) -> str:

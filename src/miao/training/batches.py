@@ -115,7 +115,8 @@ def _chances(table: ChunkTable) -> np.ndarray:
     total = np.bincount(table.voice, weights=weight, minlength=n_voices)
     n_notes = np.bincount(table.voice[np.unique(table.note, return_index=True)[1]], minlength=n_voices)
     chance = np.cumsum(np.sqrt(n_notes)[table.voice] * weight / total[table.voice])
-    return chance / chance[-1]
+    chances: np.ndarray = chance / chance[-1]
+    return chances
 
 
 def pair_stream(folder: Path, lane: int, lanes: int, seed: int, skip: int = 0, *,

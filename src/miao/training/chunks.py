@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from miao.arrays import AnyArray, Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.frames import WINDOW_TOKENS
 from miao.bank.voices import is_drum_voice
@@ -25,20 +27,20 @@ class ChunkTable:
 
     kind: int
     note: NDArray[np.int32]  # [M] which note of the list
-    voice: NDArray[np.int64]  # [M]
-    pitch: NDArray[np.float32]  # [M]
-    velocity: NDArray[np.float32]  # [M] 0..1
-    index: NDArray[np.int64]  # [M]
-    age: NDArray[np.float32]  # [M] seconds
-    previous: NDArray[np.float32]  # [M, C]
+    voice: Integers  # [M]
+    pitch: Floats  # [M]
+    velocity: Floats  # [M] 0..1
+    index: Integers  # [M]
+    age: Floats  # [M] seconds
+    previous: Floats  # [M, C]
     target: NDArray[np.uint8]  # [M, a, C]
     n_valid: NDArray[np.int16]  # [M] steps that belong to the chunk; later ones are past the key's release
-    loudest: NDArray[np.float32]  # [M] highest level of the note
+    loudest: Floats  # [M] highest level of the note
 
 
 def chunk_tables(notes: list[NoteData]) -> list[ChunkTable]:
     """The chunks of all notes, one table a kind."""
-    rows: list[list[tuple]] = [[], [], []]
+    rows: list[list[tuple[Any, ...]]] = [[], [], []]
     for n, note in enumerate(notes):
         held, release = note.tokens.held, note.tokens.release
         hold = note.tokens.hold_seconds
@@ -76,9 +78,10 @@ def chunk_tables(notes: list[NoteData]) -> list[ChunkTable]:
     return tables
 
 
-def token_before(flat: NDArray, times: NDArray, hold_seconds: float) -> NDArray[np.float32]:
+def token_before(flat: AnyArray, times: Doubles, hold_seconds: float) -> Floats:
     """The last token that was written before a note was let go, [C]."""
-    return flat[max(int(np.searchsorted(times, hold_seconds - 1e-6)) - 1, 0)].astype(np.float32)
+    token: Floats = flat[max(int(np.searchsorted(times, hold_seconds - 1e-6)) - 1, 0)].astype(np.float32)
+    return token
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,12 @@ class Batch:
 
 def gather(
     table: ChunkTable,
-    rows: NDArray,
+    rows: Integers,
     rng: np.random.Generator,
     noise_levels: float,
     width: int,
-    own: NDArray | None = None,
-    place: NDArray | None = None,
+    own: Integers | None = None,
+    place: Integers | None = None,
 ) -> Batch:
     """Rows of a table as a batch; previous tokens are disturbed by ``noise_levels``, as the decoder's own would be.
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.lasting import CHUNK_SECONDS, KNOT_SECONDS, Courses, as_offsets, without_slope
 from miao.bank.voices import PITCH_NODES, SEMITONES_A_NODE, VoiceTable, pitch_hz
-from miao.datasets.notes import SAMPLE_RATE, Source, render
+from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
+from miao.sound.spectrum import SAMPLE_RATE
 
 VELOCITY = 100
 FIRSTS = (2, 3, 4)  # sustain chunks from which notes may repeat themselves
@@ -36,7 +38,7 @@ _MOST_BIAS_DB = 12.0  # by which a note of the nets may be off when its course b
 
 def measure_held(
     font: SoundFont, table: VoiceTable, source: Source, voice: int, nodes: Sequence[int] = NODES
-) -> NDArray[np.float32]:
+) -> Floats:
     """Power around each cell of held notes of a voice, by pitch nodes and moments, dB: [PITCH_NODES, moments, C]; the
     last column, in place of the pitch cell, is the power of all; NaN where the sound bank has no note.
 
@@ -63,7 +65,7 @@ def measure_held(
     return levels
 
 
-def _cell_weights(table: VoiceTable, voice: int, pitch: int) -> NDArray[np.float32]:
+def _cell_weights(table: VoiceTable, voice: int, pitch: int) -> Floats:
     """Which bins of a window's spectrum belong to which cell, [C - 1, bins]: those nearest to its partials, and for
     noise bands those that are far from any."""
     hz = np.arange(_WINDOW // 2 + 1) * SAMPLE_RATE / _WINDOW
@@ -98,7 +100,7 @@ def prepare_held(
         yield target
 
 
-def repeated_db(bank: Bank, voice: int, first: int) -> NDArray[np.float32]:
+def repeated_db(bank: Bank, voice: int, first: int) -> Floats:
     """Power (dB) of the chunk that the nets' notes repeat from sustain chunk ``first`` on, as it is played, trim and
     all, [PITCH_NODES]."""
     pitches = np.clip(np.arange(PITCH_NODES) * SEMITONES_A_NODE, 0, 127)
@@ -108,13 +110,13 @@ def repeated_db(bank: Bank, voice: int, first: int) -> NDArray[np.float32]:
     )
 
 
-def held_chunks(bank: Bank, voice: int, pitches: NDArray, velocity: float, n_sustain: int) -> list[NDArray[np.float32]]:
+def held_chunks(bank: Bank, voice: int, pitches: Integers, velocity: float, n_sustain: int) -> list[Floats]:
     """The attack and so many sustain chunks of notes of a voice as nets write them, each [pitches, a, C]."""
     n = len(pitches)
     common = {"voice": np.full(n, voice), "pitch": pitches.astype(np.float32),
               "velocity": np.full(n, velocity / 127, np.float32),
               "context": np.zeros((n, bank.context_width), np.float32)}  # fmt: skip
-    chunks: list[NDArray] = []
+    chunks: list[Floats] = []
     for i in range(n_sustain + 1):
         kind, index = (tk.SUSTAIN, i - 1) if i else (tk.ATTACK, 0)
         age = tk.ATTACK_SECONDS + index * CHUNK_SECONDS if i else 0.0
@@ -124,7 +126,7 @@ def held_chunks(bank: Bank, voice: int, pitches: NDArray, velocity: float, n_sus
     return chunks
 
 
-def played_db(table: VoiceTable, voice: int, pitch: int, tokens: NDArray) -> float:
+def played_db(table: VoiceTable, voice: int, pitch: int, tokens: Reals) -> float:
     """Mean power (dB re full scale, mean of the channels) of tokens [n, C] as they are played."""
     spread = table.partials(voice, pitch).below(20_000 / float(pitch_hz(pitch))).spread
     partials = tk.level_to_amplitude(tokens[:, : tk.N_PARTIALS] @ spread)
@@ -133,7 +135,7 @@ def played_db(table: VoiceTable, voice: int, pitch: int, tokens: NDArray) -> flo
     return float(10 * np.log10(power.mean() + 1e-20)) + table.trim(voice, pitch)
 
 
-def course(held: NDArray, repeated_db: NDArray, first: int) -> NDArray[np.float32]:
+def course(held: Floats, repeated_db: Reals, first: int) -> Floats:
     """The offsets of one voice, [PITCH_NODES, knots, C] levels, from `measure_held` and `repeated_db`.
 
     Nodes without notes lie between their neighbours, beyond the outermost as those.
@@ -157,10 +159,11 @@ def course(held: NDArray, repeated_db: NDArray, first: int) -> NDArray[np.float3
     moved = np.minimum(moved, _MOST_RISE_DB)
     moved += np.clip(begin[:, -1] - repeated_db, -_MOST_BIAS_DB, _MOST_BIAS_DB)[:, None, None]
     moved[..., tk.PITCH_CELL] = 0
-    return (moved / tk.LEVEL_STEP_DB).astype(np.float32)
+    levels: Floats = (moved / tk.LEVEL_STEP_DB).astype(np.float32)
+    return levels
 
 
-def _settled_from(total: NDArray) -> int:
+def _settled_from(total: Reals) -> int:
     """The first knot from which on a note (dB, [knots]) neither rises nor falls, but may beat; the last if it never
     settles."""
     for start in range(1, len(total) - 3):
@@ -175,7 +178,7 @@ def make_courses(bank: Bank, folder: Path, first: Mapping[int, int]) -> Courses:
     on notes repeat themselves; for others it is `FIRST`."""
     row = np.full(len(bank.table.kind), -1, np.int16)
     firsts: list[int] = []
-    offsets: list[NDArray] = []
+    offsets: list[NDArray[np.int8]] = []
     for path in sorted(folder.glob("held_???.npz")):
         voice, held = int(path.stem[5:]), np.load(path)["levels"]
         if voice >= len(row) or np.isnan(held[:, 0, 0]).all():

@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PITCHES, VoiceTable
-from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, SAMPLE_RATE, Source
+from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, Source
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks, played_db
 
 VELOCITY = 100
@@ -27,7 +28,7 @@ _SILENT = 1e-5
 _MOST_DB = 9.0
 
 
-def measure_keys(font: SoundFont, source: Source) -> NDArray[np.float32]:
+def measure_keys(font: SoundFont, source: Source) -> Floats:
     """Power (dB, mean of the channels) of the first second of each key's note, [128]; NaN where there is none, and at
     the pitches that are held out."""
     power = np.full(N_PITCHES, np.nan, np.float32)
@@ -50,7 +51,7 @@ def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iter
         yield target
 
 
-def key_trims(bank: Bank, voice: int, keys: NDArray) -> NDArray[np.float32]:
+def key_trims(bank: Bank, voice: int, keys: Integers) -> Floats:
     """The trim of each key of a voice, dB, [128]; keys that were not measured lie between their neighbours."""
     known = np.array([p for p in np.flatnonzero(~np.isnan(keys)) if p not in HELD_OUT_PITCHES])
     chunks = held_chunks(bank, voice, known, VELOCITY, 2)
@@ -64,7 +65,8 @@ def key_trims(bank: Bank, voice: int, keys: NDArray) -> NDArray[np.float32]:
         ours[n] = 10 * np.log10(power / SECONDS)
     before = np.array([bank.table.trim(voice, int(pitch)) for pitch in known])
     trims = before + np.clip(keys[known] - ours, -_MOST_DB, _MOST_DB)
-    return np.interp(np.arange(N_PITCHES), known, trims).astype(np.float32)
+    trims_of_keys: Floats = np.interp(np.arange(N_PITCHES), known, trims).astype(np.float32)
+    return trims_of_keys
 
 
 def with_even_keys(bank: Bank, folder: Path) -> VoiceTable:

@@ -37,7 +37,8 @@ class _Encoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.encoder(frames).context()
+        context: Tensor = self.encoder(frames).context()
+        return context
 
 
 class _DecoderOfKind(nn.Module):
@@ -194,7 +195,7 @@ def example_inputs(n: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def _export(module: nn.Module, inputs: tuple, names: list[str], outputs: list[str], path: Path) -> None:
+def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
     module.eval()
     axes = {name: {0: "batch"} for name in names + outputs}
     torch.onnx.export(

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
@@ -55,7 +56,7 @@ class LearntRows:
         NDArray[np.float16] | None
     )  # [R, knots, 2, C] corrections as in `learnt_voice.Correction`, None for programs
     sustain: NDArray[np.float16] | None  # [R, indices, knots, 2, C]
-    trim_db: NDArray[np.float32]  # [R]
+    trim_db: Floats  # [R]
 
 
 class Rows(nn.Module):
@@ -97,7 +98,7 @@ class _Step:
     kind: int
     index: int
     age: float
-    target: NDArray
+    target: Floats
     n_valid: int
 
 
@@ -122,7 +123,7 @@ def _plan(note: NoteData, most: int) -> list[_Step]:
     return steps
 
 
-def _played(nets: list[nn.Module], width: int, rows: Rows, place: NDArray, notes: Sequence[NoteData],
+def _played(nets: list[nn.Module], width: int, rows: Rows, place: Integers, notes: Sequence[NoteData],
             plans: Sequence[list[_Step]], tell: Callable[[Tensor, Tensor, Tensor], None]) -> None:  # fmt: skip
     """Play notes chunk by chunk; ``tell`` is told which notes, what came out [B, a, C] and what counts [B, a, C]."""
     pitch = torch.tensor([float(n.pitch) for n in notes])
@@ -201,7 +202,7 @@ def learn_rows(bank: Bank, sets: Sequence[Sequence[NoteData]], start: VoiceEmbed
 
 
 @torch.no_grad()
-def _result(bank: Bank, nets: list[nn.Module], rows: Rows, place: NDArray, notes: list[NoteData],
+def _result(bank: Bank, nets: list[nn.Module], rows: Rows, place: Integers, notes: list[NoteData],
             plans: list[list[_Step]]) -> LearntRows:  # fmt: skip
     """What was learnt, and how much power each voice still lacks (median of its notes)."""
     power = np.zeros((2, len(notes)))

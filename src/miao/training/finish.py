@@ -14,7 +14,7 @@ import numpy as np
 from miao.bank.bank import Bank
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
-from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings
+from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.errors import DataError
@@ -69,7 +69,8 @@ def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig 
     gather_voices(extras, drums, programs, replace(table, trim_db=_trims(found)), found, folder)
 
 
-def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra], table, found, folder: Path) -> None:
+def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra], table: VoiceTable,
+                  found: list[LearntRows | None], folder: Path) -> None:  # fmt: skip
     """Write what was learnt of voices, and which notes they play, into a bank's folder."""
     config = read_config(folder)
     learnt, other = found

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, Correction, knot_weights
@@ -50,7 +50,7 @@ class VoiceParameters(nn.Module):
     """What is learnt: differences to a voice of the bank at the pitch nodes within the notes' range; beyond it the
     outermost ones hold."""
 
-    def __init__(self, start: VoiceEmbeddings, pitches: NDArray, middle_velocity: float, has_dynamics: bool,
+    def __init__(self, start: VoiceEmbeddings, pitches: Integers, middle_velocity: float, has_dynamics: bool,
                  smooth_semitones: float) -> None:  # fmt: skip
         super().__init__()
         first, last = int(pitches.min() // SEMITONES_A_NODE), int(-(-pitches.max() // SEMITONES_A_NODE))

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import Doubles, Flags, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.level_shift import AGES, SINCE, LevelShift, knot_shares
@@ -48,8 +48,8 @@ class Piece:
     """A recording and its notes as they will be compared."""
 
     courses: Courses
-    heard_db: NDArray[np.float32]  # [frames, bands] every second frame of `log_mel`, up to the recording's bandwidth
-    others: NDArray[np.float32] | None = None  # [frames, bands] power of instruments that are not learnt
+    heard_db: Floats  # [frames, bands] every second frame of `log_mel`, up to the recording's bandwidth
+    others: Floats | None = None  # [frames, bands] power of instruments that are not learnt
 
     def part(self, first: int, last: int) -> "Piece":
         """Only its frames [first, last)."""
@@ -66,18 +66,18 @@ class MusicFit:
     """What was learnt."""
 
     shift: LevelShift  # the filter in it
-    t60_seconds: NDArray[np.float64]  # [9] by octave
-    room_db: NDArray[np.float64]  # [9] energy of the tail against the direct sound
-    known: NDArray[np.bool_]  # [9] octaves within the bandwidth
+    t60_seconds: Doubles  # [9] by octave
+    room_db: Doubles  # [9] energy of the tail against the direct sound
+    known: Flags  # [9] octaves within the bandwidth
     gain_db: float
-    floor_db: NDArray[np.float64]  # [bands]
+    floor_db: Doubles  # [bands]
     errors: dict[str, float] = field(default_factory=dict)  # dB: of pieces learnt from, by what was fitted
 
 
 class _Music(nn.Module):
     """The parameters, and what they make of a piece."""
 
-    def __init__(self, table: VoiceTable, voice: int, pitches: NDArray, n_bands: int, config: MusicConfig) -> None:
+    def __init__(self, table: VoiceTable, voice: int, pitches: Integers, n_bands: int, config: MusicConfig) -> None:
         super().__init__()
         noise = noise_powers()
         self.n_bands = n_bands
@@ -147,7 +147,8 @@ class _Music(nn.Module):
         wet = torch.fft.irfft(torch.fft.rfft(dry, n, dim=0) * torch.fft.rfft(tail, n, dim=0), n, dim=0)
         wet = torch.cat([torch.zeros_like(wet[:1]), wet[: dry.shape[0] - 1]]).clamp(min=0)
         sound = (dry + wet) * torch.exp((2 / _DB_A_NEPER) * (self.filter + self.gain))
-        return _DB_A_NEPER * torch.log(sound + torch.exp((2 / _DB_A_NEPER) * self.floor) + 1e-14)
+        levels: Tensor = _DB_A_NEPER * torch.log(sound + torch.exp((2 / _DB_A_NEPER) * self.floor) + 1e-14)
+        return levels
 
     def penalty(self, config: MusicConfig) -> Tensor:
         """What shifts cost, and what a rough filter does."""
@@ -188,7 +189,7 @@ class _Ready:
         return difference.abs()[audible].mean()
 
 
-def _knots(times: NDArray, knots: NDArray) -> tuple[Tensor, Tensor]:
+def _knots(times: Reals, knots: Doubles) -> tuple[Tensor, Tensor]:
     """The knot before each time, and how far it is from there to the next."""
     shares = knot_shares(times, knots)
     low = np.clip(np.searchsorted(knots, times, side="right") - 1, 0, len(knots) - 2)
@@ -282,7 +283,7 @@ class Fitted:
         energy = first - 10 * np.log10(1 - np.exp(-rate))
         return MusicFit(shift, t60, energy, bandwidth_hz >= 1.4 * BAND_HZ, gain + float(np.median(filter_db)), floor)
 
-    def _filter_of_cells(self, filter_db: NDArray) -> NDArray[np.float32]:
+    def _filter_of_cells(self, filter_db: Reals) -> Floats:
         """The filter at the frequencies of each cell at each pitch node, dB [PITCH_NODES, C - 1]; above the bands known
         as in the highest of them."""
         bands = band_hz()[: len(filter_db)]

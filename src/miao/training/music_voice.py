@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Records
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.voices import is_drum_voice, note_voice
@@ -178,7 +178,7 @@ def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
             [piece.part(cut, piece.courses.n_frames) for piece, cut in zip(pieces, cuts, strict=True)])  # fmt: skip
 
 
-def _others(bank: Bank, parts: list[NDArray], n_frames: int, n_bands: int) -> NDArray[np.float32] | None:
+def _others(bank: Bank, parts: list[Records], n_frames: int, n_bands: int) -> Floats | None:
     """The power of notes that are played along, as the bank plays them, [frames, bands]; None without any."""
     if not parts:
         return None

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
@@ -72,7 +72,7 @@ def held_out_pitches(pitches: Sequence[int]) -> set[int]:
     return set(known[HELD_OUT_FROM::HELD_OUT_EVERY]) if len(known) >= HELD_OUT_EVERY else set()
 
 
-def energy_db(sound: NDArray, seconds: float = 1.0) -> float:
+def energy_db(sound: Reals, seconds: float = 1.0) -> float:
     """Energy of the beginning of a sound, mean of the channels."""
     return float(10 * np.log10(np.square(sound[:, : int(seconds * SAMPLE_RATE)]).sum() / len(sound) + 1e-12))
 
@@ -196,7 +196,7 @@ def _trimmed(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]) ->
     return replace(voice, table=replace(voice.table, trim_db=trim_db))
 
 
-def _played(bank: Bank, recording: Recording, voice: int) -> NDArray[np.float32]:
+def _played(bank: Bank, recording: Recording, voice: int) -> Floats:
     """A note as a voice of the bank plays it, [2, S]; up to where the recording ends if that was cut off."""
     score = one_note_score(0, recording.pitch, recording.velocity, recording.hold_seconds)
     sound = play(bank, score, voice=voice)
@@ -215,7 +215,7 @@ def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tu
     return float(by_gain[plain]), float(by_gain[best]), float(GAINS_DB[best])
 
 
-def sampled(notes: Sequence[Recording], wanted: Recording) -> NDArray[np.float32]:
+def sampled(notes: Sequence[Recording], wanted: Recording) -> Floats:
     """A note as a plain sampler has it: the nearest by pitch, then by velocity, played faster or slower, let go as it
     was recorded or when it is to be: [channels, S]."""
     nearest = min(notes, key=lambda r: (abs(r.pitch - wanted.pitch), abs(r.velocity - wanted.velocity)))
@@ -258,7 +258,7 @@ def _listening(before: Bank, after: Bank, recordings: list[Recording], start: in
     n = int(_LISTEN_SECONDS * SAMPLE_RATE)
     fade = np.minimum((n - np.arange(n)) / (0.05 * SAMPLE_RATE), 1).astype(np.float32)
 
-    def sequence(sounds: list[NDArray]) -> NDArray:
+    def sequence(sounds: list[Floats]) -> Floats:
         pieces = [np.broadcast_to(s[:, :n], (2, min(s.shape[1], n))) for s in sounds]
         return np.concatenate([np.pad(p, ((0, 0), (0, n - p.shape[1]))) * fade for p in pieces], axis=1)
 

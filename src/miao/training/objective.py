@@ -92,7 +92,10 @@ class Understanding(nn.Module):
         """How sure each pair is one (Eq. 9), [B] logits: from the joint embedding, and from how alike MAC finds the two
         in each segment, which is known long before cross-attention has learnt anything."""
         alike = cosines(self.embed_midi(midi), self.embed_audio(audio))
-        return self.match(torch.cat([self.audio.joint(audio, midi.tokens).cls[:, 0], alike], dim=1)).squeeze(1)
+        logits: Tensor = self.match(torch.cat([self.audio.joint(audio, midi.tokens).cls[:, 0], alike], dim=1)).squeeze(
+            1
+        )
+        return logits
 
     def _vectors(self, cls: Tensor, tokens: Tensor) -> Tensor:
         return cls if self.is_on_cls else tokens.unflatten(1, (_TOKENS_IN_GROUPS, -1)).mean(dim=2)
@@ -104,7 +107,8 @@ def cosines(midi: Tensor, audio: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors, dim=2) / vectors.shape[1] ** 0.5
+    unit: Tensor = F.normalize(vectors, dim=2) / vectors.shape[1] ** 0.5
+    return unit
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ checksum of their names, is held out (`performances.is_held_out`). At the end RU
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from miao.arrays import AnyArray, Reals
 from miao.bank.frames import CHANNELS, N_PITCHES, WINDOW_FRAMES
 from miao.expression.learnt import (
     HOP_QUARTERS,
@@ -144,7 +145,7 @@ class Batches:
         images = torch.from_numpy(np.stack([row[0] for row in rows]))
         return Batch(images, *(torch.from_numpy(column) for column in columns))
 
-    def _window(self, random: np.random.Generator, number: int) -> tuple[NDArray, ...]:
+    def _window(self, random: np.random.Generator, number: int) -> tuple[AnyArray, ...]:
         page, performance = self.pages[int(random.choice(len(self.pages), p=self.chance))]
         latest = max(page.beats[-1] - WINDOW_QUARTERS / 2, 0)
         first = float(np.floor(random.uniform(-HOP_QUARTERS / 2, latest + 1)))
@@ -175,17 +176,21 @@ def load_pages(folder: Path, held_out: bool, limit: int | None = None) -> list[t
     return pages
 
 
-def net_of(model: Pianist):
+Net = Callable[..., list[AnyArray]]
+"""What `predict_page` calls: the arrays of a page in, what the net says of it out."""
+
+
+def net_of(model: Pianist) -> Net:
     """The model as `predict_page` calls it."""
 
     @torch.no_grad()
-    def run(*arrays):
+    def run(*arrays: AnyArray) -> list[AnyArray]:
         return [out.numpy() for out in model(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))]
 
     return run
 
 
-def correlations(pages: list[tuple[Page, Performed]], net) -> tuple[float, float]:
+def correlations(pages: list[tuple[Page, Performed]], net: Net) -> tuple[float, float]:
     """Mean over pieces of the correlation of level and of tempo with the pianist's."""
     found = []
     for page, performance in pages:
@@ -195,7 +200,7 @@ def correlations(pages: list[tuple[Page, Performed]], net) -> tuple[float, float
     return float(level), float(tempo)
 
 
-def _correlation(a: NDArray, b: NDArray) -> float:
+def _correlation(a: Reals, b: Reals) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else 0.0
 
 

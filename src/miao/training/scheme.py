@@ -98,7 +98,8 @@ def _place_in_note(table: ChunkTable) -> np.ndarray:
 
 def load_model(folder: Path) -> Miao:
     """The averaged model of a checkpoint, ready to evaluate or export. Raises: CheckpointError."""
-    return loaded(folder, RunConfig, "model", lambda config: Miao(config.model))
+    model: Miao = loaded(folder, RunConfig, "model", lambda config: Miao(config.model))
+    return model
 
 
 def load_understanding(folder: Path) -> Understanding:
@@ -107,10 +108,11 @@ def load_understanding(folder: Path) -> Understanding:
     def build(config: RunConfig) -> nn.Module:
         return Understanding(config.model, config.objective.contrast_on, config.objective.contrast_width)
 
-    return loaded(folder, RunConfig, "understanding", build)
+    model: Understanding = loaded(folder, RunConfig, "understanding", build)
+    return model
 
 
-def decode_with(model: Miao) -> Callable:
+def decode_with(model: Miao) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """The model as the engine's decoder: arrays in, expected levels and spread out (see bank.Decoder)."""
 
     @torch.no_grad()

@@ -85,7 +85,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if step < config.ramp_up_steps:
         return config.learning_rate * (step + 1) / config.ramp_up_steps
     share = (step - config.ramp_up_steps) / max(config.steps - config.ramp_up_steps, 1)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(share, 1.0))))
+    rate: float = config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(share, 1.0))))
+    return rate
 
 
 class Trainer:
