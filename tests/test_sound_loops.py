@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miao.sound import convolution, limiter, loudness, quantiser
+from miao.sound import convolution, desk, limiter, loudness, quantiser
 from miao.sound.limiter import Limiter
 
 RATE = 44100
@@ -169,3 +169,28 @@ def test_zeros_stay_zero_and_what_is_not_finite_is_counted(variant):
 
 def test_true_peaks_are_looked_for_with_the_taps_that_the_loops_are_made_for():
     assert limiter.interpolation().shape == (7, 96)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("n", [1, 33, 2500])
+def test_the_compiled_desk_is_the_one_in_numpy(variant, n):
+    stem, moving = noise(n), noise(n, seed=1)
+    still = np.broadcast_to(np.array([[0.5], [-2.0]], np.float32), (2, n))
+    for gains, fader, extra in ((still, moving, None), (moving, still, noise(n, seed=2)), (still, still, moving)):
+        sums = [noise(n, seed=seed) for seed in (3, 4, 5)]
+        expected = [each.copy() for each in sums]
+        desk._loops.mix(stem, gains, sums[0], [(None, fader, sums[1]), (extra, still, sums[2])], variant)
+        desk.mix_numpy(stem, gains, expected[0], [(None, fader, expected[1]), (extra, still, expected[2])])
+        for found, wished in zip(sums, expected, strict=True):
+            np.testing.assert_allclose(found, wished, atol=3e-6 * np.abs(wished).max())
+
+
+@needs_loops
+@pytest.mark.parametrize("n", [0, 1, 5000])
+def test_silence_and_peaks_are_found_wherever_they_lie(n):
+    samples = np.zeros((2, n), np.float32)
+    assert desk.is_silent(samples) and desk.highest(samples) == 0
+    for at in range(0, n, 617):
+        samples[1, at] = -0.25
+        assert not desk.is_silent(samples) and desk.highest(samples) == 0.25
+        samples[1, at] = 0

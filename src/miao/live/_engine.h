@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 
+#include "../_processor.h"
 #include "../sound/_chain.h"
 #include "../synth/_oscillators.h"
 #include "_voices.h"
@@ -71,10 +72,8 @@ struct Counts {  // written by the callback alone
 
 inline const miao::Variant &best_loops() {
 #ifdef MIAO_X86
-    for (const miao::Variant *variant : {&miao::avx512, &miao::avx2}) {
-        const bool is_512 = variant == &miao::avx512;
-        if (miao_sound::can_run(is_512 ? miao_sound::avx512 : miao_sound::avx2)) return *variant;
-    }
+    for (const miao::Variant *variant : {&miao::avx512, &miao::avx2})
+        if (miao_processor::can_run(variant->name)) return *variant;
 #endif
     return miao::plain;
 }

@@ -9,27 +9,12 @@
 #include <stdexcept>
 #include <vector>
 
-#if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_AMD64))
-#include <windows.h>
-#endif
-
+#include "../_processor.h"
 #include "_signal.h"
 
 namespace miao_sound {
 
-inline bool can_run(const Variant &variant) {
-#if defined(MIAO_X86) && defined(__GNUC__)
-    __builtin_cpu_init();
-    if (&variant == &avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (&variant == &avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#elif defined(MIAO_X86)
-    if (&variant == &avx512) return IsProcessorFeaturePresent(41);  // PF_AVX512F_INSTRUCTIONS_AVAILABLE
-    if (&variant == &avx2) return IsProcessorFeaturePresent(40);    // PF_AVX2_INSTRUCTIONS_AVAILABLE
-#endif
-    return &variant == &plain;
-}
+using miao_processor::can_run;
 
 inline const Variant *const ALL[] = {
 #ifdef MIAO_X86
@@ -40,7 +25,7 @@ inline const Variant *const ALL[] = {
 
 inline const Variant &variant_of(const char *name) {
     for (const Variant *variant : ALL)
-        if (can_run(*variant) && (!*name || !std::strcmp(name, variant->name))) return *variant;
+        if (can_run(variant->name) && (!*name || !std::strcmp(name, variant->name))) return *variant;
     throw std::invalid_argument("no such variant runs here");
 }
 

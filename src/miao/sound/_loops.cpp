@@ -18,6 +18,7 @@ namespace {
 
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
 using Cube = nb::ndarray<const float, nb::shape<2, 2, -1>, nb::c_contig, nb::device::cpu>;
+using Out = nb::ndarray<float, nb::shape<2, -1>, nb::device::cpu>;
 template <class T, class... Shape>
 using Array = nb::ndarray<T, Shape..., nb::c_contig, nb::device::cpu>;
 
@@ -120,6 +121,88 @@ nb::tuple quantise(Floats samples, uint64_t first, float scale, bool is_dithered
     return nb::make_tuple(counts[0], counts[1]);
 }
 
+struct Gains {  // [2, n], or one that stays for all samples
+    const float *channel[2];
+    int64_t step;
+};
+
+Gains gains_of(const Floats &gains, size_t n) {
+    require(gains.shape(0) == 2 && gains.shape(1) == n, "gains are [2, n]");
+    const int64_t step = n > 1 ? gains.stride(1) : 0;
+    require(step == 0 || step == 1, "gains are contiguous along time, or the same throughout");
+    return {{gains.data(), gains.data() + gains.stride(0)}, step};
+}
+
+struct Send {
+    const float *extra[2];  // what is sent beyond the stem, or null
+    Gains gains;
+    float *to[2];
+};
+
+// A stem behind its fader into a row of the mix, and from there into its sends: each (extra or None, gains, sum).
+void mix(Floats stem, Floats gains, Out row, nb::list sends, const char *name) {
+    const size_t n = stem.shape(1);
+    require(stem.shape(0) == 2 && row.shape(1) == n && (n < 2 || row.stride(1) == 1), "stem and row are [2, n]");
+    const float *from[2] = {row_of(stem, 0), row_of(stem, 1)};
+    const Gains line = gains_of(gains, n);
+    const Variant &variant = variant_of(name);
+    std::vector<Send> all;
+    for (nb::handle each : sends) {
+        nb::tuple send = nb::cast<nb::tuple>(each);
+        Send one = {{nullptr, nullptr}, gains_of(nb::cast<Floats>(send[1], false), n), {nullptr, nullptr}};
+        if (!send[0].is_none()) {
+            const Floats extra = nb::cast<Floats>(send[0], false);
+            require(extra.shape(0) == 2 && extra.shape(1) == n, "what is sent beyond a stem is [2, n]");
+            for (size_t c = 0; c < 2; ++c) one.extra[c] = row_of(extra, c);
+        }
+        const Out sum = nb::cast<Out>(send[2], false);
+        require(sum.shape(1) == n && (n < 2 || sum.stride(1) == 1), "what is sent is [2, n]");
+        for (int64_t c = 0; c < 2; ++c) one.to[c] = sum.data() + c * sum.stride(0);
+        all.push_back(one);
+    }
+    nb::gil_scoped_release release;
+    constexpr int64_t PIECE = 1024;
+    float behind[PIECE], beyond[PIECE];
+    const float one = 1;
+    for (int64_t c = 0; c < 2; ++c)
+        for (int64_t at = 0; at < (int64_t)n; at += PIECE) {
+            const int64_t count = std::min(PIECE, (int64_t)n - at);
+            const float *gain = line.channel[c] + at * line.step;
+            variant.turn_up(from[c] + at, gain, line.step, count, behind);
+            variant.add_turned_up(behind, &one, 0, count, row.data() + c * row.stride(0) + at);
+            for (const Send &send : all) {
+                const float *source = behind;
+                if (send.extra[c]) {
+                    std::copy(behind, behind + count, beyond);
+                    variant.add_turned_up(send.extra[c] + at, gain, line.step, count, beyond);
+                    source = beyond;
+                }
+                variant.add_turned_up(source, send.gains.channel[c] + at * send.gains.step, send.gains.step, count,
+                                      send.to[c] + at);
+            }
+        }
+}
+
+// The highest amplitude of samples [channels, n].
+float peak(Floats samples) {
+    float highest = 0;
+    nb::gil_scoped_release release;
+    for (size_t c = 0; c < samples.shape(0); ++c)
+        highest = std::max(highest, variant_of("").peak(row_of(samples, c), (int64_t)samples.shape(1)));
+    return highest;
+}
+
+bool is_silent(Floats samples) {
+    constexpr int64_t PIECE = 4096;
+    const Variant &variant = variant_of("");
+    const int64_t n = (int64_t)samples.shape(1);
+    nb::gil_scoped_release release;
+    for (size_t c = 0; c < samples.shape(0); ++c)
+        for (int64_t at = 0; at < n; at += PIECE)
+            if (variant.peak(row_of(samples, c) + at, std::min(PIECE, n - at)) > 0) return false;
+    return true;
+}
+
 }  // namespace
 
 NB_MODULE(_loops, module) {
@@ -127,7 +210,7 @@ NB_MODULE(_loops, module) {
     module.doc() = "The compiled loops of miao.sound; `variants` names all kinds that this processor can run, best first.";
     nb::list names;
     for (const Variant *variant : ALL)
-        if (can_run(*variant)) names.append(variant->name);
+        if (can_run(variant->name)) names.append(variant->name);
     module.attr("variants") = names;
     nb::class_<BoundConvolver>(module, "Convolver")
         .def(nb::init<Cube, int64_t, const char *>(), "responses"_a, "size"_a, "variant"_a = "")
@@ -140,6 +223,9 @@ NB_MODULE(_loops, module) {
         .def("process", &BoundLimiter::process, "samples"_a.noconvert(), "out"_a.noconvert());
     module.def("weighted_squares", &weighted_squares, "samples"_a.noconvert(), "filters"_a.noconvert(),
                "state"_a.noconvert(), "out"_a.noconvert());
+    module.def("mix", &mix, "stem"_a.noconvert(), "gains"_a.noconvert(), "row"_a.noconvert(), "sends"_a, "variant"_a = "");
+    module.def("peak", &peak, "samples"_a.noconvert());
+    module.def("is_silent", &is_silent, "samples"_a.noconvert());
     module.def("quantise16", &quantise<int16_t>, "samples"_a.noconvert(), "first"_a, "scale"_a, "is_dithered"_a,
                "out"_a.noconvert(), "variant"_a = "");
     module.def("quantise32", &quantise<int32_t>, "samples"_a.noconvert(), "first"_a, "scale"_a, "is_dithered"_a,

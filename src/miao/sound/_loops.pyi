@@ -23,6 +23,13 @@ class Limiter:
 # samples [channels, n], filters [2, 5], state [channels, 2, 2], out [n]
 def weighted_squares(samples: Floats, filters: Doubles, state: Doubles, out: Doubles) -> None: ...
 
+# stem, gains and row [2, n]; of each send what goes there beyond the stem, its gains, and the sum that it is added to
+def mix(
+    stem: Floats, gains: Floats, row: Floats, sends: list[tuple[Floats | None, Floats, Floats]], variant: str = ""
+) -> None: ...
+def peak(samples: Floats) -> float: ...  # [channels, n]
+def is_silent(samples: Floats) -> bool: ...  # [channels, n]
+
 # samples [channels, n] to whole numbers [n, channels]; how many were beyond full scale, and how many not finite
 def quantise16(
     samples: Floats, first: int, scale: float, is_dithered: bool, out: NDArray[int16], variant: str = ""

@@ -224,10 +224,27 @@ void quantise(const float *__restrict samples, int64_t n, uint32_t position, uin
     counts[1] += n - n_finite;
 }
 
+void turn_up(const float *__restrict from, const float *__restrict gain, int64_t step, int64_t n, float *__restrict to) {
+    const float same = gain[0];
+    if (step)
+        for (int64_t s = 0; s < n; ++s) to[s] = from[s] * gain[s];
+    else
+        for (int64_t s = 0; s < n; ++s) to[s] = from[s] * same;
+}
+
+void add_turned_up(const float *__restrict from, const float *__restrict gain, int64_t step, int64_t n,
+                   float *__restrict to) {
+    const float same = gain[0];
+    if (step)
+        for (int64_t s = 0; s < n; ++s) to[s] += from[s] * gain[s];
+    else
+        for (int64_t s = 0; s < n; ++s) to[s] += from[s] * same;
+}
+
 }  // namespace
 
 #define MIAO_TEXT_(name) #name
 #define MIAO_TEXT(name) MIAO_TEXT_(name)
 const miao_sound::Variant miao_sound::VARIANT = {
-    MIAO_TEXT(VARIANT), forward, backward, add_products, look_between, peak, quantise,
+    MIAO_TEXT(VARIANT), forward, backward, add_products, look_between, peak, quantise, turn_up, add_turned_up,
 };

@@ -33,6 +33,9 @@ struct Variant {
     // and what is not finite
     void (*quantise)(const float *samples, int64_t n, uint32_t position, uint32_t step, float scale, bool is_dithered,
                      int32_t *out, int64_t counts[2]);
+    // to = from gain, and to += from gain; the gain of a sample is `step` behind the last one's, 1 or 0
+    void (*turn_up)(const float *from, const float *gain, int64_t step, int64_t n, float *to);
+    void (*add_turned_up)(const float *from, const float *gain, int64_t step, int64_t n, float *to);
 };
 
 extern const Variant plain, avx2, avx512;

@@ -12,6 +12,11 @@ import numpy as np
 from miao.arrays import Doubles, Floats, Reals
 from miao.midi.score import Curve
 
+try:
+    import miao.sound._loops as _loops
+except ImportError:  # no compiler when the package was installed
+    _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
+
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
 # General MIDI's; brightness in the middle leaves the sound as it is
 DEFAULTS = {
@@ -96,10 +101,16 @@ class Fader:
         at = np.array([begin - self._span, *(at for at, _ in self._steps[1:]), np.inf])
         at = np.minimum(np.maximum.accumulate(np.maximum(at, begin - self._span)), stop)
         gains = np.array([gain for _, gain in self._steps]).T  # [2, steps]
-        samples = np.arange(begin, stop)
         areas = np.concatenate([np.zeros((2, 1)), np.cumsum(gains * np.diff(at), axis=1)], axis=1)  # integral at steps
-        means = [(np.interp(samples, at, a) - np.interp(samples - self._span, at, a)) / self._span for a in areas]
-        return np.stack(means).astype(np.float32)
+        # the gain stands still before the first step, and from so long behind the last one on
+        first = min(max(int(np.ceil(at[1])), begin), stop)
+        last = max(min(int(np.ceil(at[-2] + self._span)), stop), first)
+        means = np.empty((2, stop - begin), np.float32)
+        means[:, : first - begin], means[:, last - begin :] = gains[:, :1], gains[:, -1:]
+        samples = np.arange(first, last)
+        for mean, area in zip(means[:, first - begin : last - begin], areas, strict=True):
+            mean[:] = (np.interp(samples, at, area) - np.interp(samples - self._span, at, area)) / self._span
+        return means
 
 
 def track_gains(controls: Mapping[str, Curve], start_sample: int, n_samples: int, sample_rate: int) -> Floats:
@@ -184,19 +195,48 @@ class Desk:
 
         ``extra`` is what some stems send to the room beyond what they sound, before the fader.
         """
+        lines = np.zeros_like(stems)
+        return lines, self.add(start_sample, stems, busy, extra, lines, range(len(stems)))
+
+    def add(
+        self, start_sample: int, stems: Floats, busy: Sequence[Spans], extra: Mapping[int, Floats],
+        rows: Floats, places: Sequence[int],
+    ) -> dict[str, Floats]:  # fmt: skip
+        """The same, each stem behind its fader added to one of the rows [R, 2, n], in place; gives what is sent."""
         n = stems.shape[2]
         sent = {name: np.zeros((2, n), np.float32) for name in self._sends}
-        lines = np.zeros_like(stems)
-        for i, (strip, stem) in enumerate(zip(self.strips, stems, strict=True)):
+        for i, (strip, stem, place) in enumerate(zip(self.strips, stems, places, strict=True)):
             bright = strip.brightness.process(start_sample, stem, busy[i])
             gains = strip.line.gains(start_sample, n, busy[i])
             faders = {name: fader.gains(start_sample, n, busy[i]) for name, fader in strip.sends.items()}
-            if not bright.any() and i not in extra:  # most parts rest most of the time
+            if i not in extra and not busy[i] and is_silent(bright):  # most parts rest most of the time
                 continue
-            np.multiply(bright, gains, out=lines[i])
-            for name, fader in faders.items():
-                if not fader.strides[1] and not fader[:, 0].any():  # closed throughout
-                    continue
-                source = lines[i] if i not in extra or name != "reverb" else lines[i] + extra[i] * gains
-                sent[name] += source * fader
-        return lines, sent
+            sends = [
+                (extra.get(i) if name == "reverb" else None, fader, sent[name])
+                for name, fader in faders.items()
+                if fader.strides[1] or fader[:, 0].any()  # it is not closed throughout
+            ]
+            (mix_numpy if _loops is None else _loops.mix)(bright, gains, rows[place], sends)
+        return sent
+
+
+Sends = list[tuple[Floats | None, Floats, Floats]]
+
+
+def mix_numpy(stem: Floats, gains: Floats, row: Floats, sends: Sends) -> None:
+    """Adds a stem behind its fader to a row, and what is sent of it (and beyond it) to the sums of its sends:
+    the oracle of the compiled loop, and the fallback. All [2, n]."""
+    line = stem * gains
+    row += line
+    for extra, fader, total in sends:
+        total += (line if extra is None else line + extra * gains) * fader
+
+
+def is_silent(samples: Floats) -> bool:
+    """Whether all of [channels, n] is zero."""
+    return not samples.any() if _loops is None else _loops.is_silent(samples)
+
+
+def highest(samples: Floats) -> float:
+    """The highest amplitude of [channels, n]; 0 of none."""
+    return float(np.abs(samples).max(initial=0)) if _loops is None else float(_loops.peak(samples))

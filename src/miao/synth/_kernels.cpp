@@ -5,10 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_AMD64))
-#include <windows.h>
-#endif
-
+#include "../_processor.h"
 #include "_oscillators.h"
 
 namespace nb = nanobind;
@@ -18,20 +15,6 @@ using namespace miao;
 template <class T, class... Shape>
 using Array = nb::ndarray<const T, Shape..., nb::c_contig, nb::device::cpu>;
 using Out = nb::ndarray<float, nb::shape<2, -1>, nb::device::cpu>;
-
-static bool can_run(const Variant &variant) {
-#if defined(MIAO_X86) && defined(__GNUC__)
-    __builtin_cpu_init();
-    if (&variant == &avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (&variant == &avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#elif defined(MIAO_X86)
-    if (&variant == &avx512) return IsProcessorFeaturePresent(41);  // PF_AVX512F_INSTRUCTIONS_AVAILABLE
-    if (&variant == &avx2) return IsProcessorFeaturePresent(40);    // PF_AVX2_INSTRUCTIONS_AVAILABLE
-#endif
-    return &variant == &plain;
-}
 
 static Block to_block(const Out &out) {
     if (out.shape(1) > 1 && out.stride(1) != 1) throw nb::value_error("out must be contiguous along samples");
@@ -137,7 +120,7 @@ NB_MODULE(_kernels, module) {
              &avx512, &avx2,
 #endif
              &plain}) {
-        if (!can_run(*variant)) continue;
+        if (!miao_processor::can_run(variant->name)) continue;
         nb::object partials = bind_partials(*variant), noise = bind_noise(*variant), notes = bind_notes(*variant);
         if (variants.size() == 0) {  // the fastest comes first
             module.attr("add_partials") = partials;

@@ -26,7 +26,9 @@ constexpr int BATCH = 128;  // partials at a time, a multiple of W
 #define MIAO_UNROLL _Pragma("GCC unroll 16")  // so that x, y and a live in registers
 typedef float Floats __attribute__((vector_size(4 * W), may_alias));
 typedef int32_t Ints __attribute__((vector_size(4 * W), may_alias));
-inline Floats to_floats(Ints i) { return __builtin_convertvector(i, Floats); }
+typedef uint32_t Words __attribute__((vector_size(4 * W), may_alias));
+inline Floats to_floats(Words w) { return __builtin_convertvector((Ints)w, Floats); }
+inline Words half_of(Words w) { return (Words)((Ints)w >> 1); }
 #else
 #define MIAO_UNROLL
 template <class T>
@@ -54,20 +56,24 @@ MIAO_OPERATOR(+)
 MIAO_OPERATOR(-)
 MIAO_OPERATOR(*)
 typedef Lanes<float> Floats;
-typedef Lanes<int32_t> Ints;
-inline Floats to_floats(Ints i) {
+typedef Lanes<uint32_t> Words;
+inline Floats to_floats(Words w) {
     Floats f;
-    for (int l = 0; l < W; ++l) f.lane[l] = (float)i.lane[l];
+    for (int l = 0; l < W; ++l) f.lane[l] = (float)(int32_t)w.lane[l];
     return f;
+}
+inline Words half_of(Words w) {
+    for (int l = 0; l < W; ++l) w.lane[l] = (uint32_t)((int32_t)w.lane[l] >> 1);
+    return w;
 }
 #endif
 
-// Phases are whole numbers, 2^32 to the cycle: they wrap by themselves.
+// Phases are whole numbers, 2^32 to the cycle: they wrap by themselves. As frequencies they are taken as signed.
 constexpr double CYCLE = 4294967296.0;
-constexpr int32_t QUARTER = 1 << 30;
+constexpr uint32_t QUARTER = 1u << 30;
 
 // sin(pi t) for -1 <= t <= 1, error 2e-7: the zeros at 0 and +-1 are factored out, the rest is a polynomial in t^2.
-inline Floats sine(Ints phase) {
+inline Floats sine(Words phase) {
     Floats t = to_floats(phase) * 4.656612873e-10f;  // 2^-31
     Floats u = t * t;
     Floats q = u * -0.000385937746f + 0.00686018741f;
@@ -150,15 +156,15 @@ inline void start(Group &group, double base_phase, double since_knot, int64_t sa
 // LANES partials for STREAMS * n samples: rows[c][s] is the sum so far of each lane.
 template <bool is_stereo, bool is_first>
 inline void run(const Group &group, int64_t at, int n, Floats *__restrict left, Floats *__restrict right) {
-    const Ints phase = *(const Ints *)(group.phase + at), step = *(const Ints *)(group.step + at);
+    const Words phase = *(const Words *)(group.phase + at), step = *(const Words *)(group.step + at);
     const Floats e = *(const Floats *)(group.rotation + at), slope = *(const Floats *)(group.slope + at);
     const Floats level = *(const Floats *)(group.level + at);
     const Floats to_left = *(const Floats *)(group.left + at), to_right = *(const Floats *)(group.right + at);
     Floats x[STREAMS], y[STREAMS], a[STREAMS];
     y[0] = sine(phase);
-    x[0] = sine(phase - (step >> 1) + QUARTER);  // half a sample behind, as the recurrence wants it
+    x[0] = sine(phase - half_of(step) + QUARTER);  // half a sample behind, as the recurrence wants it
     a[0] = level;
-    const Ints turn = step * (int32_t)n;
+    const Words turn = step * (uint32_t)n;
     const Floats across = sine(turn) * *(const Floats *)(group.stretch + at), along = sine(turn + QUARTER);
     const Floats skew = across * (e * 0.5f), to_x = along + skew, to_y = along - skew;  // n rotations at once
     MIAO_UNROLL

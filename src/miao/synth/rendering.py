@@ -21,7 +21,7 @@ from miao.errors import AudioError, MiaoError
 from miao.midi.score import Score
 from miao.sound.chorus import USUAL as USUAL_CHORUS
 from miao.sound.chorus import Chorus
-from miao.sound.desk import Desk
+from miao.sound.desk import Desk, highest, is_silent
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
 from miao.sound.room import DrawnRoom, Room
@@ -153,14 +153,12 @@ def _mixed(
     for block in blocks:
         for step in block.steps:
             desk.set(*step)
-        lines, sent = desk.mix(block.start_sample, block.stems, block.busy, block.extra)
-        rows = np.zeros((n_rows, 2, lines.shape[2]), np.float32)
-        for place, line in zip(stems, lines, strict=True):
-            rows[place] += line
+        rows = np.zeros((n_rows, 2, block.stems.shape[2]), np.float32)
+        sent = desk.add(block.start_sample, block.stems, block.busy, block.extra, rows, stems)
         if room is not None:
             rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
         chorus.position = block.start_sample
-        if not chorus.is_silent or sent["chorus"].any():
+        if not (chorus.is_silent and is_silent(sent["chorus"])):
             rows[-1] += chorus.process(sent["chorus"])
         yield rows
     tails = [
@@ -261,9 +259,14 @@ def mastered(blocks: Iterable[np.ndarray], gain_db: float, limiter: Limiter | No
     """The second pass: the gain, and the limiter over the sum of the rows if there is one."""
     gain = np.float32(10 ** (gain_db / 20))
     for rows in blocks:
-        yield rows * gain if limiter is None else limiter.process(rows.sum(axis=0) * gain)[None]
+        yield rows * gain if limiter is None else limiter.process(mix_of(rows) * gain)[None]
     if limiter is not None:
         yield limiter.finish()[None]
+
+
+def mix_of(rows: np.ndarray) -> np.ndarray:
+    """The sum [2, n] of the rows [R, 2, n]; where there is one, itself."""
+    return rows[0] if len(rows) == 1 else rows.sum(axis=0)
 
 
 class Levels:
@@ -276,9 +279,9 @@ class Levels:
         self._row_peak = 0.0
 
     def add(self, rows: np.ndarray) -> None:
-        mix = rows.sum(axis=0)
+        mix = mix_of(rows)
         self._meter.add(mix)
-        self.peak = max(self.peak, float(np.abs(mix).max(initial=0)))
+        self.peak = max(self.peak, highest(mix))
         if self._peak_meter is not None:
             self._peak_meter.process(mix)
             self._row_peak = max(self._row_peak, float(np.abs(rows).max()))

@@ -17,7 +17,7 @@ from miao.midi.score import Score, TrackSummary, read_score
 from miao.sound.audio import Audio
 from miao.sound.limiter import Limiter
 from miao.sound.writer import SUBTYPES, AudioWriter
-from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, rows_of, stem_places
+from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, mix_of, rows_of, stem_places
 from miao.synth.settings import PlaySettings
 
 STREAM_GAIN_DB = 14.0  # from the mixing desk, as nothing is known of the song yet; most want 13 to 24 dB for -16 LUFS
@@ -142,7 +142,7 @@ class Synthesizer:
                 files.enter_context(writer)
             finished = Levels(rate)  # measured again, as the limiter may have changed it
             for block in ahead(mastered(rows, min(wished, allowed), limiter)):
-                mix = block.sum(axis=0)
+                mix = mix_of(block)
                 finished.add(mix[None])
                 writer.write(mix)
                 for stem, row in zip(stems, block, strict=bool(stems)):
