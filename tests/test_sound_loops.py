@@ -194,3 +194,5 @@ def test_silence_and_peaks_are_found_wherever_they_lie(n):
         samples[1, at] = -0.25
         assert not desk.is_silent(samples) and desk.highest(samples) == 0.25
         samples[1, at] = 0
+    pause = np.broadcast_to(np.float32(0), (2, n))  # without memory
+    assert desk.is_silent(pause) and desk.highest(pause) == 0

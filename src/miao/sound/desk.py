@@ -234,9 +234,16 @@ def mix_numpy(stem: Floats, gains: Floats, row: Floats, sends: Sends) -> None:
 
 def is_silent(samples: Floats) -> bool:
     """Whether all of [channels, n] is zero."""
-    return not samples.any() if _loops is None else _loops.is_silent(samples)
+    return not samples.any() if _loops is None or not _is_plain(samples) else _loops.is_silent(samples)
 
 
 def highest(samples: Floats) -> float:
     """The highest amplitude of [channels, n]; 0 of none."""
-    return float(np.abs(samples).max(initial=0)) if _loops is None else float(_loops.peak(samples))
+    if _loops is None or not _is_plain(samples):
+        return float(np.abs(samples).max(initial=0))
+    return _loops.peak(samples)
+
+
+def _is_plain(samples: Floats) -> bool:
+    """Whether samples lie one after the other in memory; a pause may be one zero for all."""
+    return samples.strides[1] == samples.itemsize
