@@ -1,5 +1,7 @@
 """A report for people: report.md with its tables, report.json and the pictures."""
 
+from collections.abc import Sequence
+
 from miao.errors import DataError
 from miao.evaluation.evaluate import Run
 from miao.evaluation.pictures import draw_bars, draw_facts, draw_spectrograms
@@ -17,7 +19,7 @@ def write_report(run: Run, missing: list[str]) -> str:
     return text
 
 
-def markdown(report: Json, pictures: list[tuple[str, str]] = ()) -> str:  # type: ignore[assignment]
+def markdown(report: Json, pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The report as Markdown; pictures are (title, path)."""
     kept = [m for m in report["metrics"] if m["better"] and not m["fault"]]
     aside = [m for m in report["metrics"] if m["fault"]]

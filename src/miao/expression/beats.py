@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Integers
 from miao.midi.score import Curve, Meter
 
 _TICK = 1 / 48  # quarters: what lies closer together is one moment
@@ -102,7 +103,7 @@ def infer_bars(quarters: NDArray[np.float64], weights: NDArray[np.float64]) -> B
     return Bars(phase - bar if phase else 0.0, round(bar), 4)
 
 
-def bar_positions(quarters: NDArray[np.float64], bars: Sequence[Bars]) -> tuple[NDArray, NDArray, NDArray]:
+def bar_positions(quarters: NDArray[np.float64], bars: Sequence[Bars]) -> tuple[Integers, Doubles, Doubles]:
     """Where moments lie in their bars: quarters since the bar line, the bar's and the beat's quarters; each [n].
 
     A signature starts a new bar where it stands; before the first one its own bars are counted backwards.

@@ -5,6 +5,7 @@ and once backwards in time, as a player reads ahead; a small head adds what the 
 beat. Trained by `miao.training.pianists`; runs in ONNX Runtime.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Numbers, Reals, Records
 from miao.bank.frames import CHANNELS, FRAME_SECONDS, FRAMES_PER_TOKEN, WINDOW_FRAMES, encode_frames
 from miao.errors import BankError
 from miao.expression.beats import bar_positions
@@ -48,7 +50,7 @@ class Prediction:
 class Page:
     """A score as the net reads it."""
 
-    notes: NDArray  # NOTE, in rows of the image as seconds; pitched only
+    notes: Records  # NOTE, in rows of the image as seconds; pitched only
     which: NDArray[np.int64]  # of the reading's notes
     quarter: NDArray[np.float64]  # of their starts
     note_features: NDArray[np.float32]  # [k, N_NOTE_FEATURES]
@@ -80,7 +82,7 @@ def page_of(reading: Reading, timeline: Timeline, beats: NDArray[np.float64]) ->
     )  # fmt: skip
 
 
-def _note_features(reading: Reading, which: NDArray) -> NDArray:
+def _note_features(reading: Reading, which: Integers) -> Floats:
     """Thirteen numbers of each note, about -2 to 2."""
     pitch, start = reading.pitch[which], reading.start[which]
     interval = np.clip(reading.next_start[which] - start, 0.02, 8)
@@ -97,7 +99,7 @@ def _note_features(reading: Reading, which: NDArray) -> NDArray:
     ], axis=1)  # fmt: skip
 
 
-def _beat_features(reading: Reading, which: NDArray, beats: NDArray) -> NDArray:
+def _beat_features(reading: Reading, which: Integers, beats: Doubles) -> Reals:
     """Nine numbers of each beat, about -2 to 2."""
     quarter, pitch = reading.quarter[which], reading.pitch[which]
     n = len(beats) - 1
@@ -138,7 +140,11 @@ def predict(reading: Reading, timeline: Timeline) -> Prediction:
     return predict_page(page_of(reading, timeline, beats), reading.n, _net())
 
 
-def predict_page(page: Page, n: int, net) -> Prediction:
+Net = Callable[..., list[AnyArray]]
+"""The arrays that `predict_page` tells of, to what it reads out of them."""
+
+
+def predict_page(page: Page, n: int, net: Net) -> Prediction:
     """What a net makes of a page of a score with n notes; `net` is called with images [B, 5, T, N], for each note and
     each beat its window and token, and their features, and gives levels and tempi."""
     firsts = windows_of(page)
@@ -158,16 +164,17 @@ def predict_page(page: Page, n: int, net) -> Prediction:
     return Prediction(level, page.beats, tempo - tempo.mean())
 
 
-def _places(quarters: NDArray, firsts: NDArray) -> NDArray[np.int64]:
+def _places(quarters: Doubles, firsts: Doubles) -> NDArray[np.int64]:
     """Of moments the window in whose middle they lie, and the token that holds them: window x L + token."""
     window = np.clip(np.floor((quarters - firsts[0] - HOP_QUARTERS / 2) / HOP_QUARTERS), 0, len(firsts) - 1)
     tokens = WINDOW_QUARTERS * TOKENS_A_QUARTER
     token = np.floor((quarters - firsts[window.astype(int)]) * TOKENS_A_QUARTER + 1e-6)
-    return (window * tokens + np.clip(token, 0, tokens - 1)).astype(np.int64)
+    places: Integers = (window * tokens + np.clip(token, 0, tokens - 1)).astype(np.int64)
+    return places
 
 
 @cache
-def _net():
+def _net() -> Net:
     import onnxruntime
 
     path = FOLDER / "net.onnx"
@@ -178,25 +185,28 @@ def _net():
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
 
-    def run(*arrays):
-        return session.run(None, dict(zip(names, arrays, strict=True)))
+    def run(*arrays: AnyArray) -> list[AnyArray]:
+        found: list[AnyArray] = session.run(None, dict(zip(names, arrays, strict=True)))
+        return found
 
     return run
 
 
-def _in_beats(timeline: Timeline, stretch: NDArray, beats: NDArray) -> NDArray:
+def _in_beats(timeline: Timeline, stretch: Doubles, beats: Doubles) -> Reals:
     """The mean stretch in each beat."""
     total = np.concatenate([[0.0], np.cumsum(timeline.lengths * stretch)])
     plain = np.interp(beats, timeline.quarters, timeline.seconds)
     longer = np.interp(beats, timeline.quarters, total)
-    return np.diff(longer) / np.maximum(np.diff(plain), 1e-3)
+    stretches: Reals = np.diff(longer) / np.maximum(np.diff(plain), 1e-3)
+    return stretches
 
 
-def _moving_mean(x: NDArray, n: int) -> NDArray:
+def _moving_mean(x: Numbers, n: int) -> Reals:
     total = np.concatenate([[0.0], np.cumsum(x)])
     i = np.arange(len(x))
     low, high = np.maximum(i - n, 0), np.minimum(i + n + 1, len(x))
-    return (total[high] - total[low]) / np.maximum(high - low, 1)
+    means: Reals = (total[high] - total[low]) / np.maximum(high - low, 1)
+    return means
 
 
 assert len(CHANNELS) == 5  # what the net was trained on

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles
+
 USUAL_NOTES = 8.0  # of a phrase; Grouper takes 8 to 10
 LENGTH_WEIGHT = 0.65  # of a phrase twice or half as long as usual, in strengths
 THRESHOLD = 0.2  # what a boundary costs
@@ -108,4 +110,5 @@ def _local_mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
     total = np.concatenate([[0.0], np.cumsum(held)])
     i = np.arange(len(x))
     low, high = np.maximum(i - _AROUND, 0), np.minimum(i + _AROUND + 1, len(x))
-    return (total[high] - total[low]) / (high - low)
+    means: Doubles = (total[high] - total[low]) / (high - low)
+    return means

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Records
 from miao.errors import ConfigError
 from miao.expression.learnt import LEARNT, as_pianists
 from miao.expression.moods import Cues, cues_of
@@ -133,7 +134,7 @@ def _warp(timeline: Timeline, deviation: Deviation, plan: _Plan, reading: Readin
 
 
 def _notes(score: Score, reading: Reading, deviation: Deviation, warp: Warp, plan: _Plan, seed: int
-           ) -> list[NDArray]:  # fmt: skip
+           ) -> list[Records]:  # fmt: skip
     """Each track's notes as played, in the order of the file; pedals are not in it yet."""
     start, end = warp.at(reading.start), warp.at(reading.end)
     offset = deviation.delay * (1 - KEPT * reading.played_timing)
@@ -158,7 +159,7 @@ def _notes(score: Score, reading: Reading, deviation: Deviation, warp: Warp, pla
     return played
 
 
-def _to_next_moment(reading: Reading, start: NDArray) -> NDArray[np.float64]:
+def _to_next_moment(reading: Reading, start: Doubles) -> NDArray[np.float64]:
     """Seconds until a later note of the same track starts, [n]; infinite after the last."""
     order = np.lexsort((reading.start, reading.track))
     written, track, played = reading.start[order], reading.track[order], start[order]
@@ -174,7 +175,7 @@ def _to_next_moment(reading: Reading, start: NDArray) -> NDArray[np.float64]:
     return back
 
 
-def _ends(reading: Reading, deviation: Deviation, warp: Warp, plan: _Plan, start: NDArray, end: NDArray
+def _ends(reading: Reading, deviation: Deviation, warp: Warp, plan: _Plan, start: Doubles, end: Doubles
           ) -> NDArray[np.float64]:  # fmt: skip
     """When keys come up: gaps of the rules, legato of sustained parts, articulation of the mood."""
     following = warp.at(reading.next_start)
@@ -190,7 +191,8 @@ def _ends(reading: Reading, deviation: Deviation, warp: Warp, plan: _Plan, start
         reach = np.where(reading.is_drum, 0, np.clip(space + LEGATO_SECONDS, 0, 0.5 * np.maximum(length, 0.05)))
         change = change + min(cue, 1.5) * reach
     change = np.maximum(change, -0.7 * length)  # a gap takes no more of a note than that
-    return end + change
+    ends: Doubles = end + change
+    return ends
 
 
 def _velocities(score: Score, reading: Reading, deviation: Deviation, plan: _Plan) -> NDArray[np.int64]:

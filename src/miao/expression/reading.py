@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags, Integers, Records
 from miao.expression.beats import Bars, Pulse, bar_positions, bars_of, infer_bars, metrical_weights
 from miao.expression.phrases import Line, boundary_strengths, find_phrases
 from miao.midi.score import Score
@@ -101,7 +102,7 @@ def read(score: Score) -> Reading:
     )  # fmt: skip
 
 
-def _chords(track: NDArray, start: NDArray, end: NDArray, is_drum: NDArray) -> tuple[NDArray, NDArray]:
+def _chords(track: Integers, start: Doubles, end: Doubles, is_drum: Flags) -> tuple[Integers, Doubles]:
     """The stroke each note belongs to, and when its part strikes next."""
     order = np.lexsort((start, track))
     t, s = track[order], start[order]
@@ -125,7 +126,7 @@ def _chords(track: NDArray, start: NDArray, end: NDArray, is_drum: NDArray) -> t
     return chord, next_start
 
 
-def _extremes(chord: NDArray, pitch: NDArray) -> tuple[NDArray, NDArray]:
+def _extremes(chord: Integers, pitch: Doubles) -> tuple[Flags, Flags]:
     """Which notes are the highest and which the lowest of their chords."""
     highest, lowest = np.full(chord.max() + 1, -np.inf), np.full(chord.max() + 1, np.inf)
     np.maximum.at(highest, chord, pitch)
@@ -133,7 +134,7 @@ def _extremes(chord: NDArray, pitch: NDArray) -> tuple[NDArray, NDArray]:
     return pitch >= highest[chord], pitch <= lowest[chord]
 
 
-def _previous(track: NDArray, is_top: NDArray, pitch: NDArray) -> NDArray[np.float64]:
+def _previous(track: Integers, is_top: Flags, pitch: Doubles) -> NDArray[np.float64]:
     """The pitch of the top note before, in the same track."""
     previous = pitch.copy()
     for number in np.unique(track):
@@ -142,8 +143,8 @@ def _previous(track: NDArray, is_top: NDArray, pitch: NDArray) -> NDArray[np.flo
     return previous
 
 
-def _tune(score: Score, track: NDArray, start: NDArray, end: NDArray, pitch: NDArray, candidate: NDArray,
-          chord: NDArray) -> NDArray[np.int64]:  # fmt: skip
+def _tune(score: Score, track: Integers, start: Doubles, end: Doubles, pitch: Doubles, candidate: Flags,
+          chord: Integers) -> NDArray[np.int64]:  # fmt: skip
     """The notes of the tune: the top line of the leading part, and of others while it rests.
 
     Parts lead by their names ("Melody"), by being high, and by being one voice; a note that starts while a longer
@@ -160,7 +161,7 @@ def _tune(score: Score, track: NDArray, start: NDArray, end: NDArray, pitch: NDA
         named = any(word in score.tracks[number].name.lower() for word in _TUNE_WORDS)
         rank[number] = pitch[mine].mean() / 12 + 2.0 * strokes / all_notes + 4.0 * named
     leaders = sorted(rank, key=lambda number: -rank[number])
-    kept: list[NDArray] = []
+    kept: list[Integers] = []
     covered_from, covered_to = np.zeros(0), np.zeros(0)
     for number in leaders:
         mine = tops[track[tops] == number]
@@ -181,7 +182,7 @@ def _tune(score: Score, track: NDArray, start: NDArray, end: NDArray, pitch: NDA
     return tune[np.argsort(start[tune], kind="stable")]
 
 
-def _skyline(notes: NDArray, start: NDArray, end: NDArray, pitch: NDArray) -> NDArray[np.int64]:
+def _skyline(notes: Records, start: Doubles, end: Doubles, pitch: Doubles) -> NDArray[np.int64]:
     """Those that no higher note of the line sounds over when they start (for a second at the most)."""
     kept: list[int] = []
     top_until, top = -np.inf, -np.inf
@@ -199,14 +200,14 @@ def _skyline(notes: NDArray, start: NDArray, end: NDArray, pitch: NDArray) -> ND
 
 
 def _phrases(
-    tune: NDArray,
-    start: NDArray,
-    end: NDArray,
-    quarter: NDArray,
-    pitch: NDArray,
+    tune: Integers,
+    start: Doubles,
+    end: Doubles,
+    quarter: Doubles,
+    pitch: Doubles,
     bars: Sequence[Bars],
     end_quarter: float,
-) -> tuple[NDArray, tuple[Phrase, ...], tuple[Phrase, ...]]:
+) -> tuple[Doubles, tuple[Phrase, ...], tuple[Phrase, ...]]:
     """Strengths of boundaries along the tune, its phrases and its periods."""
     if not len(tune):
         return np.zeros(0), (), ()
@@ -227,7 +228,7 @@ def _phrases(
     return strengths, phrases, tuple(Phrase(*row) for row in rows)
 
 
-def _roots(quarter: NDArray, start: NDArray, end: NDArray, pitch: NDArray, pitched: NDArray, bars: Sequence[Bars]
+def _roots(quarter: Doubles, start: Doubles, end: Doubles, pitch: Doubles, pitched: Integers, bars: Sequence[Bars]
            ) -> NDArray[np.int64]:  # fmt: skip
     """The root of the harmony around each note: the triad or seventh chord that most of its half bar belongs to, its
     lowest notes counting double."""
@@ -250,10 +251,11 @@ def _roots(quarter: NDArray, start: NDArray, end: NDArray, pitch: NDArray, pitch
         [np.bincount((np.array(t) + r) % 12, minlength=12) / len(t) ** 0.5 for r in range(12) for t in _TRIADS]
     )  # [48, 12]
     best = (profile @ templates.T).argmax(axis=1) // len(_TRIADS)
-    return best[cell].astype(np.int64)
+    found: Integers = best[cell].astype(np.int64)
+    return found
 
 
-def _key(pitch: NDArray, length: NDArray) -> tuple[int, bool]:
+def _key(pitch: Doubles, length: Doubles) -> tuple[int, bool]:
     """Tonic and mode by correlation with Krumhansl's profiles."""
     if not len(pitch):
         return 0, False
@@ -267,7 +269,7 @@ def _key(pitch: NDArray, length: NDArray) -> tuple[int, bool]:
     return best % 12, best >= 12
 
 
-def _played_timing(score: Score, quarter: NDArray, pulse: Pulse, start: NDArray) -> float:
+def _played_timing(score: Score, quarter: Doubles, pulse: Pulse, start: Doubles) -> float:
     """How far a file's time is a person's already: onsets beside the grid of 16ths, triplets and 32nds, or a tempo map
     that moves all the time."""
     off = np.min([np.abs(quarter * grid - np.rint(quarter * grid)) / grid for grid in (8, 12)], axis=0)
@@ -280,7 +282,7 @@ def _played_timing(score: Score, quarter: NDArray, pulse: Pulse, start: NDArray)
     return float(np.clip(max((beside - 0.15) / 0.35, by_map), 0, 1))
 
 
-def _played_dynamics(table: NDArray, track: NDArray, score: Score) -> float:
+def _played_dynamics(table: Records, track: Integers, score: Score) -> float:
     """How far a file has dynamics: velocities that differ within a track, 2.5 dB as a person's, or faders."""
     spreads, sizes = [], []
     for number in np.unique(track):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Flags
 from miao.expression.beats import bar_positions
 from miao.expression.reading import Phrase, Reading
 
@@ -310,7 +311,8 @@ def _tune_intervals(reading: Reading) -> NDArray[np.float64]:
     if not len(tune):
         return np.zeros(0)
     last = max(float(reading.end[tune[-1]] - reading.start[tune[-1]]), 0.02)
-    return np.maximum(np.append(np.diff(reading.start[tune]), last), 1e-3)
+    seconds: Doubles = np.maximum(np.append(np.diff(reading.start[tune]), last), 1e-3)
+    return seconds
 
 
 def _on_tune(reading: Reading, timeline: Timeline, longer: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -328,7 +330,7 @@ def _on_tune(reading: Reading, timeline: Timeline, longer: NDArray[np.float64]) 
     return stretch
 
 
-def _arch_parts(spans: tuple[Phrase, ...], quarters: NDArray) -> tuple[NDArray, NDArray]:
+def _arch_parts(spans: tuple[Phrase, ...], quarters: Doubles) -> tuple[Doubles, Doubles]:
     """How far moments lie towards the start and towards the end of their phrases: two parabolas, 1 at the ends."""
     rise, fall = np.zeros(len(quarters)), np.zeros(len(quarters))
     if not spans:
@@ -343,7 +345,7 @@ def _arch_parts(spans: tuple[Phrase, ...], quarters: NDArray) -> tuple[NDArray, 
     return rise, fall
 
 
-def _arch(spans: tuple[Phrase, ...], quarters: NDArray) -> tuple[NDArray, NDArray]:
+def _arch(spans: tuple[Phrase, ...], quarters: Doubles) -> tuple[Doubles, Flags]:
     """The stretch of phrases at some moments, and where it applies."""
     rise, fall = _arch_parts(spans, quarters)
     return ARCH_START * rise + ARCH_END * fall, rise + fall > 0

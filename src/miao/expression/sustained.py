@@ -1,10 +1,11 @@
 """What happens within held notes: swells, vibrato that grows, and the pedal of a piano that has none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Integers, Records
 from miao.expression.touch import VIBRATO_SECONDS, grown
 from miao.midi.score import Curve
 
@@ -21,7 +22,7 @@ _PEDAL_DELAY = 0.06  # seconds after the bass
 _CHORD_SHARE = 0.85  # of what sounds in a half bar that must belong to its harmony for it to be pedalled
 
 
-def with_swells(fader: Curve, notes: NDArray, amount: float) -> Curve:
+def with_swells(fader: Curve, notes: Records, amount: float) -> Curve:
     """The expression controller with a swell in each long note: softer by up to 4 dB at its ends, full in the middle.
 
     `notes` are those of one line, in time order. What the fader does already is kept and multiplied; a fader that moves
@@ -30,11 +31,11 @@ def with_swells(fader: Curve, notes: NDArray, amount: float) -> Curve:
     return _drawn(fader, notes, lambda since, length: 10 ** (-amount * _swell_db(since, length) / 40), "times")
 
 
-def with_vibrato(wheel: Curve, notes: NDArray, depth: float) -> Curve:
+def with_vibrato(wheel: Curve, notes: Records, depth: float) -> Curve:
     """The modulation wheel with vibrato that begins 0.3 s into a note and is full after 1 s; what the file asks for
     beyond it stays."""
 
-    def shape(since: NDArray, length: NDArray) -> NDArray:
+    def shape(since: Doubles, length: Doubles) -> Doubles:
         return np.where(since >= length, 0.0, np.minimum(depth, 1.0) * grown(since))
 
     return _drawn(wheel, notes, shape, "most")
@@ -45,8 +46,8 @@ def is_moving(curve: Curve) -> bool:
     return len(curve.times) >= _MOVING
 
 
-def pedal(starts: NDArray, ends: NDArray, pitches: NDArray, roots: NDArray, cells: NDArray, amount: float
-          ) -> tuple[NDArray, NDArray]:  # fmt: skip
+def pedal(starts: Doubles, ends: Doubles, pitches: Doubles, roots: Integers, cells: Integers, amount: float
+          ) -> tuple[Doubles, Doubles]:  # fmt: skip
     """When a pedal goes down and comes up, [p] each: in each half bar (`cells`, rising numbers, one a note) whose notes
     mostly belong to one harmony, from just after its bass to a share of the way to the next change."""
     downs, ups = [], []
@@ -90,7 +91,7 @@ def detached(curve: Curve, share: float, bars: NDArray[np.float64]) -> Curve:
     return Curve(kept.ravel(), np.tile([1.0, 0.0], len(kept)), 0.0)
 
 
-def held_by_pedal(ends: NDArray, downs: NDArray, ups: NDArray, catch: float = 0.0) -> NDArray:
+def held_by_pedal(ends: Doubles, downs: Doubles, ups: Doubles, catch: float = 0.0) -> Doubles:
     """Until when keys that come up at `ends` sound: until the pedal comes up, where it is down or goes down within
     `catch` seconds."""
     if not len(downs):
@@ -102,20 +103,21 @@ def held_by_pedal(ends: NDArray, downs: NDArray, ups: NDArray, catch: float = 0.
     return np.where(is_held, ups[np.maximum(i, 0)], np.where(is_caught, ups[following], ends))
 
 
-def line_of(parts: Sequence[NDArray]) -> NDArray:
+def line_of(parts: Sequence[Records]) -> Records:
     """The notes of tracks that share a channel as one line: the longest of those that start together, by time."""
     notes = np.concatenate(parts)
     notes = notes[np.lexsort((-notes["end"], notes["start"]))]
     return notes[np.diff(notes["start"], prepend=-np.inf) > 0.03]
 
 
-def _swell_db(since: NDArray, length: NDArray) -> NDArray:
+def _swell_db(since: Doubles, length: Doubles) -> Doubles:
     full = np.clip((length - SWELL_SECONDS[0]) / (SWELL_SECONDS[1] - SWELL_SECONDS[0]), 0, 1)
     place = np.clip(since / np.maximum(length, 1e-6), 0, 1)
-    return SWELL_DB * full * (1 - np.sin(np.pi * place) ** 0.7)
+    swell: Doubles = SWELL_DB * full * (1 - np.sin(np.pi * place) ** 0.7)
+    return swell
 
 
-def _drawn(curve: Curve, notes: NDArray, shape, how: str) -> Curve:
+def _drawn(curve: Curve, notes: Records, shape: Callable[[Doubles, Doubles], Doubles], how: str) -> Curve:
     """A curve multiplied by, or at least as high as, what a shape says of the time since each note's start."""
     starts, lengths = notes["start"], np.maximum(notes["end"] - notes["start"], 0)
     lengths = np.minimum(lengths, np.append(np.diff(starts), np.inf))  # until the next note of the line

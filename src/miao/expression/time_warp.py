@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles
 from miao.midi.score import Curve
 
 LEAST_SLOPE, MOST_SLOPE = 0.4, 4.0  # of played time over written time, before the tempo of the mood
@@ -34,7 +35,8 @@ class Warp:
         """When written moments are played, same shape."""
         inside = np.interp(seconds, self.written, self.played)
         before = np.minimum(seconds - self.written[0], 0) / self.speed
-        return inside + before + np.maximum(seconds - self.written[-1], 0) / self.speed
+        played: Doubles = inside + before + np.maximum(seconds - self.written[-1], 0) / self.speed
+        return played
 
     def curve(self, curve: Curve) -> Curve:
         """A controller in played time."""

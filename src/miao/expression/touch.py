@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Integers, Numbers, Reals
 from miao.expression.moods import Cues
 
 CURVE_SHARE = 0.5  # of a controller's range, for a cue of 1: brightness, room
@@ -38,9 +39,10 @@ def moved(value: NDArray[np.float64] | float, shift: float) -> NDArray[np.float6
     return np.clip(np.asarray(value) + shift, 0, 1)
 
 
-def struck(velocity: NDArray | float, level_db: NDArray | float) -> NDArray[np.int64]:
+def struck(velocity: Numbers | float, level_db: Reals | float) -> NDArray[np.int64]:
     """Velocities at another level; 40 dB are a factor of 10, as the square law of level has it."""
-    return np.clip(np.rint(velocity * 10 ** (np.asarray(level_db) / 40)), 1, 127).astype(np.int64)
+    velocities: Integers = np.clip(np.rint(velocity * 10 ** (np.asarray(level_db) / 40)), 1, 127).astype(np.int64)
+    return velocities
 
 
 def vibrato_depth(cues: Cues) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Flags, Integers, Records
 from miao.expression.beats import bar_lines, bar_positions
 from miao.expression.moods import Cues
 from miao.expression.reading import Reading
@@ -32,10 +33,10 @@ _SAME_MOMENT = 20  # a second has that many: what starts within one is struck to
 
 
 def tracks_of(
-    score: Score, reading: Reading, notes: list[NDArray], warp: Warp, amount: float, cues: Cues
+    score: Score, reading: Reading, notes: list[Records], warp: Warp, amount: float, cues: Cues
 ) -> tuple[Track, ...]:
     """The tracks of a score with their notes as played, in the order of the file, and all that goes with them."""
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for number, track in enumerate(score.tracks):  # a controller belongs to the channel
         curves = tuple(c.times.tobytes() + c.values.tobytes() for c in track.controls.values())
         groups.setdefault((track.channel, curves), []).append(number)
@@ -74,7 +75,7 @@ _NO_PRESSES = _Presses(np.zeros(0), np.zeros(0), False, 0.0)
 
 
 def _pedalled(
-    controls: dict[str, Curve], reading: Reading, mine: NDArray, warp: Warp, amount: float, articulation: float
+    controls: dict[str, Curve], reading: Reading, mine: Integers, warp: Warp, amount: float, articulation: float
 ) -> _Presses:
     """Gives a piano that has no pedal one; of a pedal that the file has, a detached articulation takes a share."""
     if controls["sustain"].initial or len(controls["sustain"].times):
@@ -99,7 +100,7 @@ def _pedalled(
 
 
 def _colour(
-    controls: dict[str, Curve], reading: Reading, mine: NDArray, notes: list[NDArray], amount: float, cues: Cues
+    controls: dict[str, Curve], reading: Reading, mine: Integers, notes: list[Records], amount: float, cues: Cues
 ) -> None:
     """Swells and vibrato of held notes; the controllers that a mood moves."""
     is_drum = bool(reading.is_drum[mine].all())
@@ -117,7 +118,7 @@ def _colour(
         controls["modulation"] = with_vibrato(controls["modulation"], line, depth)
 
 
-def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: _Presses) -> None:
+def _let_go(played: Records, written: Records, warp: Warp, presses: _Presses) -> None:
     """Sets when each note's sound is let go: with its key; later, where the file's pedal or ours holds it; sooner,
     where the file has it stopped by the next stroke of its key."""
     n = len(written)
@@ -142,7 +143,7 @@ def _let_go(played: NDArray, written: NDArray, warp: Warp, presses: _Presses) ->
     played["damp"] = np.maximum(np.minimum(played["damp"], stop), played["start"])
 
 
-def _next_strokes(notes: NDArray) -> NDArray[np.float64]:
+def _next_strokes(notes: Records) -> NDArray[np.float64]:
     """When each note's key is struck again, [n]; infinite if never."""
     order = np.lexsort((notes["start"], notes["pitch"]))
     start, pitch = notes["start"][order], notes["pitch"][order]
@@ -152,7 +153,7 @@ def _next_strokes(notes: NDArray) -> NDArray[np.float64]:
     return following
 
 
-def _with_register(played: NDArray, reading: Reading, number: int, register: float) -> NDArray:
+def _with_register(played: Records, reading: Reading, number: int, register: float) -> Records:
     """A track's notes and their doublings: the tune's an octave above, or the bass's an octave below."""
     if not register:
         return played
@@ -163,8 +164,9 @@ def _with_register(played: NDArray, reading: Reading, number: int, register: flo
     notes["velocity"] = np.rint(notes["velocity"] * DOUBLING_SHARE * min(abs(register), 1.5)).clip(0, 127)
     notes = notes[(notes["pitch"] >= _LOWEST) & (notes["pitch"] <= _HIGHEST) & (notes["velocity"] > 0)]
 
-    def moments(some: NDArray) -> NDArray:
-        return np.rint(some["start"] * _SAME_MOMENT).astype(np.int64) * 128 + some["pitch"]
+    def moments(some: Records) -> Integers:
+        places: Integers = np.rint(some["start"] * _SAME_MOMENT).astype(np.int64) * 128 + some["pitch"]
+        return places
 
     taken = np.isin(moments(notes), moments(played))  # a key that the part strikes itself is not struck twice
     return np.concatenate([played, notes[~taken]])
@@ -177,4 +179,5 @@ def _is_bass(reading: Reading) -> NDArray[np.bool_]:
     if not len(numbers):
         return pitched
     means = [reading.pitch[pitched & (reading.track == number)].mean() for number in numbers]
-    return pitched & reading.is_bottom & (reading.track == numbers[int(np.argmin(means))])
+    bass: Flags = pitched & reading.is_bottom & (reading.track == numbers[int(np.argmin(means))])
+    return bass

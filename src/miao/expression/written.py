@@ -2,12 +2,14 @@
 
 import io
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import mido
 import numpy as np
 
+from miao.arrays import Doubles
 from miao.expression.beats import Pulse
 from miao.midi.score import Curve, Score
 from miao.midi.writing import write_score
@@ -51,7 +53,7 @@ def performance_bytes(score: Score) -> bytes:
     return data.getvalue()
 
 
-def _moved(score: Score, clock) -> Score:
+def _moved(score: Score, clock: Callable[[Doubles], Doubles]) -> Score:
     """The score in another time: `clock` turns arrays of seconds into others."""
 
     def curve(old: Curve) -> Curve:

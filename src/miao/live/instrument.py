@@ -7,7 +7,7 @@ thread, for messages that any thread may `put`.
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from miao.midi.events import (
     NOTE_OFF,
     NOTE_ON,
     PROGRAM,
+    Action,
     Control,
     Cut,
     Event,
@@ -80,7 +81,8 @@ class Instrument:
         self._looked_ns = 0
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
-        self.heard_message = lambda time, message: None  # who wants to know what was played, and when
+        # who wants to know what was played, and when
+        self.heard_message: Callable[[float, bytes], None] = lambda time, message: None
 
     # one message
 
@@ -146,7 +148,7 @@ class Instrument:
         elif event.kind in (NOTE_ON, NOTE_OFF):
             state.keys.discard(key)
 
-    def _do(self, actions) -> None:
+    def _do(self, actions: Iterable[Action]) -> None:
         player = self.stage.player
         for action in actions:
             if isinstance(action, Start):

@@ -58,7 +58,8 @@ class Routing:
             return 0
         if self.velocity is not None:
             return self.velocity
-        return max(1, min(127, round(127 * (velocity / 127) ** self.curve)))
+        curved: float = 127 * (velocity / 127) ** self.curve
+        return max(1, min(127, round(curved)))
 
 
 def key_number(text: str) -> int:

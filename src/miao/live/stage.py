@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Floats
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.errors import MiaoError
@@ -212,7 +213,7 @@ def _half(sample_rate: int) -> int:
     return max(round(LOOK_AHEAD_SECONDS * sample_rate / 2), 1)
 
 
-def _limiter_arguments(sample_rate: int) -> tuple:
+def _limiter_arguments(sample_rate: int) -> tuple[int, float, float, float, float, Floats]:
     """Those of the compiled limiter, as `Limiter` has them but for a window that a player does not feel."""
     ceiling = 10 ** ((CEILING_DB - 0.25) / 20)
     kernels = interpolation()

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import mido
@@ -42,10 +43,12 @@ class Take:
         while n := self._engine.taped(samples) & ~1:
             self._writer.write(np.ascontiguousarray(samples[:n].reshape(-1, 2).T))
 
-    def __exit__(self, *error) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._engine.set_taping(False)
         self.collect()
-        self._writer.__exit__(*error)
+        self._writer.__exit__(kind, error, trace)
         write_bytes(self.midi_path, self._as_file(), AudioError)
 
     def _as_file(self) -> bytes:

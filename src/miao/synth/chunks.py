@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Reals
 from miao.bank import lasting
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
@@ -32,7 +33,7 @@ class ChunkWriter:
     def __init__(self, bank: Bank, contexts: Contexts, variation: float = 0.0) -> None:
         self._bank, self._contexts, self._variation = bank, contexts, variation
         self._is_repeating = bank.encode is None and not variation
-        self._known: dict[tuple, Chunk] = {}
+        self._known: dict[tuple[float, ...], Chunk] = {}
 
     def write(self, notes: Iterable[Note], until: float) -> None:
         """All chunks that must be known before the samples up to a moment can be made."""
@@ -114,7 +115,7 @@ def chunks_of(kind: int, levels: NDArray[np.float32]) -> list[Chunk]:
     ]
 
 
-def heard_cells(chunks: NDArray) -> NDArray[np.float32]:
+def heard_cells(chunks: Reals) -> NDArray[np.float32]:
     """Which cells of chunks [B, a, C] are heard, [B, C] of 1 and 0: those within 72 dB of the loudest, and beside them.
 
     A partial lies between two cells; so a cell counts if one of its neighbours does. The pitch always counts.

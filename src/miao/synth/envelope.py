@@ -7,6 +7,7 @@ times of a release, nothing else, and only from a note's own start on, so that w
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles
 from miao.bank import tokens as tk
 
 LONGEST_ATTACK_SECONDS = 1.0  # that a note takes to come up at the softest; a square law comes down from there
@@ -26,7 +27,8 @@ def setting(value: float) -> float:
 
 def release_factor(release: float) -> float:
     """By which a release lasts longer, of a setting."""
-    return 2.0 ** (RELEASE_OCTAVES * release)
+    factor: float = 2.0 ** (RELEASE_OCTAVES * release)
+    return factor
 
 
 class Envelope:
@@ -68,7 +70,8 @@ class Envelope:
         if not self.seconds:
             return np.zeros(len(times))
         share = np.sin(np.pi / 2 * np.clip((times - self.start) / self.seconds, 0, 1)) ** 2
-        return 20 * np.log10(np.maximum(share, _LEAST_SHARE)) / tk.LEVEL_STEP_DB
+        levels: Doubles = 20 * np.log10(np.maximum(share, _LEAST_SHARE)) / tk.LEVEL_STEP_DB
+        return levels
 
 
 def moved(rows: NDArray[np.float32], shift: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.synth.envelope import LAST_FADE_SECONDS, Envelope
@@ -142,7 +143,7 @@ class Note:
         """Seconds from its start to its next chunk, as its voice counts them."""
         return self.next_chunk - self.strike.time - self.lag
 
-    def key(self) -> tuple:
+    def key(self) -> tuple[float, ...]:
         """What decides the next chunk where a note stands by itself: all that was decided before follows from it."""
         age = round(self.age / _SAME_SECONDS)
         s = self.strike
@@ -259,7 +260,7 @@ class Note:
             last -= 1
         return max(last, 0)
 
-    def _bent(self, times: NDArray, hz: NDArray, sample_rate: int, bend: "Bend | None") -> tuple[NDArray, NDArray]:
+    def _bent(self, times: Doubles, hz: Doubles, sample_rate: int, bend: "Bend | None") -> tuple[Doubles, Doubles]:
         """The knots of the pitch, finer than those of the levels, and the frequency from each to the next."""
         grid = GRID_SAMPLES / sample_rate
         first, last = math.floor(times[0] / grid), math.ceil(times[-1] / grid)
@@ -277,7 +278,7 @@ class Note:
         at_cell = np.clip(cells.searchsorted(middle, side="right") - 1, 0, len(cells) - 1)
         return fine, hz[at_level] * np.exp2(cents[at_cell] / 1200)
 
-    def _append(self, times: NDArray, rows: NDArray, bends: NDArray) -> None:
+    def _append(self, times: Doubles, rows: Floats, bends: Doubles) -> None:
         """Knots behind those that are there; a pitch runs straight from one token's to the next one's."""
         half_hz = 0.5 * self.timbre.hz * 2.0 ** (self.strike.cents / 1200)
         between = half_hz * (bends[1:] + bends[:-1])
@@ -329,5 +330,5 @@ class Note:
 
 GRID_SAMPLES = 128  # bends are constant between multiples of these
 
-Bend = Callable[[NDArray, float], NDArray]
+Bend = Callable[[Doubles, float], Doubles]
 """(times, start of the note) -> cents at these times, each of them known by then."""

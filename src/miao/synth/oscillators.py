@@ -10,13 +10,14 @@ in `_kernels` is some fifty times faster and is used whenever it could be built.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals
 from miao.bank import tokens as tk
 
 _kernels: Any
@@ -164,7 +165,10 @@ def add_noise(
     add(out, *arrays, floor)
 
 
-def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, floor, pitch_knots=None) -> None:
+def add_partials_numpy(
+    out: Floats, knots: Doubles, phase: Doubles, amplitudes: Floats, ratios: Doubles, offsets: Floats, gains: Floats,
+    floor: float, pitch_knots: Doubles | None = None,
+) -> None:  # fmt: skip
     """`add_partials` in NumPy: the oracle, and the fallback where nothing could be compiled."""
     pitch_knots = knots if pitch_knots is None else pitch_knots
     for k in range(len(knots) - 1):
@@ -189,7 +193,9 @@ def add_partials_numpy(out, knots, phase, amplitudes, ratios, offsets, gains, fl
                 out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
 
 
-def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
+def add_noise_numpy(
+    out: Floats, knots: Doubles, gains: Floats, balance: Floats, table: Floats, offsets: Integers, floor: float
+) -> None:
     """`add_noise` in NumPy: the oracle, and the fallback where nothing could be compiled."""
     if len(knots) < 2:
         return
@@ -204,7 +210,7 @@ def add_noise_numpy(out, knots, gains, balance, table, offsets, floor) -> None:
                     out[channel, samples] += balance[band, channel] * gain * noise
 
 
-def add_notes_numpy(out, parts, table, floor, masked) -> None:
+def add_notes_numpy(out: Floats, parts: list[NotePart], table: Floats, floor: float, masked: float) -> None:
     """`add_notes` in NumPy: the oracle, and the fallback where nothing could be compiled."""
     for part in parts:
         if len(part.knots) < 2:
@@ -228,7 +234,7 @@ def add_notes_numpy(out, parts, table, floor, masked) -> None:
             add_noise_numpy(out, part.knots, amplitudes, part.balance, table, part.noise_offsets, least_heard)
 
 
-def _turned(amplitudes: NDArray, levels: NDArray) -> NDArray:
+def _turned(amplitudes: Floats, levels: Floats) -> Floats:
     """Amplitudes [n, ...] at the knots, where a row was left on the way: on the line from the row before."""
     for k in range(1, len(amplitudes)):
         reached = levels[k, REACHED]
@@ -282,12 +288,12 @@ def noise_table(
     return table
 
 
-def _fades(edges: NDArray, frequencies_hz: NDArray) -> NDArray:
+def _fades(edges: Doubles, frequencies_hz: Reals) -> Doubles:
     """For each edge the part of the power that belongs above it: 0 to 1 as a squared sine.  [N + 1, frequencies]"""
     widths = np.diff(edges)
     reach = EDGE_WIDTH * np.minimum(np.append(widths, widths[-1]), np.insert(widths, 0, widths[0]))
     position = (frequencies_hz - edges[:, None]) / (2 * reach[:, None]) + 0.5
-    fades = np.clip(position, 0, 1)
+    fades: Doubles = np.clip(position, 0, 1)
     is_between = (position > 0) & (position < 1)
     fades[is_between] = np.sin(np.pi / 2 * position[is_between]) ** 2
     if edges[0] == 0:
@@ -295,7 +301,9 @@ def _fades(edges: NDArray, frequencies_hz: NDArray) -> NDArray:
     return fades
 
 
-def _samples_between(first: float, last: float, start: float, end: float, n_samples: int):
+def _samples_between(
+    first: float, last: float, start: float, end: float, n_samples: int
+) -> Iterator[tuple[slice, Reals]]:
     """The samples first <= s < last of a block, as slices of bounded length with their place 0..1 from start to end."""
     begin, stop = max(0, int(np.ceil(first))), min(n_samples, int(np.ceil(last)))
     for a in range(begin, stop, _BLOCK):
@@ -303,7 +311,9 @@ def _samples_between(first: float, last: float, start: float, end: float, n_samp
         yield slice(a, b), (np.arange(a, b) - start) / (end - start)
 
 
-def _partials_arguments(out, knots, phase, amplitudes, ratios, offsets, gains) -> tuple[NDArray, ...]:
+def _partials_arguments(
+    out: Floats, knots: Doubles, phase: Doubles, amplitudes: Floats, ratios: Doubles, offsets: Floats, gains: Floats
+) -> tuple[AnyArray, ...]:
     n, partials = len(knots), len(ratios)
     _check_block(out)
     return (
@@ -316,7 +326,9 @@ def _partials_arguments(out, knots, phase, amplitudes, ratios, offsets, gains) -
     )
 
 
-def _noise_arguments(out, knots, gains, balance, table, offsets) -> tuple[NDArray, ...]:
+def _noise_arguments(
+    out: Floats, knots: Doubles, gains: Floats, balance: Floats, table: Floats, offsets: Integers
+) -> tuple[AnyArray, ...]:
     n, (bands, length) = len(knots), table.shape
     _check_block(out)
     if length < 1 or length & (length - 1):
@@ -330,7 +342,7 @@ def _noise_arguments(out, knots, gains, balance, table, offsets) -> tuple[NDArra
     )
 
 
-def _check_block(out: NDArray) -> None:
+def _check_block(out: AnyArray) -> None:
     if out.dtype != np.float32 or out.ndim != 2 or out.shape[0] != 2 or (out.shape[1] > 1 and out.strides[1] != 4):
         raise ValueError(
             f"out is {out.dtype} {out.shape}, strides {out.strides}: must be float32 [2, samples], "
@@ -338,8 +350,8 @@ def _check_block(out: NDArray) -> None:
         )
 
 
-def _array(name: str, values: NDArray, kind: type, shape: tuple[int, ...]) -> NDArray:
-    array: NDArray = np.ascontiguousarray(values, dtype=kind)
+def _array(name: str, values: AnyArray, kind: type, shape: tuple[int, ...]) -> AnyArray:
+    array: AnyArray = np.ascontiguousarray(values, dtype=kind)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     return array

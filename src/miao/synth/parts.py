@@ -5,8 +5,8 @@ import math
 from bisect import bisect_right
 
 import numpy as np
-from numpy.typing import NDArray
 
+from miao.arrays import Doubles
 from miao.synth.envelope import setting
 from miao.synth.note import Bend
 
@@ -52,12 +52,13 @@ class Part:
         if not any(any(steps.values) for steps in (bend, modulation, pressure, *([key] if key else []))):
             return None
 
-        def cents(times: NDArray, start: float) -> NDArray:
+        def cents(times: Doubles, start: float) -> Doubles:
             depth = np.maximum(modulation.mean(times, start), pressure.mean(times, start))
             if key is not None:
                 depth = np.maximum(depth, key.mean(times, start))
             vibrato = np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
-            return 100 * bend.mean(times, start) + VIBRATO_CENTS * depth * vibrato
+            moved: Doubles = 100 * bend.mean(times, start) + VIBRATO_CENTS * depth * vibrato
+            return moved
 
         return cents
 
@@ -83,7 +84,7 @@ class Steps:
             del self.times[:n], self.values[:n]
             self.times[0] = -math.inf
 
-    def mean(self, times: NDArray, since: float) -> NDArray:
+    def mean(self, times: Doubles, since: float) -> Doubles:
         """Of the last 5 ms before each of some times, but not of what was before ``since``."""
         values, at = np.array(self.values), np.array(self.times[1:])
         if not len(at):
@@ -91,12 +92,13 @@ class Steps:
         origin = float(at[0])
         area = np.concatenate([[0.0], np.cumsum(values[1:-1] * np.diff(at))])  # integral from the first step to each
 
-        def integral(moments: NDArray) -> NDArray:
+        def integral(moments: Doubles) -> Doubles:
             place = at.searchsorted(moments, side="right")
             left = np.maximum(place - 1, 0)
-            return np.where(
+            sums: Doubles = np.where(
                 place == 0, values[0] * (moments - origin), area[left] + values[place] * (moments - at[left])
             )
+            return sums
 
         begin = np.maximum(times - BEND_SMOOTHING_SECONDS, since)
         place = at.searchsorted(times, side="right")

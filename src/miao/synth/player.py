@@ -45,7 +45,7 @@ class Block:
 class Pending:
     """A block whose samples are being made."""
 
-    def __init__(self, block: Block, jobs: Sequence[Future]) -> None:
+    def __init__(self, block: Block, jobs: Sequence[Future[None]]) -> None:
         self._block, self._jobs = block, jobs
 
     def wait(self) -> Block:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
 
     NumPy and the nets let other threads run while they work, so that stages behind each other share the cores.
     """
-    waiting: queue.Queue = queue.Queue(n)
+    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(n)
     is_wanted = True
 
     def offer(entry: tuple[bool, object]) -> None:
@@ -247,7 +247,7 @@ def _excerpt(
             return
 
 
-def measured(blocks: Iterable[np.ndarray], kept, levels: "Levels") -> "Levels":
+def measured(blocks: Iterable[np.ndarray], kept: "list[np.ndarray] | Spool", levels: "Levels") -> "Levels":
     """The first pass: keeps the blocks, in a list or a `Spool`, and knows their levels in the end."""
     for rows in blocks:
         levels.add(rows)
@@ -266,7 +266,8 @@ def mastered(blocks: Iterable[np.ndarray], gain_db: float, limiter: Limiter | No
 
 def mix_of(rows: np.ndarray) -> np.ndarray:
     """The sum [2, n] of the rows [R, 2, n]; where there is one, itself."""
-    return rows[0] if len(rows) == 1 else rows.sum(axis=0)
+    mix: np.ndarray = rows[0] if len(rows) == 1 else rows.sum(axis=0)
+    return mix
 
 
 class Levels:
@@ -301,7 +302,10 @@ class Levels:
         """The gain with which neither the mix (true peak) nor a row (samples) passes the ceiling."""
         assert self._peak_meter is not None
         self._peak_meter.finish()
-        return min(CEILING_DB - METER_DB - self._peak_meter.reduction_db, CEILING_DB - 20 * np.log10(self._row_peak))
+        headroom: float = min(
+            CEILING_DB - METER_DB - self._peak_meter.reduction_db, CEILING_DB - 20 * np.log10(self._row_peak)
+        )
+        return headroom
 
 
 class Spool:
@@ -338,7 +342,7 @@ class Spool:
                     self._file.readinto(rows[i])
             yield rows
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # what it could not flush is thrown away here anyway
             self._file.close()
 

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miao.arrays import AnyArray, Doubles, Integers
 from miao.bank.bank import Bank
 from miao.bank.frames import seconds_to_sample
 from miao.bank.voices import DRUM_KEYS
@@ -81,7 +83,7 @@ class ScoreFeed:
             for place in self._next(name, ends[order], until):
                 tell(int(self._handles[order[place]]), float(ends[order[place]]))
 
-    def _strike(self, player: Player, note: dict, track: int, rings: bool) -> Strike:
+    def _strike(self, player: Player, note: dict[str, Any], track: int, rings: bool) -> Strike:
         voice = self._voices.get(track)
         if voice is None:
             voice = player.voice(note["program"], note["pitch"], is_drum=note["is_drum"], bank=note["bank"])
@@ -90,7 +92,7 @@ class ScoreFeed:
             note["glide"], note["glide_seconds"], note["gain"], note["pan"], note["send"],
         )  # fmt: skip
 
-    def _next(self, name: str, times: NDArray, until: float) -> range:
+    def _next(self, name: str, times: Doubles, until: float) -> range:
         """The places of the events of a kind, sorted by time, that lie before a moment and have not been told."""
         first = self._done[name]
         last = self._done[name] = max(first, int(np.searchsorted(times, until)))
@@ -108,12 +110,12 @@ def _releases(score: Score) -> NDArray[np.float64]:
     return MOST_RELEASE_SECONDS * np.concatenate(found)
 
 
-def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[Doubles, Integers, Integers, Doubles]:
     """The steps of all controllers in order of time: times, tracks, which of `_CONTROLS`, values.
 
     Of those before ``start`` only the last of each counts.
     """
-    found: list[tuple[NDArray, ...]] = [(np.zeros(0), np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    found: list[tuple[AnyArray, ...]] = [(np.zeros(0), np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     for i, track in enumerate(tracks):
         for k, name in enumerate(_CONTROLS):
             curve = track.controls.get(name)
