@@ -8,6 +8,7 @@ import pytest
 
 from miao.config import Range, check, from_table, load_preset, preset_table, to_toml
 from miao.errors import ConfigError
+from miao.synth.settings import PlaySettings
 
 pytest.importorskip("torch")
 
@@ -172,3 +173,19 @@ def test_settings_are_kept_as_they_are(name):
     config = load_preset(RunConfig, name)
     assert from_table(RunConfig, loads(to_toml(asdict(config)))) == config
     assert all(is_dataclass(getattr(config, group)) for group in preset_table(name))
+
+
+PLAYED = {  # by the documents
+    "sample_rate": (8_000, 192_000), "variation": (0, 1), "loudness": (-60, -5), "gain_db": (-100, 100),
+    "t60": (0.05, 20), "wet": (0, 10), "polyphony": (1, 1_048_576),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_setting_of_playing_goes_as_far_as_it_says(name):
+    low, high = PLAYED[name]
+    for value in (low, high):
+        assert getattr(PlaySettings(**{name: value}), name) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(ConfigError, match=f"goes from {low} to {high}"):
+            PlaySettings(**{name: value})

@@ -48,7 +48,7 @@ class PlaySettings:
             ("polyphony", self.polyphony, (1, 1 << 20)),
         ):
             if not low <= value <= high:
-                raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:g}")
+                raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:.12g}")
         if not 0 <= self.start < (LATEST_SECONDS if self.end is None else self.end) <= LATEST_SECONDS:
             raise ConfigError(
                 f"an excerpt {span(self.start, self.end)} is empty; it starts at 0 or later and ends after its start"
