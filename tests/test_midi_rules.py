@@ -22,6 +22,7 @@ from midi_bytes import (
     xg,
 )  # fmt: skip
 
+from miao.midi.channel import DEFAULTS
 from miao.midi.events import Catch, Control, Event, KeyUp, Release, Silence, Start
 from miao.midi.module import RINGING_STROKES, Module
 from miao.midi.score import read_score
@@ -362,6 +363,20 @@ def test_a_gs_part_has_its_key_shift_level_pan_sends_bend_range_and_tuning():
     controls = only_track(*events, *NOTE_OF_A_SECOND).controls
     values = {name: float(controls[name].at(0.5)) for name in ("bend", "volume", "pan", "reverb", "chorus")}
     assert values == {"bend": -12 + 6, "volume": 64 / 127, "pan": 1, "reverb": 0, "chorus": 1}
+
+
+def test_a_gs_part_is_tuned_in_cents():
+    """40 1x 2A, pitch fine tune: two bytes around 40 00, a semitone up and down."""
+    assert bend_of(gs(0x40, 0x11, 0x2A, 0x60, 0x00), wheel_at=0) == pytest.approx(0.5)
+    assert bend_of(gs(0x40, 0x11, 0x2A, 0x20, 0x00), wheel_at=0) == pytest.approx(-0.5)
+
+
+def test_sound_controllers_in_the_middle_are_as_if_they_had_not_come():
+    plain = only_track(*NOTE_OF_A_SECOND).controls
+    middle = only_track(*setup(*(control(number, 64) for number in (72, 73, 74, 75))), *NOTE_OF_A_SECOND).controls
+    for name in ("release", "attack", "brightness", "decay"):
+        values = [float(controls[name].at(0.5)) if name in controls else DEFAULTS[name] for controls in (plain, middle)]
+        assert values == [64 / 127, 64 / 127], name
 
 
 def test_xg_parts_have_the_same():

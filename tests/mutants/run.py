@@ -51,7 +51,7 @@ TESTS = {
     "sound/rooms.py": "test_rooms",
     "sound/spectrum.py": "test_spectrum",
     "sound/writer.py": "test_audio",
-    "midi/channel.py": _MIDI,
+    "midi/channel.py": f"{_MIDI} test_envelope",
     "midi/events.py": _MIDI,
     "midi/exclusive.py": _MIDI,
     "midi/file.py": _MIDI,
