@@ -58,6 +58,16 @@ def test_notes_behind_an_end_in_the_middle_of_a_track_are_played_and_told():
     assert score.warnings == ("track 1: 1 note stands behind an end of track in its middle, and is played",)
 
 
+@pytest.mark.parametrize(("bad", "what"), [(b"\xf4", "undefined status byte"), (b"\x90\x3c\x90", "above 127")])
+def test_what_is_left_out_behind_an_early_end_is_counted_with_the_rest(bad, what):
+    """Damage costs one event, wherever it stands."""
+    first, later = [(0, bad), (0, on(69)), (480, off(69))], [(0, bad), (0, on(76)), (480, off(76))]
+    (plain,) = read_score(smf(track(*first), kind=0)).warnings
+    both = read_score(smf(track(*first, (0, b"\xff\x2f\x00"), *later), kind=0)).warnings
+    assert "1 event" in plain
+    assert any(line.startswith("track 1: 2 events") and what.split()[0] in line for line in both), both
+
+
 @pytest.mark.parametrize("junk", [b"\x00" * 20, b"\x40" * 9, b"junk behind the end", b"\x00\x90\x3c\xff"])
 def test_junk_behind_the_end_of_a_track_is_left_alone(junk):
     body = track(*NOTE_OF_A_SECOND)[8:] + junk
