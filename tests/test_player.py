@@ -324,6 +324,16 @@ def test_a_chord_larger_than_the_limit_is_no_larger_than_the_limit(toy_bank):
     assert player.n_notes == 16 and player.n_left_out == 112
 
 
+def test_a_note_that_makes_room_is_gone_within_5_ms(toy_bank):
+    player = Player(toy_bank, (0, 1), PlaySettings(polyphony=1))
+    player.start(Strike(0.0, 0, 0, 60, 0.7))
+    player.start(Strike(0.5, 1, 0, 64, 0.7))
+    stolen = np.concatenate([player.block(RATE // 100).stems[0] for _ in range(70)], axis=1)
+    assert np.abs(stolen[:, RATE // 2 - 200 : RATE // 2]).max() > 0.01
+    assert np.abs(stolen[:, RATE // 2 : RATE // 2 + RATE // 500]).max() > 0.003  # 2 ms later it is not gone yet
+    assert not stolen[:, RATE // 2 + round(0.005 * RATE) + 1 :].any()
+
+
 # what a note may have of its own
 
 

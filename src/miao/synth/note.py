@@ -23,6 +23,7 @@ from miao.synth.oscillators import REACHED, NotePart
 ONSET_SECONDS = 0.001  # from silence to a note's first level
 SHORTEST_SECONDS = 0.002  # of a note, however soon its key comes up
 FADE_SECONDS = 0.02  # of a note that is cut off
+STOLEN_SECONDS = 0.005  # and of one that makes room for another
 RING_SECONDS = 8.0  # what rings on without a key to let go (a drum) is faded out then
 MOST_RELEASE_CHUNKS = 16
 MOST_RELEASE_SECONDS = MOST_RELEASE_CHUNKS * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.RELEASE] + 0.1
@@ -128,6 +129,7 @@ class Note:
     bend: float = 1.0  # frequency at the last knot over that of the note
     let_go: float = math.inf
     cut_at: float = math.inf
+    _fade_seconds: float = FADE_SECONDS
     is_written: bool = False  # there is no next chunk
     repeats_from: float = math.inf  # sustain chunk from which it repeats itself, see `bank.lasting`
     recent: tuple[NDArray[np.float32], ...] = ()  # the last two sustain chunks before that
@@ -207,11 +209,11 @@ class Note:
         if len(self.times) and self.let_go <= self.times[-1]:
             self._begin_release()
 
-    def cut(self, moment: float) -> None:
-        """Fade the note out within 20 ms of a moment."""
+    def cut(self, moment: float, fade_seconds: float = FADE_SECONDS) -> None:
+        """Fade the note out from a moment on."""
         if moment >= self.cut_at:
             return
-        self.cut_at = max(moment, self.strike.time)
+        self.cut_at, self._fade_seconds = max(moment, self.strike.time), fade_seconds
         if len(self.times) and self.cut_at <= self.times[-1]:
             self._fade()
 
@@ -324,7 +326,7 @@ class Note:
 
     def _fade(self) -> None:
         self._truncate(self.cut_at)
-        self._append_silence(FADE_SECONDS)
+        self._append_silence(self._fade_seconds)
         self.is_written = True
 
 

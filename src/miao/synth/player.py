@@ -21,7 +21,7 @@ from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter
 from miao.synth.ear import Ear
 from miao.synth.envelope import Envelope, release_factor
-from miao.synth.note import Bend, Note, Strike, timbre
+from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
 
@@ -305,7 +305,7 @@ class Player:
         choice = whole or self._notes
         handle = min(choice, key=lambda h: (*choice[h].worth(moment), h))
         if choice[handle].strike.time < moment and len(self._notes) < 2 * self.settings.polyphony:
-            choice[handle].cut(moment)
+            choice[handle].cut(moment, STOLEN_SECONDS)
         else:
             del self._notes[handle]
 
