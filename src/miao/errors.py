@@ -6,7 +6,7 @@ EXTRAS = {  # the libraries that commands import by name: those that `needs` ask
     "train": ("torch", "lightning_fabric", "onnx", "onnxscript", "webdataset", "joblib"),
     "evaluate": ("joblib", "matplotlib", "mir_eval", "pyloudnorm", "scipy"),
     "plot": ("matplotlib",),
-    "web": ("starlette", "uvicorn"),
+    "web": ("starlette", "uvicorn", "websockets"),
     "live": ("sounddevice", "rtmidi"),
     "dask": ("dask", "distributed", "joblib"),
 }

@@ -24,6 +24,7 @@ from miao.cli import match as cli_match
 from miao.cli import render_many as cli_many
 from miao.cli import reproduce as cli_reproduce
 from miao.cli import room as cli_room
+from miao.cli import serve as cli_serve
 from miao.cli import train as cli_train
 from miao.cli.terminal import as_options, clock, count, numbers, progress, say
 from miao.errors import MiaoError, missing, needs
@@ -118,6 +119,10 @@ Loop = Annotated[
     bool, typer.Option("--loop", help="End exactly where the piece does; what sounds on is laid over the beginning.")
 ]
 BankOption = Annotated[str, typer.Option("--bank", metavar="NAME", help="The voices: a name, or a folder.")]
+ArrangementFile = Annotated[
+    Path | None,
+    typer.Option("--arrangement", metavar="FILE", help="Instruments, faders, tempo and more, as the page saves them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs to read.")]
 
 
@@ -153,6 +158,7 @@ def render(
     t60: cli_room.T60 = None,
     wet: cli_room.Wet = 1.0,
     rooms: cli_room.RoomsFolder = None,
+    arrangement: ArrangementFile = None,
     jobs: cli_many.Jobs = None,
     engine: cli_many.Engine = "processes",
     scheduler: cli_many.Scheduler = None,
@@ -170,16 +176,21 @@ def render(
 
     Of several songs, those that are rendered already are not rendered again.
     """
+    from dataclasses import replace
+
+    from miao.bank.learnt_voice import find_voice
     from miao.expression import expressed
     from miao.midi.score import read_score
+    from miao.synth.arrangement import Arrangement
+    from miao.synth.settings import PlaySettings
     from miao.synth.synthesizer import Synthesizer
 
     if gain is not None and loudness is not None:
         raise typer.BadParameter("--gain and --loudness exclude each other")
     how = cli_express.wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed)
     if cli_many.is_many(songs, output):
-        if stems is not None or voice:
-            raise MiaoError("--stems and --voice are for one song at a time")
+        if stems is not None or voice or arrangement is not None:
+            raise MiaoError("--stems, --voice and --arrangement are for one song at a time")
         settings = {
             "sample_rate": sample_rate, "seed": seed, "variation": variation, "gain_db": gain,
             "loudness": -16.0 if loudness is None else loudness, "start": start, "end": end, "subtype": bits,
@@ -189,30 +200,26 @@ def render(
         wishes["expression"] = how
         return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
     song = songs[0]
-    score = _chosen(expressed(read_score(_source(song)), **how), tracks)
+    score = read_score(_source(song))
+    settings = PlaySettings(
+        sample_rate, seed, variation, -16.0 if loudness is None else loudness, gain, start, end, loop,
+        room=cli_room.place(room, rooms), t60=t60, wet=wet,
+    )  # fmt: skip
+    if arrangement is not None:
+        if tracks or voice or how or room:
+            raise MiaoError("--arrangement says which tracks, voices, expression and room; leave the other options out")
+        changes = Arrangement.load(arrangement)
+        asked = {} if loudness is None else {"loudness": loudness}
+        settings = replace(changes.settings(score, settings, lambda name: find_voice(name, voices)), **asked)
+        score = changes.score(score)
+    else:
+        score = _chosen(expressed(score, **how), tracks)
+        settings = replace(settings, voices=cli_learn.cast(voice, tracks, score, voices))
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
     with progress("rendering") as tell:
         summary = Synthesizer.from_pretrained(bank).render_file(
-            score,
-            target,
-            stems_folder=stems,
-            sample_rate=sample_rate,
-            seed=seed,
-            variation=variation,
-            gain_db=gain,
-            loudness=-16.0 if loudness is None else loudness,
-            start=start,
-            end=end,
-            loop=loop,
-            subtype=bits,
-            format=format,
-            force=force,
-            room=cli_room.place(room, rooms),
-            t60=t60,
-            wet=wet,
-            voices=cli_learn.cast(voice, tracks, score, voices),
-            on_progress=tell,
+            score, target, settings, stems_folder=stems, subtype=bits, format=format, force=force, on_progress=tell
         )
     _report(summary, score, song, target)
 
@@ -262,6 +269,7 @@ def plot(song: Song, sound: Sound = None, output: Output = None, force: Force = 
 
 app.command()(cli_live.live)
 app.command()(cli_live.play)
+app.command()(cli_serve.serve)
 
 data = typer.Typer(no_args_is_help=True, help="Make data to train on, and look after data sets.", rich_markup_mode=None)
 app.add_typer(data, name="data")

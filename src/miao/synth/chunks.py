@@ -25,15 +25,18 @@ _MASKED_LEVELS = 72 / tk.LEVEL_STEP_DB  # as is one so far below the loudest of 
 
 Contexts = Callable[[Sequence[Note]], NDArray[np.float32]]
 """What the MIDI encoder has heard by the time that each note's next chunk begins to sound, [B, D]."""
+Known = dict[tuple[float, ...], Chunk]
+"""Chunks that were written before, of one bank with its voices."""
 
 
 class ChunkWriter:
-    """Writes chunks by the nets of a bank. ``variation`` 0..1 is how far a note follows its sway."""
+    """Writes chunks by the nets of a bank. ``variation`` 0..1 is how far a note follows its sway; ``known`` may be what
+    another writer for the same bank has written, and is added to."""
 
-    def __init__(self, bank: Bank, contexts: Contexts, variation: float = 0.0) -> None:
+    def __init__(self, bank: Bank, contexts: Contexts, variation: float = 0.0, known: Known | None = None) -> None:
         self._bank, self._contexts, self._variation = bank, contexts, variation
         self._is_repeating = bank.encode is None and not variation
-        self._known: dict[tuple[float, ...], Chunk] = {}
+        self._known: Known = {} if known is None else known
 
     def write(self, notes: Iterable[Note], until: float) -> None:
         """All chunks that must be known before the samples up to a moment can be made."""

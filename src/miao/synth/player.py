@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.synth import oscillators
-from miao.synth.chunks import ChunkWriter
+from miao.synth.chunks import ChunkWriter, Known
 from miao.synth.ear import Ear
 from miao.synth.envelope import Envelope, release_factor
 from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
@@ -58,14 +58,16 @@ class Pending:
 class Player:
     """A bank with parts that play it; times are seconds from sample 0.
 
-    ``channels`` gives for each part the MIDI channel (0 to 15) that tells it from others where notes draw lots.
+    ``channels`` gives for each part the MIDI channel (0 to 15) that tells it from others where notes draw lots;
+    ``known`` is for players one after another that shall not write the same chunks anew.
     Events may be told in any order before `block` is called for the samples that they lie in; one that comes too late
     counts from the next sample on. At one instant controllers come first, then cuts, releases and starts.
     """
 
     def __init__(
-        self, bank: Bank, channels: Sequence[int], settings: PlaySettings | None = None, start_sample: int = 0
-    ) -> None:
+        self, bank: Bank, channels: Sequence[int], settings: PlaySettings | None = None, start_sample: int = 0,
+        known: Known | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings or PlaySettings()
         self.position = start_sample  # the next sample
         self.sample_rate = self.settings.sample_rate
@@ -76,7 +78,7 @@ class Player:
         self._chance = _chance(self.settings.seed, self._noise.shape[1])
         self._ear = Ear(bank)
         self._until = -math.inf  # up to here all is decided
-        self._writer = ChunkWriter(bank, self._contexts, self.settings.variation)
+        self._writer = ChunkWriter(bank, self._contexts, self.settings.variation, known)
         self._notes: dict[int, Note] = {}
         self._handles, self._order = count(), count()
         self._events: list[tuple[float, int, int, int, object]] = []  # a heap

@@ -72,7 +72,7 @@ class Synthesizer:
     def stream(self, score: Source, settings: PlaySettings | None = None, **changes: Any) -> Iterator[np.ndarray]:
         """The mix block by block, f4[2, n], as soon as it is known: with a fixed gain and the limiter at -1 dBTP."""
         score, settings = _prepared(score, settings, changes)
-        bank, voices = self._cast(score, settings)
+        bank, voices = self.cast(score, settings)
         gain_db = STREAM_GAIN_DB if settings.gain_db is None else settings.gain_db
         rows = rows_of(bank, score, settings, voices, with_stems=False)
         return (row[0] for row in mastered(rows, gain_db, Limiter(settings.sample_rate, CEILING_DB)))
@@ -80,7 +80,7 @@ class Synthesizer:
     def render(self, score: Source, settings: PlaySettings | None = None, **changes: Any) -> Audio:
         """The whole mix in memory: at the wished loudness, or with a fixed gain as `stream` gives it."""
         score, settings = _prepared(score, settings, changes)
-        bank, voices = self._cast(score, settings)
+        bank, voices = self.cast(score, settings)
         rows: Iterable[np.ndarray] = rows_of(bank, score, settings, voices, with_stems=False)
         gain_db = settings.gain_db
         if gain_db is None:
@@ -123,7 +123,7 @@ class Synthesizer:
         if stems_folder is not None and subtype is None and SUBTYPES[writer.format]:
             writer = AudioWriter(path, rate, 2, format=format, subtype="24", force=force)
         score, settings = _prepared(score, settings, {})
-        bank, voices = self._cast(score, settings)
+        bank, voices = self.cast(score, settings)
         report = _Progress(on_progress, rate * (min(settings.end or np.inf, score.duration) - settings.start))
         with ExitStack() as files:
             if not to_stdout:  # so that a folder that cannot be written to is found out now, not at the end
@@ -160,7 +160,7 @@ class Synthesizer:
             (*score.warnings, *_notices(finished.loudness, wished - allowed, reduction)),
         )
 
-    def _cast(self, score: Score, settings: PlaySettings) -> tuple[Bank, dict[int, int]]:
+    def cast(self, score: Score, settings: PlaySettings) -> tuple[Bank, dict[int, int]]:
         """The bank with all learnt voices in it, and which of its voices plays a track, by the track's place.
 
         Raises: ConfigError if there is no such track; BankError if there is no such voice or it does not fit the bank.

@@ -1,0 +1,315 @@
+"""The server: routes, and what each asks of the studio. `create_app` gives the application, `serve` runs it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from miao.errors import ConfigError, MiaoError
+from miao.files import reason
+from miao.synth.synthesizer import Synthesizer
+from miao.web import exports
+from miao.web.guard import LOOPBACK, Guard, Refusal, body_of, explained
+from miao.web.jobs import Job
+from miao.web.limits import Limits
+from miao.web.openapi import openapi
+from miao.web.songs import EXAMPLES, Song, examples
+from miao.web.studio import Studio
+
+PAGE = Path(__file__).parent / "page"
+MOST_BAD_MESSAGES = 20
+_ARRANGEMENT_BYTES = 1 << 18
+_LONGEST_NAME = 120
+
+
+def create_app(
+    synthesizer: Synthesizer, limits: Limits | None = None, hosts: tuple[str, ...] | None = LOOPBACK
+) -> Starlette:
+    """The application for one bank. ``hosts`` are the names it goes by; None: any."""
+    studio = Studio(synthesizer, limits or Limits())
+    routes = _Routes(studio)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await studio.open()
+        try:
+            yield
+        finally:
+            await studio.close()
+
+    app = Starlette(
+        routes=[
+            Route("/", _page), Mount("/page", StaticFiles(directory=PAGE)),
+            Route("/health", routes.health), Route("/metrics", routes.metrics), Route("/openapi.json", routes.openapi),
+            Route("/api/about", routes.about),
+            Route("/api/songs", routes.add_song, methods=["POST"]),
+            Route("/api/songs/{song}", routes.song, methods=["GET", "DELETE"]),
+            Route("/api/songs/{song}/notes", routes.notes), Route("/api/songs/{song}/picture", routes.picture),
+            Route("/api/songs/{song}/exports", routes.export, methods=["POST"]),
+            Route("/api/songs/{song}/survey", routes.survey, methods=["POST"]),
+            Route("/api/render", routes.render, methods=["POST"]),
+            Route("/api/jobs/{job}", routes.job, methods=["GET", "DELETE"]),
+            Route("/api/jobs/{job}/files/{name}", routes.file),
+            WebSocketRoute("/api/session", routes.session),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers={MiaoError: explained, Exception: explained},
+        lifespan=lifespan,
+    )  # fmt: skip
+    app.state.studio = studio
+    return app
+
+
+def serve(
+    synthesizer: Synthesizer, host: str, port: int, limits: Limits, hosts: tuple[str, ...] | None,
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Serve until Ctrl-C; tells the address. Raises: MiaoError if the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+    except (OSError, OverflowError) as error:
+        opened.close()
+        why = reason(error) if isinstance(error, OSError) else "there is no such port"
+        raise ConfigError(f"cannot serve at {host} port {port}: {why}; choose another with --port") from error
+    shown = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
+    app = create_app(synthesizer, limits, hosts)
+    tell(f"http://{shown}:{opened.getsockname()[1]}/")
+    uvicorn.Server(server_config(app, limits)).run(sockets=[opened])
+
+
+def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    """How uvicorn is to run it."""
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, ws="websockets-sansio", ws_max_size=limits.message_bytes,
+        ws_ping_interval=5.0, ws_ping_timeout=5.0, ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1, lifespan="on", server_header=False,
+    )  # fmt: skip
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+
+class _Routes:
+    """What each address does."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._limits = studio, studio.limits
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse(
+            {"status": "ok", "sessions": len(self._studio.sessions), "jobs": self._studio.jobs.n_active}
+        )
+
+    async def metrics(self, _: Request) -> Response:
+        return PlainTextResponse(self._studio.metrics())
+
+    async def openapi(self, _: Request) -> Response:
+        return JSONResponse(openapi(self._limits))
+
+    async def about(self, _: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self._studio.about))
+
+    # songs
+
+    async def add_song(self, request: Request) -> Response:
+        self._studio.counts["requests"] += 1
+        owner = self._studio.owner(request.query_params.get("session", ""))
+        example = request.query_params.get("example")
+        if example is not None:
+            if example not in examples():
+                raise Refusal(f"there is no example of that name; there are {', '.join(examples())}", 404)
+            name, data = f"{examples()[example]}.mid", (EXAMPLES / f"{example}.mid").read_bytes()
+        else:
+            name = request.query_params.get("name", "song.mid")[:_LONGEST_NAME] or "song.mid"
+            data = await body_of(request, self._limits.midi_bytes, "the file")
+            self._studio.counts["uploads"] += 1
+            self._studio.counts["uploaded_bytes"] += len(data)
+        loop = asyncio.get_running_loop()
+        song = await loop.run_in_executor(self._studio.readers, self._studio.songs.add, name, data, owner)
+        if owner and owner not in self._studio.sessions:  # it went while we read
+            self._studio.songs.forget(owner)
+        return JSONResponse(await loop.run_in_executor(self._studio.readers, song.about), 201)
+
+    async def song(self, request: Request) -> Response:
+        song = self._song(request)
+        if request.method == "DELETE":
+            self._studio.songs.remove(song)
+            return Response(status_code=204)
+        return JSONResponse(await asyncio.to_thread(song.about))
+
+    async def notes(self, request: Request) -> Response:
+        song = self._song(request)
+        start, end = (_number(request, key, usual) for key, usual in (("from", 0.0), ("to", song.seconds)))
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._studio.readers, song.drawn, start, end)
+        return Response(data, media_type="application/octet-stream")
+
+    async def picture(self, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._studio.readers, self._song(request).picture)
+        return Response(data, media_type="application/octet-stream")
+
+    async def export(self, request: Request) -> Response:
+        song, wanted = self._song(request), await _json(request)
+        format = exports.wanted_format(wanted.get("format", "wav"))
+        return self._started(song, f"export {format}", partial(self._export, song, wanted, format))
+
+    async def survey(self, request: Request) -> Response:
+        song, wanted = self._song(request), await _json(request)
+        return self._started(song, "survey", lambda job: exports.survey(
+            job, self._studio.synthesizer, song, wanted.get("arrangement", {}), self._limits.polyphony,
+            self._studio.find(song.owner),
+        ))  # fmt: skip
+
+    def _export(self, song: Song, wanted: dict[str, Any], format: str, job: Job) -> None:
+        exports.export(
+            job, self._studio.synthesizer, song, wanted.get("arrangement", {}), format, self._limits.polyphony,
+            self._studio.find(song.owner),
+        )  # fmt: skip
+
+    async def render(self, request: Request) -> Response:
+        """The body, a MIDI file, as sound: one request, one answer."""
+        self._studio.counts["requests"] += 1
+        format = exports.wanted_format(request.query_params.get("format", "wav"))
+        told = _parsed(request.query_params.get("arrangement", "{}"))
+        name = request.query_params.get("name", "song.mid")[:_LONGEST_NAME]
+        data = await body_of(request, self._limits.midi_bytes, "the file")
+        loop = asyncio.get_running_loop()
+        song = await loop.run_in_executor(self._studio.readers, self._studio.songs.add, name, data, "")
+        job = self._studio.jobs.add("", "render", partial(self._export, song, {"arrangement": told}, format))
+        try:
+            while not job.is_over:
+                if await request.is_disconnected():
+                    raise Refusal("the client has gone", 499)
+                await asyncio.sleep(0.02)
+            if job.state != "done":
+                raise Refusal(job.error)
+            name, path = next(iter(job.files.items()))
+            content = await asyncio.to_thread(path.read_bytes)
+        finally:
+            self._studio.jobs.cancel(job)
+            self._studio.songs.remove(song)
+        return Response(content, media_type=exports.MEDIA[path.suffix[1:]])
+
+    # work
+
+    async def job(self, request: Request) -> Response:
+        job = self._studio.jobs.get(request.path_params["job"])
+        if request.method == "DELETE":
+            self._studio.jobs.cancel(job)
+            return Response(status_code=204)
+        return JSONResponse(job.about())
+
+    async def file(self, request: Request) -> Response:
+        job, name = self._studio.jobs.get(request.path_params["job"]), request.path_params["name"]
+        if job.state != "done" or name not in job.files:
+            raise Refusal("there is no such file", 404)
+        media = exports.MEDIA.get(name.rpartition(".")[2], "application/octet-stream")
+        return FileResponse(job.files[name], filename=name, media_type=media)
+
+    def _started(self, song: Song, kind: str, work: Callable[[Job], None]) -> Response:
+        self._studio.counts["requests"] += 1
+        return JSONResponse(self._studio.jobs.add(song.owner, kind, work).about(), 202)
+
+    def _song(self, request: Request) -> Song:
+        return self._studio.songs.get(request.path_params["song"])
+
+    # the page's own line
+
+    async def session(self, socket: WebSocket) -> None:
+        """Open as long as the page is: what it asks to hear comes in, sound and news go out."""
+        await socket.accept()
+        lock = asyncio.Lock()
+
+        async def tell(what: dict[str, Any] | bytes) -> None:
+            with suppress(WebSocketDisconnect, RuntimeError):  # it has gone, which whoever reads finds out
+                async with lock:
+                    await (socket.send_bytes(what) if isinstance(what, bytes) else socket.send_json(what))
+
+        try:
+            session = self._studio.open_session(tell)
+        except MiaoError as error:
+            await tell({"tell": "refused", "message": str(error)})
+            await socket.close(1013)
+            return
+        try:
+            await tell({"tell": "session", "session": session.key})
+            handlers = {"play": session.stream.play, "heard": session.stream.heard,
+                        "stop": lambda _: session.stream.stop()}  # fmt: skip
+            await serve_messages(socket, tell, handlers)
+        finally:
+            self._studio.close_session(session)
+
+
+async def serve_messages(
+    socket: WebSocket, tell: Callable[[dict[str, Any]], Awaitable[None]],
+    handlers: dict[str, Callable[[dict[str, Any]], None]],
+) -> None:  # fmt: skip
+    """Does what JSON messages say, by their "do", until the client goes; one that talks nonsense is told so, and in the
+    end sent away."""
+    n_bad = 0
+    while True:
+        try:
+            received = await socket.receive()
+        except RuntimeError:
+            return
+        if received["type"] == "websocket.disconnect":
+            return
+        try:
+            message = _parsed(received.get("text") or "")
+            handler = handlers.get(str(message.get("do")))
+            if handler is None:
+                raise Refusal(f'"do" is one of {", ".join(handlers)}')
+            handler(message)
+        except MiaoError as error:
+            n_bad += 1
+            about = {} if not isinstance(error, Refusal) or error.status != 404 else {"status": 404}
+            await tell({"tell": "error", "message": str(error)} | about)
+            if n_bad > MOST_BAD_MESSAGES:
+                with suppress(RuntimeError):
+                    await socket.close(1008)
+                return
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise Refusal("this must be a JSON object")
+    return found
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refusal("the content must be application/json", 415)
+    data = await body_of(request, _ARRANGEMENT_BYTES, "the request")
+    return _parsed(data.decode("utf-8", "replace"))
+
+
+def _number(request: Request, key: str, usual: float) -> float:
+    try:
+        value = float(request.query_params.get(key, usual))
+    except ValueError:
+        value = float("nan")
+    if not -1e9 < value < 1e9:
+        raise Refusal(f'"{key}" must be a number of seconds')
+    return value

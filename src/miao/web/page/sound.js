@@ -1,0 +1,88 @@
+// The sound of a song: what is asked of the server, what the worklet has, and where the listener is.
+import { on, send } from "./link.js";
+
+const RATE = 44100;
+const news = new EventTarget();
+let context = null, node = null, starting = null;
+let generation = 0, toldAt = 0, marks = new Map(), markId = 0, captures = [];
+const clocks = new Map();                    // generation -> [moments of the song, when they are heard]
+const totals = new Map();                    // generation -> all its samples
+const state = { generation: -1, heard: 0, position: 0, ahead: 0, isStarved: false, isPlaying: false, asked: -1, gain: 14 };
+export { state };
+export const onSound = (name, act) => news.addEventListener(name, (event) => act(event.detail));
+const tell = (name, detail) => news.dispatchEvent(new CustomEvent(name, { detail }));
+
+export function start() {
+  starting ||= (async () => {
+    if (!window.AudioContext || !("audioWorklet" in AudioContext.prototype)) throw new Error("This browser cannot play sound here (it has no AudioWorklet); any current browser can.");
+    context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+    await context.audioWorklet.addModule("/page/worklet.js");
+    node = new AudioWorkletNode(context, "miao-output", { numberOfInputs: 0, outputChannelCount: [2] });
+    node.connect(context.destination);
+    node.port.onmessage = ({ data }) => heard(data);
+    context.onstatechange = () => tell("context", context.state);
+  })();
+  return starting;
+}
+
+// Whether the browser lets us sound; it may want a click first.
+export async function unlock() {
+  await start();
+  if (context.state === "running") return true;
+  await Promise.race([context.resume(), new Promise((resolve) => setTimeout(resolve, 400))]);
+  return context.state === "running";
+}
+
+const post = (message, transfer) => node.port.postMessage(message, transfer || []);
+const mark = () => new Promise((resolve) => { marks.set(++markId, resolve); post({ do: "mark", id: markId }); });
+
+function interpolate(value, from, to) {
+  let low = 0, high = from.length - 1;
+  if (value <= from[0]) return to[0];
+  if (value >= from[high]) return to[high];
+  while (high - low > 1) { const middle = (low + high) >> 1; if (from[middle] <= value) low = middle; else high = middle; }
+  return to[low] + (to[high] - to[low]) * (value - from[low]) / Math.max(from[high] - from[low], 1e-9);
+}
+// The song's own time of what is heard now.
+export function songTime() {
+  const clock = clocks.get(state.generation);
+  return clock ? interpolate(state.position, clock[1], clock[0]) : 0;
+}
+export const heardTime = (seconds) => { const clock = clocks.get(state.generation); return clock ? interpolate(seconds, clock[0], clock[1]) : seconds; };
+
+// Play a song from a moment, or (at null) go on from where the listener is in another way.
+export async function ask({ song, arrangement, at = null, loop = null, gain = state.gain, fade = 0 }) {
+  await start();
+  const keep = at === null, marked = await mark();
+  if (marked.generation >= 0) { state.position = marked.position; state.generation = marked.generation; }
+  const next = ++generation;
+  state.asked = next; state.gain = gain; state.askedAt = performance.now();
+  post({ do: "change", generation: next, keep, since: marked.clock, fade });
+  send({ do: "heard", generation: marked.generation, samples: marked.heard });
+  send({ do: "play", generation: next, song, arrangement, at: keep ? songTime() : at, loop, gain_db: gain, echo: state.isPlaying ? marked.generation : null });
+}
+export function resume() { state.isPlaying = true; post({ do: "resume" }); }
+export function pause() { state.isPlaying = false; if (node) post({ do: "pause" }); }
+export function empty() { pause(); send({ do: "stop" }); if (node) post({ do: "empty" }); state.generation = -1; state.position = 0; }
+export const latency = () => context ? (context.outputLatency || context.baseLatency || 0) : 0;
+export const contextState = () => context ? context.state : "none";
+export function capture(seconds) { return new Promise((resolve) => { captures.push(resolve); post({ do: "capture", seconds }); }); }
+
+function heard(data) {
+  if (data.tell === "marked") { marks.get(data.id)(data); marks.delete(data.id); return; }
+  if (data.tell === "captured") { captures.shift()(data); return; }
+  if (data.tell === "joined") { state.joinedAfter = performance.now() - state.askedAt; for (const old of clocks.keys()) if (old < data.generation) { clocks.delete(old); totals.delete(old); } return; }
+  state.generation = data.generation; state.heard = data.heard; state.ahead = data.ahead; state.position = data.position;
+  state.isStarved = data.isStarved && state.isPlaying && !(totals.has(data.generation) && data.heard >= totals.get(data.generation));
+  if (performance.now() - toldAt > 150) { toldAt = performance.now(); send({ do: "heard", generation: data.generation, samples: data.heard }); }
+  if (state.isPlaying && totals.has(data.generation) && data.heard >= totals.get(data.generation) && state.asked === data.generation) { pause(); tell("over"); }
+  tell("heard", state);
+}
+on("frame", (data) => {
+  const view = new DataView(data), of = view.getUint32(0, true), n = view.getUint32(4, true), position = view.getFloat64(8, true);
+  if (of !== generation || !node) return;
+  const left = new Float32Array(data.slice(16, 16 + 4 * n)), right = new Float32Array(data.slice(16 + 4 * n, 16 + 8 * n));
+  post({ do: "frame", generation: of, position, left, right }, [left.buffer, right.buffer]);
+});
+on("began", (message) => { clocks.set(message.generation, message.clock); tell("began", message); });
+on("over", (message) => { totals.set(message.generation, message.samples); if (node) post({ do: "all", generation: message.generation }); });

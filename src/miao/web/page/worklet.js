@@ -1,0 +1,102 @@
+// What is heard: frames of a song, one generation after the other, each joined to the last without a click.
+// A generation that keeps time begins where the listener is by then; what has passed of it is skipped.
+const FADE = 441, REPORT = 1024;
+
+class Output extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.queue = []; this.at = 0;           // frames of what is heard, and the place in the first
+    this.coming = []; this.next = null;     // frames of the next generation, and how it is to join
+    this.generation = -1; this.heard = 0; this.position = 0;
+    this.clock = 0; this.sinceReport = 0; this.isPaused = true; this.isStarved = false;
+    this.last = null; this.captured = null; this.tail = null; this.fade = 0; this.fadeLength = FADE;
+    this.port.onmessage = (event) => this[event.data.do](event.data);
+  }
+  frame({ generation, position, left, right }) {
+    const frame = { position, left, right };
+    if (this.next && generation === this.next.generation) this.coming.push(frame);
+    else if (generation === this.generation) this.queue.push(frame);
+  }
+  mark({ id }) { this.port.postMessage({ tell: "marked", id, generation: this.generation, heard: this.heard, position: this.position, clock: this.clock }); }
+  change({ generation, keep, since, fade }) { this.next = { generation, keep, since, fade: fade || FADE }; this.coming = []; }
+  all({ generation }) { if (this.next && this.next.generation === generation) this.next.isAll = true; }
+  pause() { this.isPaused = true; }
+  resume() { this.isPaused = false; }
+  empty() { this.queue = []; this.coming = []; this.next = null; this.at = 0; this.generation = -1; this.heard = 0; }
+  capture({ seconds }) { const n = Math.round(seconds * sampleRate); this.captured = { left: new Float32Array(n), right: new Float32Array(n), n: 0, generation: -1, from: 0 }; }
+
+  available(frames) { let n = -(frames === this.queue ? this.at : 0); for (const f of frames) n += f.left.length; return n; }
+
+  join() {
+    if (!this.next || !this.coming.length) return;
+    const passed = this.next.keep ? this.clock - this.next.since : 0;
+    if (this.available(this.coming) < passed + 256 && !this.next.isAll) return;
+    this.tail = this.take(this.next.fade);   // of the old one, which fades out under the new
+    this.fade = this.fadeLength = this.next.fade;
+    this.queue = this.coming; this.coming = []; this.at = 0; this.heard = 0;
+    this.generation = this.next.generation; this.next = null;
+    this.skip(passed);
+    this.port.postMessage({ tell: "joined", generation: this.generation });
+  }
+  skip(n) {
+    while (n > 0 && this.queue.length) {
+      const here = Math.min(n, this.queue[0].left.length - this.at);
+      this.at += here; this.heard += here; n -= here;
+      if (this.at === this.queue[0].left.length) { this.queue.shift(); this.at = 0; }
+    }
+  }
+  take(n) {
+    const left = new Float32Array(n), right = new Float32Array(n);
+    let done = 0, at = this.at;
+    for (const f of this.queue) {
+      const here = Math.min(n - done, f.left.length - at);
+      left.set(f.left.subarray(at, at + here), done); right.set(f.right.subarray(at, at + here), done);
+      done += here; at = 0;
+      if (done === n) break;
+    }
+    return { left, right };
+  }
+  process(_, [[left, right]]) {
+    const n = left.length;
+    let done = 0;
+    if (!this.isPaused) {
+      this.join();
+      while (done < n && this.queue.length) {
+        const f = this.queue[0], here = Math.min(n - done, f.left.length - this.at);
+        left.set(f.left.subarray(this.at, this.at + here), done);
+        right.set(f.right.subarray(this.at, this.at + here), done);
+        this.at += here; done += here; this.heard += here;
+        this.position = f.position + this.at / sampleRate;
+        if (this.at === f.left.length) { this.queue.shift(); this.at = 0; }
+      }
+      this.clock += done;
+      if (this.fade > 0) {
+        const length = this.fadeLength, from = length - this.fade;
+        for (let i = 0; i < n && this.fade > 0; i++, this.fade--) {
+          const g = (from + i) / length;
+          left[i] = g * left[i] + (1 - g) * this.tail.left[from + i];
+          right[i] = g * right[i] + (1 - g) * this.tail.right[from + i];
+        }
+      }
+      this.isStarved = done < n;
+    } else if (this.last) {                  // a pause does not click, either
+      for (let i = 0; i < n; i++) { left[i] = this.last[0] * (1 - (i + 1) / n); right[i] = this.last[1] * (1 - (i + 1) / n); }
+    }
+    this.last = this.isPaused ? null : [left[n - 1], right[n - 1]];
+    if (this.captured && done) this.keep(left, right, n);
+    if ((this.sinceReport += n) >= REPORT) { this.sinceReport = 0; this.report(); }
+    return true;
+  }
+  keep(left, right, n) {
+    const c = this.captured;
+    if (c.generation < 0) { c.generation = this.generation; c.from = this.position - n / sampleRate; }
+    const here = Math.min(n, c.left.length - c.n);
+    c.left.set(left.subarray(0, here), c.n); c.right.set(right.subarray(0, here), c.n); c.n += here;
+    if (c.n === c.left.length) { this.port.postMessage({ tell: "captured", left: c.left, right: c.right, from: c.from }); this.captured = null; }
+  }
+  report() {
+    this.port.postMessage({ tell: "heard", generation: this.generation, heard: this.heard, position: this.position,
+      ahead: this.available(this.queue), isStarved: this.isStarved, isPaused: this.isPaused });
+  }
+}
+registerProcessor("miao-output", Output);
