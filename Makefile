@@ -89,6 +89,6 @@ $(VENV)/.installed: $(ALL_FILES)
 
 $(DEV_VENV)/.installed: $(BUILD_FILES)
 	$(PYTHON) -m venv $(DEV_VENV)
-	$(DEV_VENV)/bin/python $(PIP_INSTALL) -e '.[dev,train,evaluate,plot,dask,live]'
+	$(DEV_VENV)/bin/python $(PIP_INSTALL) -e '.[dev,train,evaluate,plot,dask,live,web]'
 	$(DEV_VENV)/bin/python $(PIP_INSTALL) --no-deps basic-pitch==0.4.0 musicnn==0.1.0  # for their weights alone
 	@touch $@

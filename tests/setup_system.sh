@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs what some tests use of the system, where that can be done unasked: FluidSynth, the reference that they compare
-# with, and JACK with PortAudio, which plays to nowhere in real time.
+# with, JACK with PortAudio, which plays to nowhere in real time, and Chromium, in which the page is tried.
 # Never fails: tests that need what is missing are skipped, and say so.
 
 packages=""
 command -v fluidsynth >/dev/null || packages="fluidsynth"
 command -v jackd >/dev/null || packages="$packages jackd2"
 ldconfig -p 2>/dev/null | grep -q libportaudio || packages="$packages libportaudio2"
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages="$packages chromium"
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null; then
     echo "not installed: $packages; tests that need it are skipped"

@@ -22,7 +22,8 @@ MODULES = {  # of distributions that are imported by another name
 ELSEWHERE = {"basic_pitch", "musicnn", "dask", "ray"}  # named by no extra: each has words of its own
 COMMANDS = {  # which extras each command needs; all others need none
     "plot": ["plot"], "match": ["plot"], "train": ["train"], "export": ["train"], "learn": ["train"],
-    "live": ["live"], "evaluate": ["evaluate"], "measure": ["evaluate"], "data benchmark": ["evaluate"],
+    "live": ["live"], "serve": ["web"], "evaluate": ["evaluate"], "measure": ["evaluate"],
+    "data benchmark": ["evaluate"],
     "reproduce table1": ["train", "evaluate"], "reproduce table2": ["train", "evaluate"],
     "reproduce table3": ["train", "evaluate"], "reproduce figure2": ["train", "evaluate"],
 }  # fmt: skip

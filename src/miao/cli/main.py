@@ -201,7 +201,7 @@ def render(
         return cli_many.run(songs, output, format or "wav", wishes, jobs, engine, scheduler)
     song = songs[0]
     score = read_score(_source(song))
-    settings = PlaySettings(
+    wished = PlaySettings(
         sample_rate, seed, variation, -16.0 if loudness is None else loudness, gain, start, end, loop,
         room=cli_room.place(room, rooms), t60=t60, wet=wet,
     )  # fmt: skip
@@ -209,17 +209,17 @@ def render(
         if tracks or voice or how or room:
             raise MiaoError("--arrangement says which tracks, voices, expression and room; leave the other options out")
         changes = Arrangement.load(arrangement)
-        asked = {} if loudness is None else {"loudness": loudness}
-        settings = replace(changes.settings(score, settings, lambda name: find_voice(name, voices)), **asked)
+        wished = changes.settings(score, wished, lambda name: find_voice(name, voices))
+        wished = wished if loudness is None else replace(wished, loudness=loudness)
         score = changes.score(score)
     else:
         score = _chosen(expressed(score, **how), tracks)
-        settings = replace(settings, voices=cli_learn.cast(voice, tracks, score, voices))
+        wished = replace(wished, voices=cli_learn.cast(voice, tracks, score, voices))
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
     with progress("rendering") as tell:
         summary = Synthesizer.from_pretrained(bank).render_file(
-            score, target, settings, stems_folder=stems, subtype=bits, format=format, force=force, on_progress=tell
+            score, target, wished, stems_folder=stems, subtype=bits, format=format, force=force, on_progress=tell
         )
     _report(summary, score, song, target)
 

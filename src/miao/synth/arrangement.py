@@ -18,7 +18,6 @@ import numpy as np
 from miao.bank.learnt_voice import LearntVoice, find_voice
 from miao.config import Range, from_table
 from miao.errors import ConfigError
-from miao.expression import expressed
 from miao.files import reason
 from miao.midi.score import Curve, Score, Track
 from miao.synth.settings import Cast, PlaySettings

@@ -40,7 +40,7 @@ class Song:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._played: OrderedDict[tuple, Score] = OrderedDict()
+        self._played: OrderedDict[tuple[float | str, ...], Score] = OrderedDict()
 
     @property
     def seconds(self) -> float:

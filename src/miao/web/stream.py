@@ -128,8 +128,10 @@ class _Run:
         if self._voices:  # other voices have their numbers
             self.known = {}
         self._start = float(np.interp(self._at, before, after))
-        a, b = (None, None) if self._loop is None else np.interp(self._loop, before, after).tolist()
-        self._span = None if a is None else (a, b)
+        self._span: tuple[float, float] | None = None
+        if self._loop is not None:
+            a, b = np.interp(self._loop, before, after).tolist()
+            self._span = (a, b)
         self._open(self._start, self._past)
         return {"song": song.key, "from": self._start, "seconds": float(after[-1]),
                 "clock": [before.round(4).tolist(), after.round(4).tolist()]}  # fmt: skip

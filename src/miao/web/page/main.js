@@ -4,7 +4,7 @@ import * as song from "./song.js";
 import * as sound from "./sound.js";
 
 const $ = (id) => document.getElementById(id);
-const TABS = ["song", "play", "learn", "match"];
+const TABS = ["song"];
 const page = { about: null, learnt: [], tell, clear, say, busy, select, voices: () => [...page.learnt, ...page.about.voices] };
 let noticeOf = "";
 

@@ -12,6 +12,7 @@ const short = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStar
 
 let page = null, song = null, source = null, changes = {}, loop = null, surveyJob = 0, roll, shape, isSeeking = false;
 export const current = () => song;
+export const loopOf = () => loop;
 
 export function arrangement() {
   const told = { tracks: {} }, number = (id) => Number($(id).value);

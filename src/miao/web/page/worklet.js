@@ -18,7 +18,10 @@ class Output extends AudioWorkletProcessor {
     else if (generation === this.generation) this.queue.push(frame);
   }
   mark({ id }) { this.port.postMessage({ tell: "marked", id, generation: this.generation, heard: this.heard, position: this.position, clock: this.clock }); }
-  change({ generation, keep, since, fade }) { this.next = { generation, keep, since, fade: fade || FADE }; this.coming = []; }
+  change({ generation, keep, since, fade }) { 
+    this.next = { generation, keep, since, fade: fade || FADE }; this.coming = [];
+    if (this.isPaused && !keep) { this.queue = []; this.at = 0; }   // nobody wants to hear of the old place any more
+  }
   all({ generation }) { if (this.next && this.next.generation === generation) this.next.isAll = true; }
   pause() { this.isPaused = true; }
   resume() { this.isPaused = false; }
@@ -31,8 +34,8 @@ class Output extends AudioWorkletProcessor {
     if (!this.next || !this.coming.length) return;
     const passed = this.next.keep ? this.clock - this.next.since : 0;
     if (this.available(this.coming) < passed + 256 && !this.next.isAll) return;
-    this.tail = this.take(this.next.fade);   // of the old one, which fades out under the new
-    this.fade = this.fadeLength = this.next.fade;
+    this.fade = this.fadeLength = this.last ? this.next.fade : 0;   // after a silence nothing is to be faded
+    this.tail = this.take(this.fade);        // of the old one, which fades out under the new
     this.queue = this.coming; this.coming = []; this.at = 0; this.heard = 0;
     this.generation = this.next.generation; this.next = null;
     this.skip(passed);

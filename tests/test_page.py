@@ -1,0 +1,305 @@
+"""The page in a browser: a song is dropped, heard, changed and exported; what goes wrong is explained."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miao.midi.score import read_score
+from miao.midi.writing import write_score
+from miao.sound.audio import read_audio
+from miao.synth.arrangement import Arrangement
+from miao.synth.settings import PlaySettings
+from miao.synth.synthesizer import Synthesizer
+
+pytest.importorskip("starlette")
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("there is no Chromium; on Debian: apt install chromium", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKED = "--autoplay-policy=document-user-activation-required"
+SOUNDING = "--autoplay-policy=no-user-gesture-required"
+RATE = 44_100
+DROP = """([name, content]) => {
+  const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), files = new DataTransfer();
+  files.items.add(new File([bytes], name));
+  for (const kind of ["dragenter", "drop"])
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+}"""
+HEARD = """async (seconds) => {
+  const found = await miao.sound.capture(seconds);
+  const both = new Float32Array(2 * found.left.length); both.set(found.left); both.set(found.right, found.left.length);
+  let text = ""; const bytes = new Uint8Array(both.buffer);
+  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  return [found.from, btoa(text)];
+}"""
+
+
+class Server:
+    """`miao serve` in a process of its own."""
+
+    def __init__(self, *options):
+        command = [sys.executable, "-m", "miao", "serve", "--port", "0", *options]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        line = self.process.stderr.readline()
+        found = re.match(r"(http://localhost:(\d+)/)", line)
+        assert found, line + self.process.stderr.read()
+        self.address, self.port = found[1], found[2]
+
+    def stop(self, how=signal.SIGINT):
+        self.process.send_signal(how)
+        self.process.wait(20)
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as driver:
+        yield driver.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", SOUNDING])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
+    )
+    page.set_default_timeout(20_000)
+    page.goto(server.address)
+    until(page, "window.miao && miao.page.about")
+    yield page
+    context.close()
+    assert not wrong
+
+
+@pytest.fixture(scope="module")
+def gm():
+    return Synthesizer.from_pretrained("gm")
+
+
+@pytest.fixture(scope="module")
+def orchestra(tmp_path_factory):
+    """Eight seconds of Beethoven for ten instruments and more, as a file."""
+    path = tmp_path_factory.mktemp("song") / "ode.mid"
+    write_score(read_score(ROOT / "examples" / "ode_to_joy.mid").between(48, 56), path)
+    assert len(read_score(path).tracks) >= 10
+    return path
+
+
+def until(page, what, patience=20.0):
+    """Waits for something to be true on the page; its policy lets nothing be evaluated in it."""
+    end = time.monotonic() + patience
+    while not page.evaluate(what):
+        assert time.monotonic() < end, f"never: {what}; {page.evaluate('miao.sound.state')}"
+        page.wait_for_timeout(20)
+
+
+def drop(page, name, content):
+    page.evaluate(DROP, [name, base64.b64encode(content).decode()])
+
+
+def opened(page, path):
+    drop(page, path.name, path.read_bytes())
+    until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 0")
+
+
+def measured(page):
+    """Waits until the song's loudness is known, and what is heard has it."""
+    until(page, "miao.sound.state.gain !== 14 && miao.sound.state.generation === miao.sound.state.asked")
+    return page.evaluate("miao.sound.state.gain")
+
+
+def heard_from(page, at, seconds):
+    """What is heard from a moment on after a pause, in which what was before has died away."""
+    page.evaluate("miao.sound.pause()")
+    page.evaluate(f"miao.song.seek({at})")
+    page.evaluate(f"void (window.wanted = ({HEARD})({seconds}))")
+    page.evaluate("miao.song.toggle()")
+    begin, content = page.evaluate("window.wanted")
+    return round(begin * RATE), np.frombuffer(base64.b64decode(content), "<f4").reshape(2, -1)
+
+
+def same_as(samples, expected, first):
+    """How far from what was rendered, the loudest sample being 1."""
+    part = expected[:, first : first + samples.shape[1]]
+    assert part.shape == samples.shape and np.abs(part).max() > 0.02
+    return np.abs(samples - part).max() / np.abs(part).max()
+
+
+def test_a_dropped_song_is_heard_as_it_is_exported_and_as_the_command_renders_it(page, orchestra, gm, tmp_path):
+    opened(page, orchestra)
+    score = read_score(orchestra)
+    assert page.locator(".track").count() == len(score.tracks)
+    measured(page)
+    begin, samples = heard_from(page, 0, 0.6)
+    page.get_by_text("Export", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="WAV").click()
+    rendered = tmp_path / "command.wav"
+    command = [sys.executable, "-m", "miao", "render", str(orchestra), "-o", str(rendered)]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True)
+    assert Path(download.value.path()).read_bytes() == rendered.read_bytes()
+    assert download.value.suggested_filename == "ode.wav"
+    assert same_as(samples, read_audio(rendered).samples, begin) < 2e-3  # 16 bits
+
+
+def test_what_is_changed_is_heard_from_where_one_is(page, orchestra, gm, tmp_path):
+    opened(page, orchestra)
+    gain = measured(page)
+    before = page.evaluate("miao.sound.songTime()")
+    track = page.locator(".track").nth(2)
+    track.locator("select").select_option(label="Harpsichord")
+    track.get_by_role("button", name="Solo").click()
+    until(page, "Object.keys(miao.song.arrangement().tracks || {}).length === 1")
+    page.wait_for_timeout(150)
+    until(page, "miao.sound.state.generation === miao.sound.state.asked && miao.sound.state.heard > 9000")
+    told = page.evaluate("miao.song.arrangement()")
+    assert told == {"tracks": {"3": {"program": 7, "solo": True}}}
+    assert page.evaluate("miao.sound.songTime()") > before
+    begin, samples = heard_from(page, 0, 0.3)
+    gain = page.evaluate("miao.sound.state.gain")
+    expected = gm.render(Arrangement.of(told).score(read_score(orchestra)), PlaySettings(gain_db=gain))
+    assert same_as(samples, expected.samples, begin) < 2e-2
+
+
+def test_a_loop_stays_within_its_bounds_and_seeking_goes_where_it_says(page, orchestra):
+    opened(page, orchestra)
+    page.locator("#seek").fill("2")
+    until(page, "Math.abs(miao.sound.songTime() - 2.2) < 0.25")
+    page.get_by_role("button", name="Loop from here").click()
+    page.evaluate("miao.song.seek(2.9)")
+    until(page, "miao.sound.songTime() > 2.85")
+    page.get_by_role("button", name="Loop to here").click()
+    a, b = page.evaluate("miao.song.loopOf()")
+    times = []
+    for _ in range(30):
+        times.append(page.evaluate("miao.sound.songTime()"))
+        page.wait_for_timeout(60)
+    assert min(times[8:]) >= a - 0.05 and max(times[8:]) <= b + 0.05
+    assert sum(later < earlier for earlier, later in pairwise(times)) >= 1  # it went round
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("empty.mid", b"", "empty"), ("broken.mid", b"MThd\x00\x00\x00\x06\x00\x01", ""),
+     ("photo.jpg", b"\xff\xd8\xff" * 99, ""), ("large.mid", b"x" * 17_000_000, "larger than 16 MB")],
+)  # fmt: skip
+def test_a_file_that_is_no_song_is_explained(page, name, content, said):
+    drop(page, name, content)
+    notice = page.get_by_role("alert")
+    notice.wait_for()
+    assert name in notice.inner_text() and said in notice.inner_text()
+    assert page.locator("#welcome").is_visible()
+
+
+def test_a_browser_that_wants_a_click_first_is_explained_and_obeyed(chromium, server, orchestra):
+    strict = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", LOCKED])
+    try:
+        page = strict.new_page()
+        content = base64.b64encode(orchestra.read_bytes()).decode()
+        # all from within: whatever a test evaluates counts as a click
+        page.add_init_script(
+            f"""const wait = setInterval(() => {{
+              if (!window.miao?.page.about) return;
+              clearInterval(wait); ({DROP})({json.dumps([orchestra.name, content])});
+              const look = setInterval(() => {{
+                const notice = document.getElementById("notice");
+                if (!notice.hidden) {{ clearInterval(look); console.log("told: " + notice.innerText); }}
+              }}, 20);
+            }}, 20);"""
+        )
+        with page.expect_console_message(lambda message: message.text.startswith("told: ")) as told:
+            page.goto(server.address)
+        assert "wants a click before it lets a page sound" in told.value.text
+        page.get_by_role("button", name="Play", exact=True).click()
+        until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 4410")
+        assert page.get_by_role("alert").is_hidden()
+    finally:
+        strict.close()
+
+
+def test_a_server_that_goes_is_told_and_the_page_goes_on_when_it_is_back(browser, orchestra):
+    server = Server()
+    page = browser.new_page()
+    try:
+        page.goto(server.address)
+        until(page, "window.miao && miao.page.about")
+        opened(page, orchestra)
+        page.locator("#tempo").fill("80")
+        server.stop(signal.SIGKILL)
+        page.get_by_text("The server is gone").wait_for()
+        until(page, "!miao.sound.state.isPlaying")
+        server = Server("--port", server.port)
+        page.get_by_role("alert").wait_for(state="hidden")
+        page.get_by_role("button", name="Play", exact=True).click()
+        until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 4410")
+        assert page.evaluate("miao.song.arrangement()") == {"tempo": 0.8}
+    finally:
+        page.close()
+        server.stop()
+
+
+def test_the_notes_are_there_as_text_and_all_is_reached_by_keys(page, orchestra):
+    opened(page, orchestra)
+    page.locator("body").press("Space")
+    until(page, "!miao.sound.state.isPlaying")
+    at = page.evaluate("miao.sound.songTime()")
+    page.locator("body").press("ArrowRight")
+    until(page, f"Number(document.getElementById('seek').value) > {at + 1}")
+    page.evaluate("miao.song.seek(0)")
+    page.get_by_text("Notes as text").click()
+    until(page, "document.querySelectorAll('#text-rows tr').length > 20")
+    names = {track.name for track in read_score(orchestra).tracks}
+    row = page.locator("#text-rows tr").first.locator("td").all_inner_texts()
+    assert row[1] in names and re.match(r"[A-G]♯?\d|drum", row[2])
+    assert page.locator("#play").get_attribute("aria-label") == "Play"
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_nobody_is_shut_out(browser, server, orchestra, look):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    size = {"width": 390, "height": 844} if look == "phone" else {"width": 1280, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme="dark" if look == "dark" else "light", bypass_csp=True)
+    try:
+        page = context.new_page()
+        page.goto(server.address)
+        until(page, "window.miao && miao.page.about")
+        found = axe.run(page).response["violations"]
+        opened(page, orchestra)
+        page.get_by_text("Notes as text").click()
+        page.get_by_text("Export", exact=True).click()
+        found += axe.run(page).response["violations"]
+        assert not [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it must not scroll sideways"
+    finally:
+        context.close()
