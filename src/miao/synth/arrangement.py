@@ -18,6 +18,7 @@ import numpy as np
 from miao.bank.learnt_voice import LearntVoice, find_voice
 from miao.config import Range, from_table
 from miao.errors import ConfigError
+from miao.expression import expressed
 from miao.files import reason
 from miao.midi.score import Curve, Score, Track
 from miao.synth.settings import Cast, PlaySettings
@@ -96,7 +97,9 @@ class Arrangement:
     def played(self, score: Score) -> Score:
         """All tracks of the song with expression and at its tempo, but none changed: what its clock is."""
         if self.expression or self.mood or self.valence or self.arousal:
-            score = score.expressed(self.expression, mood=self.mood or None, valence=self.valence, arousal=self.arousal)
+            score = expressed(
+                score, self.expression, mood=self.mood or None, valence=self.valence, arousal=self.arousal
+            )
         return score if self.tempo == 1 else slowed(score, self.tempo)
 
     def score(self, score: Score, played: Score | None = None) -> Score:
