@@ -28,6 +28,7 @@ from midi_bytes import (
 
 from miao.errors import ScoreError
 from miao.midi.general_midi import GM_DRUMS, GM_PROGRAMS
+from miao.midi.notes import notes_array
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
 
@@ -543,6 +544,16 @@ def test_transposing_moves_the_pitched_notes_and_not_the_drums(song):
     assert moved == [[3, 3], [3], [0, 0]]
     with pytest.raises(ScoreError, match="pitch 72 would become 132"):
         song.transposed(60)
+
+
+def test_rows_become_notes_by_the_order_of_their_fields():
+    notes = notes_array([(0.5, 1.0, 1.25, 60, 100, 5, 128, False), (0.75, 1.5, 1.5, 38, 90, 0, 0, True)])
+    assert notes[["start", "end", "damp", "pitch", "velocity", "program", "bank", "is_drum"]].tolist() == [
+        (0.5, 1.0, 1.25, 60, 100, 5, 128, False), (0.75, 1.5, 1.5, 38, 90, 0, 0, True),
+    ]  # fmt: skip
+    unsaid = notes[["cut", "glide", "glide_seconds", "tuning", "gain", "pan", "send"]]
+    assert unsaid.tolist() == [(np.inf, 0, 0, 0, 1, 0, 1)] * 2
+    assert notes_array([]).tolist() == notes_array(0).tolist() == [] and not notes_array(3)["start"].any()
 
 
 def test_shifting_moves_notes_and_controllers_alike(song):
