@@ -248,3 +248,18 @@ def test_karaoke_is_read_as_music():
     )
     score = read_score(smf(head, words, track((0, text(3, b"Piano")), *note(0))))
     assert [t.name for t in score.tracks] == ["Piano"] and not score.ignored and not score.warnings
+
+
+def test_a_reset_ends_what_has_no_end_of_its_own_and_other_messages_do_not():
+    rest = [(4800, on(72)), (960, off(72))]
+    for message, ends in ((GM_ON, True), (GS_ON, True), (bytes([0x7F, 0x7F, 4, 1, 0, 127]), False)):
+        score = score_of((0, on(60)), (960, sysex(message)), *rest)
+        (lost,) = score.tracks[0].notes[score.tracks[0].notes["pitch"] == 60]
+        assert (lost["damp"] == 1) == ends
+        assert any("never ended" in line for line in score.warnings) != ends
+
+
+def test_channels_are_those_of_their_ports():
+    second = track((0, b"\xff\x21\x01\x01"), (0, on(60, channel=3)), (960, off(60, 3)))
+    first = track((0, on(62, channel=3)), (960, off(62, 3)))
+    assert [(t.port, t.channel) for t in read_score(smf(first, second)).tracks] == [(0, 3), (1, 3)]

@@ -28,7 +28,7 @@ from midi_bytes import (
 
 from miao.errors import ScoreError
 from miao.midi.general_midi import GM_DRUMS, GM_PROGRAMS
-from miao.midi.notes import notes_array
+from miao.midi.notes import KEY_PRESSURE_EVENT, notes_array
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
 
@@ -544,6 +544,14 @@ def test_transposing_moves_the_pitched_notes_and_not_the_drums(song):
     assert moved == [[3, 3], [3], [0, 0]]
     with pytest.raises(ScoreError, match="pitch 72 would become 132"):
         song.transposed(60)
+
+
+def test_pressure_of_keys_goes_along_and_stays_on_the_keyboard(song):
+    pressed = np.array([(0.1, 72, 0.5), (0.2, 126, 0.5), (0.3, 1, 0.5)], KEY_PRESSURE_EVENT)
+    first = replace(song.tracks[0], key_pressure=pressed)
+    song = replace(song, tracks=(first, *song.tracks[1:]))
+    assert song.transposed(3).tracks[0].key_pressure["pitch"].tolist() == [75, 127, 4]
+    assert song.transposed(-3).tracks[0].key_pressure["pitch"].tolist() == [69, 123, 0]
 
 
 def test_rows_become_notes_by_the_order_of_their_fields():
