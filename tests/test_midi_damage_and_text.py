@@ -117,6 +117,12 @@ def test_the_rest_survives_writing(tmp_path):
         ("euc_kr", ["드럼", "기타 솔로"]),
         ("cp1250", ["Skrzypce główne", "Žluťoučký kůň"]), ("cp1253", ["Κιθάρα"]), ("koi8_r", ["Гитара", "Фортепиано"]),
         ("euc_jp", ["ピアノ右手"]), ("ascii", ["Piano"]),
+        # one short name has to do
+        ("gb18030", ["鼓"]), ("gb18030", ["弦乐"]), ("gb18030", ["长笛"]), ("gb18030", ["电吉他"]), ("big5", ["貝斯"]),
+        ("big5", ["第一樂章"]), ("euc_kr", ["베이스"]), ("euc_kr", ["오른손"]), ("euc_kr", ["트랙 1"]), ("cp1251", ["труба"]),
+        ("cp1251", ["ВОКАЛ"]), ("koi8_r", ["Виолончель"]), ("cp1253", ["ΠΙΑΝΟ"]), ("cp932", ["ｽﾄﾘﾝｸﾞｽ"]), ("cp932", ["ｿﾛ"]),
+        ("cp1250", ["Kytara č. 1"]), ("cp1250", ["Bőgő"]), ("cp1250", ["Śpiew"]), ("cp1252", ["Œuvre n° 3"]),
+        ("cp1252", ["Fagott ½"]), ("cp1252", ["Canções"]), ("cp1254", ["Davul şarkı"]), ("latin-1", ["Mélodie à côté"]),
     ],
 )  # fmt: skip
 def test_names_are_read_in_the_encoding_in_which_they_make_sense(encoding, names):

@@ -66,6 +66,8 @@ GM_DRUMS: dict[int, str] = dict(enumerate((
 GM_DRUM_KITS: dict[int, str] = {
     0: "Standard Kit", 8: "Room Kit", 16: "Power Kit", 24: "Electronic Kit", 25: "Analog Kit",
     32: "Jazz Kit", 40: "Brush Kit", 48: "Orchestra Kit", 56: "Sound Effects Kit",
+    # GS and XG have these, too
+    1: "Standard Kit 2", 26: "Dance Kit", 127: "MT-32 Kit",
 }  # fmt: skip
 
 # drum keys that exclude each other (GM2 2.8.1) -> their group, by kit; kits without an entry have the standard kit's
@@ -80,5 +82,5 @@ KIT_CHOKES = {
 def program_name(program: int, is_drum: bool = False) -> str:
     """What General MIDI calls a program (0 to 127), or the drum kit of that number."""
     if is_drum:
-        return GM_DRUM_KITS.get(program, f"Drum Kit {program}")
+        return GM_DRUM_KITS.get(program, f"Drum Kit {program + 1}")
     return GM_PROGRAMS[program]

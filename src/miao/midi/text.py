@@ -10,24 +10,43 @@ import unicodedata
 from collections.abc import Iterable
 
 _MOST_BYTES = 4096  # of texts that are looked at; what a language is shows in the first names
-_CANDIDATES = ("cp1252", "cp932", "cp1251", "cp1250", "cp1253", "gb18030", "euc_kr", "big5", "euc_jp", "koi8_r")
+_CANDIDATES = (
+    "cp1252", "cp932", "cp1251", "cp1250", "cp1253", "gb18030", "euc_kr", "big5", "euc_jp", "koi8_r", "cp1254",
+)  # fmt: skip
 _TWO_BYTES = ("cp932", "gb18030", "euc_kr", "big5", "euc_jp")
 _TAGS = {b"{@JP}": "cp932", b"{@LATIN}": "cp1252"}  # RP-026
-# what tracks, songs and words are often called, in scripts whose encodings look alike
+# what is common in names of tracks and songs, and in the language at all, in scripts whose encodings look alike
 _COMMON = {
     "gb18030": (
-        "钢琴吉他鼓贝斯弦乐小提主旋律伴奏音轨左右手歌曲笛号合唱大"
-        "中国的一是不了在人有我这上们来到时地为子月日年你心爱风雨"
+        "钢琴吉他鼓贝斯司弦乐提主旋律伴奏音轨左右手歌曲笛号合唱长短二胡古筝琵琶箫声和部第章打击电键盘月亮代表茉莉花春江夜情梦"
+        "的一是不了在人有我这个们中来上大为国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方"
+        "多经么去法学如都同现当没动面起看定天分还进好小心她前开从想日意无力与把三高最重美老海水山风雨云雪星光爱红白东西南北"
     ),
     "big5": (
-        "鋼琴吉他鼓貝斯弦樂小提主旋律伴奏音軌左右手歌曲笛號合唱大"
-        "中國的一是不了在人有我這上們來到時地為子月日年你心愛風雨"
+        "鋼琴吉他鼓貝斯司弦樂提主旋律伴奏音軌左右手歌曲笛號合唱長短二胡古箏琵琶簫聲和部第章打擊電鍵盤月亮代表茉莉花春江夜情夢"
+        "的一是不了在人有我這個們中來上大為國地到以說時要就出會可也你對生能而子那得於著下自之年過發後作裡用道行所然家種事成方"
+        "多經麼去法學如都同現當沒動面起看定天分還進好小心她前開從想日意無力與把三高最重美老海水山風雨雲雪星光愛紅白東西南北"
     ),
     "euc_kr": (
-        "이가는의에리트피아노기타드럼베이스현악보컬멜로디코러스사"
-        "랑나너를을고하지다오른왼손곡제목첼로플루바올린색소폰합창음"
+        "이가는의에리트피아노기타드럼베이스현악보컬멜로디코러스사랑나너를을고하지다오른왼손곡제목첼로플루바올린색소폰합창음"
+        "링룻반주애국신건도라모니카통키보심벌북소은한서대자수일어그정인해전부들게시만었구원장과성운동유여바람비눈꽃별밤"
     ),
 }
+_PAIRS = {  # of letters, that are common in Russian and Greek
+    "cyrillic": (
+        "ст но то на ен ов ни ра во ко ро ал ос по не ре ер пр го от ли ор ан ла та ло ка ол ти ет те де ва ри ом "
+        "ат ит ть ль од ве за ск ак ам ар ес ис ки ле ма ме ми мо об он ин ел ем тр тв бо да до ди ду из ил ир ик "
+        "им пе па пи пл си со се су ту уд ул ун ус уч ты вы мы ры ны ый ая ий ое ые ия иа ги кр рн ба ас ру уб гр "
+        "бр фл фо хо ой ей ша ча же му ку"
+    ),
+    "greek": (
+        "ου αι το στ εν ει ην κα τη οι αν ια ιν ον ος ας ις ες ατ τα τι πο ρα ρο ρι λα λο λι μα μο μπ πι πα ιθ κι "
+        "θα αρ νο να ελ ερ αλ ολ ορ ντ δι δα φω βι βα ιο χο χα νη σο σα με λω τύ ωδ ία δί τρ ύμ πά άν ρδ ακ κο τε "
+        "εό όν ού ζο γο"
+    ),
+}
+# half-width katakana: what a mark of voice, or of half voice, or a small y-sound can follow
+_VOICED, _HALF_VOICED, _BEFORE_Y = "ｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎｳ", "ﾊﾋﾌﾍﾎ", "ｷｼﾁﾆﾋﾐﾘﾞﾟ"
 
 
 def find_encoding(texts: Iterable[bytes]) -> str | None:
@@ -96,21 +115,24 @@ def _likeness(text: str, encoding: str) -> float:
                 total += 2.2
             case "kana":
                 total += 0.2  # the sets of neighbours have kana, too, for words of foreigners
-            case "half":  # half-width katakana: one byte each; any text of Latin-1 looks like some of them
-                total += 0.95 if _script(before) == "half" or _script(after) == "half" else -0.5
+            case "half":
+                total += _half(c, before, after)
             case "han":
                 total += 1.7 if c in common else _han(c, encoding)
                 total -= 1.5 * any(x.isascii() and x.islower() for x in (before, after))
             case "hangul":
-                total += 1.9 if c in common else 1.25
+                total += 1.9 if c in common else 1.15
+                total -= 1.5 * any(x.isascii() and x.islower() for x in (before, after))
             case "fullwidth":
                 total += 1.5
             case "cyrillic" | "greek" as script:
                 total += _in_a_word(c, before, after, script)
             case "latin":
                 total += _accent(c, before, after, encoding)
+            case _ if c in "¡¿×÷¹²³ªº" and before.isalpha() and after.isalpha():
+                total -= 1.0
             case _:
-                total += 0.1 if unicodedata.category(c)[0] in "PS" else -2.0
+                total += 0.1 if unicodedata.category(c)[0] in "PSN" else -2.0
     return total
 
 
@@ -135,6 +157,20 @@ def _script(c: str) -> str:
     return ""
 
 
+def _half(c: str, before: str, after: str) -> float:
+    """Half-width katakana, one byte each: any text of two-byte characters looks like some of them, but marks and small
+    ones have their places."""
+    if _script(before) != "half" and (c in "ﾞﾟｰｯｬｭｮｧｨｩｪｫﾝ" or _script(after) != "half"):
+        return -0.8
+    if c in "ﾞﾟ":
+        return 1.6 if before in (_VOICED if c == "ﾞ" else _HALF_VOICED) else -1.5
+    if c in "ｬｭｮ":
+        return 1.0 if before in _BEFORE_Y else -1.0
+    if c in "ｰﾝｯｧｨｩｪｫ":
+        return 1.3 if c == "ｰ" and before != "ｰ" else 0.8
+    return 0.6 if c not in "｡｢｣､･ｦ" else -0.3
+
+
 def _han(c: str, encoding: str) -> float:
     """A character of Chinese writing: the sets list the common ones first."""
     code = c.encode(encoding, errors="ignore")
@@ -157,7 +193,9 @@ def _in_a_word(c: str, before: str, after: str, script: str) -> float:
         return -0.8
     if c in "ΰΐ":
         return -0.5  # nearly never, but where another alphabet has a common letter
-    return 0.9 + 0.2 * (c in "оеаинтсрвлкОЕАИНТСРВЛКαοιετσνηυρπκλάόίέή")
+    pairs = _PAIRS[script]
+    is_common = (neighbours[0] and (before + c).lower() in pairs) or (neighbours[1] and (c + after).lower() in pairs)
+    return 1.1 if is_common else 0.55
 
 
 def _accent(c: str, before: str, after: str, encoding: str) -> float:
@@ -170,7 +208,25 @@ def _accent(c: str, before: str, after: str, encoding: str) -> float:
         return -0.6
     value = 0.35 + 0.3 * plain - 0.4 * crowd
     if encoding == "cp1252":
-        value += 0.25 * (c in "éèàùâêîôûçäöüßñáíóúÉÈÀÇÄÖÜÑÁÍÓÚåæøÅÆØãõ")
+        value += 0.25 * _is_at_home(c, before, after)
+    elif encoding == "cp1254":
+        value += 0.25 * (c in "ğışĞİŞ")
     else:
         value += 0.2 * (c in "ąćęłńśźżĄĆĘŁŃŚŹŻčďěňřšťůžýČĎĚŇŘŠŤŮŽÝőűŐŰăîâșț") - 0.05
     return value
+
+
+def _is_at_home(c: str, before: str, after: str) -> bool:
+    """Whether a western letter stands where its languages have it; some have the bytes of eastern letters."""
+    match c:
+        case "õ":
+            return after == "e"
+        case "œ" | "Œ":
+            return after == "u"
+        case "û":
+            return after.isalpha()
+        case "è":
+            return before.isalpha() or after == " "
+        case "ø" | "Ø":
+            return after not in "aeiouy"
+    return c in "éàùâêîôçäöüßñáíóúÉÈÀÇÄÖÜÑÁÍÓÚåæÅÆãïë"
