@@ -190,6 +190,29 @@ def test_a_note_that_is_told_late_has_its_whole_attack(gm):
     assert np.abs(late[0, 0]) < 1e-3
 
 
+def test_a_pedal_shortly_after_the_key_catches_the_string_live_as_in_the_player(gm):
+    """The messages of a keyboard, against a player that is told of release, catch and the end of the pedal."""
+    stage = Stage(gm, (0,), PlaySettings(), is_plain=True, room=None)
+    instrument = Instrument(stage)
+
+    def keys(player, until):
+        for moment, message in messages:
+            if until - 512 / 44_100 <= moment < until:
+                instrument.play(moment, bytes(message))
+
+    messages = [(0.1, (0x90, 36, 100)), (0.5, (0x80, 36, 64)), (0.53, (0xB0, 64, 127)), (1.2, (0xB0, 64, 0))]
+    live = played(stage, 1.6, 512, keys)
+    player = Player(gm, (0,), PlaySettings())
+    note = player.start(Strike(0.1, 0, 0, 36, 100 / 127))
+    for tell, moment in ((player.release, 0.5), (player.catch, 0.53), (player.release, 1.2)):
+        tell(note, moment)
+    made = np.concatenate([player.block(512).stems[0] for _ in range(live.shape[1] // 512)], axis=1)
+    fader = live[:, 11_000:20_000].std() / made[:, 11_000:20_000].std()  # a part's usual volume and pan
+    n = made.shape[1]
+    assert np.abs(live[:, :n] - fader * made).max() < 10 * DB_90 * np.abs(live).max() + FLOOR
+    assert np.abs(live[:, 40_000:50_000]).max() > 0.1 * np.abs(live).max()
+
+
 # limits
 
 

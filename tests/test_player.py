@@ -46,6 +46,10 @@ def lively(player):
     player.start(Strike(0.33, 1, drum_voice(38), 38, 0.8, rings=True))
     shaped = player.start(Strike(0.05, 0, 48, 67, 0.5, attack=0.5, decay=-0.5, release=0.3))
     player.start(Strike(0.6, 1, 24, 55, 0.5, attack=-1.0, decay=1.0))
+    caught = player.start(Strike(0.02, 0, 0, 36, 0.6))
+    player.release(caught, 0.45)
+    player.catch(caught, 0.4777)
+    player.release(caught, 0.8)
     player.release(shaped, 0.2)
     player.release(notes[0], 0.5001)
     player.release(notes[1], 0.1103)
@@ -72,6 +76,32 @@ def test_blocks_of_any_size_are_one_sound(gm, size):
     parts = played(gm, lively, 1.4, size)
     n = min(whole.shape[2], parts.shape[2])
     assert np.abs(parts[..., :n] - whole[..., :n]).max() < DB_90 * loudest(whole)
+
+
+@pytest.mark.parametrize(("let_go", "gap"), [(0.12, 0.03), (0.5, 0.01), (0.5, 0.06), (0.743, 0.06)])
+def test_a_note_that_is_caught_is_damped_until_then_and_goes_on_as_if_it_had_not_been_let_go(gm, let_go, gap):
+    def sound(*events):
+        def tell(player):
+            handle = player.start(Strike(0.1, 0, 0, 36, 0.8))
+            for name, time in events:
+                getattr(player, name)(handle, time)
+
+        return played(gm, tell, 1.6, 512, channels=(0,))[0]
+
+    def level(samples, begin, end):
+        return 10 * np.log10(np.mean(samples[:, round(begin * RATE) : round(end * RATE)] ** 2))
+
+    held = sound()
+    caught, damped = sound(("release", let_go), ("catch", let_go + gap)), sound(("release", let_go))
+    before = round(let_go * RATE)
+    assert np.abs(caught[:, :before] - held[:, :before]).max() < DB_90 * loudest(held)
+    meanwhile = slice(before, round((let_go + gap) * RATE) - 2)
+    assert np.abs(caught[:, meanwhile] - damped[:, meanwhile]).max() < DB_90 * loudest(held)
+    after = (let_go + gap + 0.03, 1.6)
+    assert level(caught, *after) == pytest.approx(
+        level(held, *after), abs=0.05
+    )  # phases differ by cents of the release
+    assert level(damped, *after) < level(held, *after) - 12
 
 
 def told_late(bank, event_time=None, event=None, size=512):

@@ -24,6 +24,7 @@ from miao.midi.events import (
     NOTE_ON,
     PROGRAM,
     Action,
+    Catch,
     Control,
     Cut,
     Event,
@@ -161,8 +162,8 @@ class Instrument:
                 for handle, note in list(player.notes.items()):
                     if note.strike.part == action.lane % N_CHANNELS:
                         player.cut(handle, action.time)
-            elif isinstance(action, Release | Cut | KeyUp) and action.note in self._handles:
-                tell = {Release: player.release, Cut: player.cut, KeyUp: player.lift}[type(action)]
+            elif isinstance(action, Release | Catch | Cut | KeyUp) and action.note in self._handles:
+                tell = {Release: player.release, Catch: player.catch, Cut: player.cut, KeyUp: player.lift}[type(action)]
                 tell(self._handles[action.note], action.time)
 
     def _start(self, start: Start) -> None:

@@ -42,6 +42,11 @@ class Ear:
         self._write(handle, 1, moment)
         self._write(handle, 2, moment)
 
+    def catch(self, handle: int, moment: float) -> None:
+        """A note that was let go is held again."""
+        if handle in self._parts and (row := self._played[self._parts[handle]].get(handle)):
+            row[2] = np.inf
+
     def _write(self, handle: int, place: int, moment: float) -> None:
         if handle in self._parts and (row := self._played[self._parts[handle]].get(handle)):
             row[place] = min(row[place], max(moment, row[0]))

@@ -102,6 +102,22 @@ class _Held(NamedTuple):
     levels: NDArray[np.float32]  # [a, C]
 
 
+class _Undamped(NamedTuple):
+    """How a note would have gone on, had it not been let go: for when the pedal catches it."""
+
+    times: NDArray[np.float64]
+    levels: NDArray[np.float32]
+    hz: NDArray[np.float64]
+    bend: float
+    kind: int
+    chunk: int
+    n_held: int
+    next_chunk: float
+    last: NDArray[np.float32]
+    is_written: bool
+    lag: float
+
+
 @dataclass(eq=False)
 class Note:
     """A note that is being written and heard; times in seconds."""
@@ -134,6 +150,7 @@ class Note:
     repeats_from: float = math.inf  # sustain chunk from which it repeats itself, see `bank.lasting`
     recent: tuple[NDArray[np.float32], ...] = ()  # the last two sustain chunks before that
     _held: list["_Held"] = field(default_factory=list)  # the last two chunks of attack or sustain
+    _undamped: "_Undamped | None" = None  # while it is let go
 
     @property
     def end(self) -> float:
@@ -171,6 +188,9 @@ class Note:
         step = tk.STEP_SECONDS[self.kind]
         times = self.next_chunk + _ROW_TIMES[self.kind]
         end, rows, bends = self.next_chunk + tk.CHUNK_STEPS * step, chunk.rows, chunk.bends
+        if self.kind != tk.RELEASE and len(self.times) and times[0] <= self.times[-1]:  # caught when it had begun
+            n_past = int(times.searchsorted(self.times[-1], side="right"))
+            times, rows, bends = times[n_past:], rows[n_past:], bends[n_past:]
         if self.kind == tk.RELEASE and self.pace != 1:
             late = (self.pace - 1) * tk.CHUNK_STEPS * step
             times, end, self.lag = self.next_chunk + self.pace * _ROW_TIMES[tk.RELEASE], end + late, self.lag + late
@@ -208,6 +228,23 @@ class Note:
         self.let_go = max(moment, self.strike.time + SHORTEST_SECONDS)
         if len(self.times) and self.let_go <= self.times[-1]:
             self._begin_release()
+
+    def catch(self, moment: float) -> None:
+        """Hold the note again that was let go shortly before: its damper has left the string while that still sounds.
+
+        It goes on as if it had not been let go; what the damper took off meanwhile comes back by the next knot.
+        """
+        kept, self.let_go, self._undamped = self._undamped, math.inf, None
+        if kept is None or self.cut_at <= moment:
+            return
+        if moment <= self.times[-1]:
+            self._truncate(moment)
+        first = int(kept.times.searchsorted(self.times[-1], side="right"))
+        self.times = np.concatenate([self.times, kept.times[first:]])
+        self.levels = np.concatenate([self.levels, kept.levels[first:]])
+        self.hz = np.concatenate([self.hz, kept.hz[max(first - 1, 0) :]])
+        self.bend, self.kind, self.index, self.n_held = kept.bend, kept.kind, kept.chunk, kept.n_held
+        self.next_chunk, self.last, self.is_written, self.lag = kept.next_chunk, kept.last, kept.is_written, kept.lag
 
     def cut(self, moment: float, fade_seconds: float = FADE_SECONDS) -> None:
         """Fade the note out from a moment on."""
@@ -318,6 +355,10 @@ class Note:
         """The release starts from the last token before it; where the note has died away already there is none."""
         if self.is_written and (len(self.times) < 2 or self.let_go >= self.times[-2]):
             return
+        self._undamped = _Undamped(
+            self.times, self.levels, self.hz, self.bend, self.kind, self.index, self.n_held, self.next_chunk, self.last,
+            self.is_written, self.lag,
+        )  # fmt: skip
         self._truncate(self.let_go)
         held = next((h for h in reversed(self._held) if h.start < self.let_go - 1e-9), self._held[0])
         n = min(max(math.ceil((self.let_go - held.start) / held.step - 1e-6), 1), tk.CHUNK_STEPS)

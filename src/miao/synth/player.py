@@ -28,7 +28,7 @@ from miao.synth.settings import PlaySettings
 SOFT_PEDAL_VELOCITY = 0.8
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
 FLOOR = 1e-6  # amplitude below which nothing is added; what is too weak to be heard is silent in its chunk already
-_CONTROL, _PRESS, _CUT, _RELEASE, _LIFT, _START = range(6)  # at one instant they count in this order
+_CONTROL, _PRESS, _CUT, _RELEASE, _CATCH, _LIFT, _START = range(7)  # at one instant they count in this order
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,10 @@ class Player:
     def release(self, handle: int, time: float) -> None:
         """A note is let go: it dies away as its voice does."""
         self._tell(time, _RELEASE, handle, None)
+
+    def catch(self, handle: int, time: float) -> None:
+        """A note that was let go less than a tenth of a second before is held again, see `Note.catch`."""
+        self._tell(time, _CATCH, handle, None)
 
     def cut(self, handle: int, time: float) -> None:
         """A note is cut off: it is gone within 20 ms."""
@@ -267,10 +271,12 @@ class Player:
                 self._ear.lift(target, time)
             elif target in self._notes:
                 note = self._notes[target]
-                note.cut(time) if kind == _CUT else note.release(time)
+                if kind == _CATCH:
+                    self._writer.write([note], time)  # its release, up to here, in blocks of any size
+                {_CUT: note.cut, _RELEASE: note.release, _CATCH: note.catch}[kind](time)
                 if not self._ear.is_deaf:
-                    self._ear.release(target, time)
-            elif target in self._to_start:
+                    (self._ear.catch if kind == _CATCH else self._ear.release)(target, time)
+            elif target in self._to_start and kind != _CATCH:
                 self._early[target] = min(kind, self._early.get(target, kind))
 
     def _start(self, handle: int, strike: Strike) -> None:
