@@ -100,7 +100,15 @@ def test_the_second_drum_set_of_gs_has_changes_of_its_own():
 
 def test_sound_effect_kits_of_xg_are_told():
     (line,) = told(*setup(sysex(XG_ON), control(0, 126, 9), program(0, 9)), *note(9, 38))
-    assert "SFX" in line and "Standard Kit plays instead" in line
+    assert line.startswith("XG SFX Kit 1 (program 1): ") and "Standard Kit plays instead" in line
+
+
+def test_all_that_is_missing_is_told_melodies_and_drums():
+    banks = [control(0, 99), program(4), control(0, 98, 1), program(5, 1), program(8, 9)]
+    lines = told(*setup(*banks), *note(0), *note(1), *note(9, 38))
+    assert [any(word in line for line in lines) for word in ("Electric Piano 1", "Electric Piano 2", "Room Kit")] == [
+        True
+    ] * 3
 
 
 def test_other_xg_sounds_are_told_and_the_plain_ones_are_not():

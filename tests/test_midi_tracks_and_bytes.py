@@ -26,6 +26,7 @@ from midi_bytes import (
 from miao.bank.kits import GENERAL_MIDI
 from miao.midi.score import read_score
 from miao.midi.told import missing_sounds
+from miao.midi.writing import write_score
 
 GM2_ON = bytes([0x7E, 0x7F, 0x09, 0x03])
 
@@ -263,3 +264,13 @@ def test_channels_are_those_of_their_ports():
     second = track((0, b"\xff\x21\x01\x01"), (0, on(60, channel=3)), (960, off(60, 3)))
     first = track((0, on(62, channel=3)), (960, off(62, 3)))
     assert [(t.port, t.channel) for t in read_score(smf(first, second)).tracks] == [(0, 3), (1, 3)]
+
+
+def test_a_score_that_is_written_switches_each_of_its_ports_on_once(tmp_path):
+    def part(port, pitch):
+        return track((0, b"\xff\x21\x01" + bytes([port])), (0, on(pitch, channel=port)), (960, off(pitch, port)))
+
+    write_score(read_score(smf(part(0, 60), part(1, 62), part(1, 64), part(2, 65))), tmp_path / "song.mid")
+    assert (tmp_path / "song.mid").read_bytes().count(GS_ON) == 3
+    again = read_score(tmp_path / "song.mid")
+    assert [(t.port, int(t.notes["pitch"][0])) for t in again.tracks] == [(0, 60), (1, 62), (1, 64), (2, 65)]

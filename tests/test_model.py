@@ -129,6 +129,14 @@ def test_am_loss_equals_cross_entropy_worked_by_hand(scale):
         assert loss == pytest.approx(-0.87 * hit - 0.13 * everywhere, rel=1e-3)
 
 
+@pytest.mark.parametrize(("level", "beside"), [(0, (0, 1)), (tk.N_LEVELS - 1, (tk.N_LEVELS - 2, tk.N_LEVELS - 1))])
+def test_at_the_ends_of_the_scale_the_smoothed_share_stays_on_it(level, beside):
+    distribution = LevelDistribution(torch.tensor([20.0]), torch.tensor([2.0]))
+    log_prob = [float(distribution.log_prob(torch.tensor([float(k)]))) for k in (level, *beside)]
+    loss = float(am_loss(distribution, torch.tensor([float(level)]), torch.ones(1), 0.2, "neighbours"))
+    assert loss == pytest.approx(-0.8 * log_prob[0] - 0.1 * (log_prob[1] + log_prob[2]), rel=1e-5)
+
+
 def test_cells_of_no_weight_do_not_count():
     mean = torch.full((1, 2, tk.N_CELLS), 20.0)
     distribution = LevelDistribution(mean, torch.zeros_like(mean))
