@@ -178,10 +178,7 @@ def render(
     """
     from dataclasses import replace
 
-    from miao.bank.learnt_voice import find_voice
-    from miao.expression import expressed
     from miao.midi.score import read_score
-    from miao.synth.arrangement import Arrangement
     from miao.synth.settings import PlaySettings
     from miao.synth.synthesizer import Synthesizer
 
@@ -208,12 +205,19 @@ def render(
     if arrangement is not None:
         if tracks or voice or how or room:
             raise MiaoError("--arrangement says which tracks, voices, expression and room; leave the other options out")
+        from miao.bank.learnt_voice import find_voice
+        from miao.synth.arrangement import Arrangement
+
         changes = Arrangement.load(arrangement)
         wished = changes.settings(score, wished, lambda name: find_voice(name, voices))
         wished = wished if loudness is None else replace(wished, loudness=loudness)
         score = changes.score(score)
     else:
-        score = _chosen(expressed(score, **how), tracks)
+        if how:  # which most do not ask for
+            from miao.expression import expressed
+
+            score = expressed(score, **how)
+        score = _chosen(score, tracks)
         wished = replace(wished, voices=cli_learn.cast(voice, tracks, score, voices))
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")

@@ -265,40 +265,41 @@ def noise_table(
 
     spacing_hz = sample_rate / n_samples
     n_bins = max(n_samples // 2, int(np.ceil(2 * edges[-1] / spacing_hz))) + 1  # also those that this rate cannot hold
-    fade = _fades(edges, spacing_hz * np.arange(n_bins))  # [N + 1, bins]
-    power = fade[:-1] - fade[1:]  # [N, bins]
-    power[:, 0] = 0.0  # no direct current
-    total = power.sum(axis=1, keepdims=True)
-    if (total == 0).any():
-        band = int(np.flatnonzero(total[:, 0] == 0)[0])
-        raise ValueError(
-            f"band {edges[band]:g}-{edges[band + 1]:g} Hz is too narrow for a loop of {n_samples} samples at "
-            f"{sample_rate} Hz; widen it beyond {spacing_hz:g} Hz or take more samples"
-        )
-    magnitude = np.zeros((len(edges) - 1, n_samples // 2 + 1), np.float32)  # half the sample rate stays empty
-    magnitude[:, :-1] = n_samples * np.sqrt(power / total / 2)[:, : n_samples // 2]
+    reach = _reaches(edges)
     table = np.empty((len(edges) - 1, n_samples), dtype=np.float32)
     for band, row in enumerate(table):
-        # most bands are narrow; their numbers are drawn from the lowest frequency on
-        inside = np.flatnonzero(magnitude[band])
+        # only the bins of the band and of its flanks are looked at
+        first = max(int((edges[band] - reach[band]) / spacing_hz), 1)  # no direct current
+        last = min(int(np.ceil((edges[band + 1] + reach[band + 1]) / spacing_hz)) + 1, n_bins)
+        hz = spacing_hz * np.arange(first, last)
+        power = _fade(hz, edges[band], reach[band]) - _fade(hz, edges[band + 1], reach[band + 1])
+        if not power.any():
+            raise ValueError(
+                f"band {edges[band]:g}-{edges[band + 1]:g} Hz is too narrow for a loop of {n_samples} samples at "
+                f"{sample_rate} Hz; widen it beyond {spacing_hz:g} Hz or take more samples"
+            )
+        magnitude = (n_samples * np.sqrt(power / power.sum() / 2)).astype(np.float32)
+        inside = np.flatnonzero(magnitude[: max(n_samples // 2 - first, 0)])  # half the sample rate stays empty
+        # numbers are drawn from the lowest frequency on
         angles = np.float32(2 * np.pi) * np.random.default_rng([seed, band]).random(len(inside), np.float32)
         spectrum = np.zeros(n_samples // 2 + 1, np.complex64)
-        spectrum[inside] = magnitude[band, inside] * (np.cos(angles) + np.complex64(1j) * np.sin(angles))
+        spectrum[first + inside] = magnitude[inside] * (np.cos(angles) + np.complex64(1j) * np.sin(angles))
         row[:] = np.fft.irfft(spectrum, n_samples)
     return table
 
 
-def _fades(edges: Doubles, frequencies_hz: Reals) -> Doubles:
-    """For each edge the part of the power that belongs above it: 0 to 1 as a squared sine.  [N + 1, frequencies]"""
+def _reaches(edges: Doubles) -> Doubles:
+    """How far bands fade into each other to each side of each edge, Hz; 0 Hz is no edge to fade at."""
     widths = np.diff(edges)
     reach = EDGE_WIDTH * np.minimum(np.append(widths, widths[-1]), np.insert(widths, 0, widths[0]))
-    position = (frequencies_hz - edges[:, None]) / (2 * reach[:, None]) + 0.5
-    fades: Doubles = np.clip(position, 0, 1)
-    is_between = (position > 0) & (position < 1)
-    fades[is_between] = np.sin(np.pi / 2 * position[is_between]) ** 2
-    if edges[0] == 0:
-        fades[0] = 1.0
-    return fades
+    return np.where(edges == 0, 0.0, reach)
+
+
+def _fade(hz: Doubles, edge_hz: float, reach_hz: float) -> Doubles:
+    """The part of the power that belongs above an edge: 0 to 1 as a squared sine."""
+    position = (hz - edge_hz) / (2 * reach_hz) + 0.5 if reach_hz else np.ones(len(hz))
+    fade: Doubles = np.sin(np.pi / 2 * np.clip(position, 0, 1)) ** 2
+    return fade
 
 
 def _samples_between(
