@@ -80,6 +80,8 @@ class Player:
         self._until = -math.inf  # up to here all is decided
         self._writer = ChunkWriter(bank, self._contexts, self.settings.variation, known)
         self._notes: dict[int, Note] = {}
+        self._over: dict[int, Note] = {}  # that are over by what has been decided, before the samples have been made
+        self._steps: list[tuple[int, str, float, float]] = []  # for the mixing desk, not yet handed on
         self._handles, self._order = count(), count()
         self._events: list[tuple[float, int, int, int, object]] = []  # a heap
         self._to_start: set[int] = set()
@@ -88,7 +90,7 @@ class Player:
     @property
     def is_silent(self) -> bool:
         """Whether no note sounds and nothing is to come that has been told."""
-        return not self._notes and not self._events
+        return not (self._notes or self._over or self._events)
 
     @property
     def n_notes(self) -> int:
@@ -160,6 +162,7 @@ class Player:
         self._until = max(until, self._until)
         moves: list[tuple[int, str | int, float, float]] = []
         self._apply(until, [], moves)
+        self._over.clear()
         for part in self._parts:
             part.forget(until - _KEPT_SECONDS)
         if not self._ear.is_deaf:
@@ -186,21 +189,29 @@ class Player:
         """The next samples of all stems."""
         return self.begin(n_samples).wait()
 
-    def begin(self, n_samples: int, pool: ThreadPoolExecutor | None = None) -> Pending:
-        """The next samples, being made by the threads of a pool, one part a job; the next block may be begun."""
+    def begin(self, n_samples: int, pool: ThreadPoolExecutor | None = None, known: float = 0.0) -> Pending:
+        """The next samples, being made by the threads of a pool, one part a job; the next block may be begun.
+
+        ``known`` is a moment up to which everything has been told: then chunks are written side by side for all that
+        sounds up to there, which is quicker, and nothing more may be told of before it.
+        """
         begin, end = self.position, self.position + n_samples
         until = end / self.sample_rate
-        self._until = until
-        steps: list[tuple[int, str, float, float]] = []
-        self._apply(until, steps)
-        self._writer.write(self._notes.values(), until)
+        if until > self._until:
+            self._until = max(until, known)
+            self._apply(self._until, self._steps)
+            self._writer.write(self._notes.values(), self._until)
+        steps = [step for step in self._steps if step[3] < until]
+        self._steps = [step for step in self._steps if step[3] >= until]
         stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
         extra: dict[int, NDArray[np.float32]] = {}
         busy: tuple[list[tuple[float, float]], ...] = tuple([] for _ in self._parts)
         parts: dict[tuple[int, bool], list[oscillators.NotePart]] = {}
         over = []
-        for handle, note in self._notes.items():
+        for handle, note in (*self._over.items(), *self._notes.items()):
             strike = note.strike
+            if strike.time >= until:
+                continue
             bend = self._parts[strike.part].bend(strike.pitch)
             heard = note.part(begin, n_samples, self.sample_rate, bend)
             busy[strike.part].append((strike.time, note.end))
@@ -214,7 +225,8 @@ class Player:
             if note.end <= until:
                 over.append(handle)
         for handle in over:
-            del self._notes[handle]
+            self.forget(handle)
+        self._over = {handle: note for handle, note in self._over.items() if note.end > until}
         largest_first = sorted(parts, key=lambda key: -sum(len(part.ratios) for part in parts[key]))
         jobs = []
         for i, is_extra in largest_first:
@@ -305,7 +317,7 @@ class Player:
         """
         self._writer.write(self._notes.values(), moment)
         for handle in [handle for handle, note in self._notes.items() if note.end <= moment]:
-            del self._notes[handle]
+            self._over[handle] = self._notes.pop(handle)  # its last samples may not have been made yet
         whole = {handle: note for handle, note in self._notes.items() if math.isinf(note.cut_at)}
         if len(whole) < self.settings.polyphony and len(self._notes) < 2 * self.settings.polyphony:
             return

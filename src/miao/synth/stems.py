@@ -1,5 +1,6 @@
 """From a score to stems: the score is told to a player event by event, each in time for the block that it lies in."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
 
 BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz: whole partitions of the room, and many chunks to be written at once
+_AHEAD_SECONDS, _AHEAD_NOTES = 9.0, 256  # chunks are written so far ahead of the samples, many of them side by side
 FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; the next ones are twice as long each
 _FIELDS = NOTE.names or ()
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend",
@@ -59,6 +61,13 @@ class ScoreFeed:
     def is_over(self) -> bool:
         """Whether all notes have been told; controllers behind the last of them are of no matter."""
         return self._done["start"] == len(self._notes)
+
+    def ahead(self, until: float) -> float:
+        """A moment behind another one, as far ahead as it is worth to know the notes that start."""
+        after = int(np.searchsorted(self._notes["start"], until))
+        last = after + _AHEAD_NOTES
+        soon = float(self._notes["start"][last]) if last < len(self._notes) else math.inf
+        return max(until, min(soon, until + _AHEAD_SECONDS if self._done["start"] else until))
 
     def tell(self, player: Player, until: float) -> None:
         """All that happens before a moment and has not been told yet."""
@@ -150,10 +159,13 @@ def stream_stems(
     player = Player(bank, [track.channel for track in score.tracks], settings, position)
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
-        pending, n_samples = None, FIRST_BLOCK_SAMPLES
+        pending, n_samples, known = None, FIRST_BLOCK_SAMPLES, 0.0
         while not (feed.is_over and player.is_silent):
-            feed.tell(player, (player.position + n_samples) / settings.sample_rate)
-            following = player.begin(n_samples, pool)
+            until = (player.position + n_samples) / settings.sample_rate
+            if until > known:
+                known = feed.ahead(until)
+                feed.tell(player, known)
+            following = player.begin(n_samples, pool, known)
             if pending is not None:
                 yield pending.wait()
             pending, n_samples = following, min(2 * n_samples, BLOCK_SAMPLES)
