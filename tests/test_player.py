@@ -78,6 +78,35 @@ def test_blocks_of_any_size_are_one_sound(gm, size):
     assert np.abs(parts[..., :n] - whole[..., :n]).max() < DB_90 * loudest(whole)
 
 
+@pytest.mark.parametrize("known", [0.5, 2.0])
+def test_what_is_known_ahead_of_its_samples_makes_the_same_sound(gm, known):
+    def steps_and_sound(known):
+        player = Player(gm, (0, 1))
+        lively(player)
+        player.control(0, "volume", 0.5, 0.62)
+        blocks = [player.begin(1024, known=known).wait() for _ in range(61)]
+        told = [(block.start_sample, step) for block in blocks for step in block.steps]
+        return told, np.concatenate([block.stems for block in blocks], axis=2)
+
+    told, sound = steps_and_sound(0.0)
+    told_ahead, ahead = steps_and_sound(known)
+    assert np.abs(ahead - sound).max() < DB_90 * loudest(sound)
+    assert told_ahead == told  # each with the block that it lies in
+
+
+def test_a_note_that_is_over_when_another_needs_its_room_is_heard_to_its_end(toy_bank):
+    def tell(player):
+        first = player.start(Strike(0.0, 0, 0, 60, 0.8))
+        player.cut(first, 0.1)
+        player.start(Strike(0.2, 0, 0, 64, 0.8))
+        player.start(Strike(0.3, 0, 0, 67, 0.8))
+
+    whole = played(toy_bank, tell, 0.5, 65_536, channels=(0,), polyphony=1)
+    parts = played(toy_bank, tell, 0.5, 1024, channels=(0,), polyphony=1)[..., : whole.shape[2]]
+    assert loudest(whole[..., :4000]) > 0
+    assert np.abs(parts - whole[..., : parts.shape[2]]).max() < DB_90 * loudest(whole)
+
+
 @pytest.mark.parametrize(("let_go", "gap"), [(0.12, 0.03), (0.5, 0.01), (0.5, 0.06), (0.743, 0.06)])
 def test_a_note_that_is_caught_is_damped_until_then_and_goes_on_as_if_it_had_not_been_let_go(gm, let_go, gap):
     def sound(*events):

@@ -124,7 +124,7 @@ class Convolver {
                 current.mirrored[k] = current.z[mirror[k]];
                 current.mirrored[n + k] = -current.z[n + mirror[k]];
             }
-            variant.add_products(n, direct[0].data(), crossed[0].data(), current.z.data(), current.mirrored.data(),
+            variant.add_products(n, 0, n, direct[0].data(), crossed[0].data(), current.z.data(), current.mirrored.data(),
                                  now.data());
         }
         variant.backward(transform, now.data(), now.data() + n);
@@ -139,12 +139,14 @@ class Convolver {
             std::swap(past[at], current);
         past[at].is_silent = !is_filling;
         std::fill(to_come.begin(), to_come.end(), 0.0f);
-        for (int64_t part = 1; part < n_parts; ++part) {
-            const Spectrum &spectrum = past[(at + part - 1) % n_parts];
-            if (spectrum.is_silent) continue;
-            variant.add_products(n, direct[part].data(), crossed[part].data(), spectrum.z.data(),
-                                 spectrum.mirrored.data(), to_come.data());
-        }
+        constexpr int64_t PIECE = 1024;  // of the sum, which stays in the cache for all partitions
+        for (int64_t first = 0; first < n; first += PIECE)
+            for (int64_t part = 1; part < n_parts; ++part) {
+                const Spectrum &spectrum = past[(at + part - 1) % n_parts];
+                if (spectrum.is_silent) continue;
+                variant.add_products(n, first, PIECE, direct[part].data(), crossed[part].data(), spectrum.z.data(),
+                                     spectrum.mirrored.data(), to_come.data());
+            }
         is_filling = false;
         n_filled = 0;
     }

@@ -163,11 +163,11 @@ void backward(const Transform &transform, float *re, float *im) {
     if (block != 4 * n) halves_backward(re, im, n / 2, transform.twiddles);
 }
 
-void add_products(int64_t n, const float *__restrict a, const float *__restrict b, const float *__restrict z,
-                  const float *__restrict m, float *__restrict sum) {
+void add_products(int64_t n, int64_t first, int64_t count, const float *__restrict a, const float *__restrict b,
+                  const float *__restrict z, const float *__restrict m, float *__restrict sum) {
     const float *__restrict ai = a + n, *__restrict bi = b + n, *__restrict zi = z + n, *__restrict mi = m + n;
     float *__restrict si = sum + n;
-    for (int64_t k = 0; k < n; ++k) {
+    for (int64_t k = first; k < first + count; ++k) {
         sum[k] += a[k] * z[k] - ai[k] * zi[k] + b[k] * m[k] - bi[k] * mi[k];
         si[k] += a[k] * zi[k] + ai[k] * z[k] + b[k] * mi[k] + bi[k] * m[k];
     }

@@ -24,8 +24,8 @@ struct Variant {
     const char *name;
     void (*forward)(const Transform &, float *re, float *im);
     void (*backward)(const Transform &, float *re, float *im);  // n times the inverse
-    // sum += a z + b mirrored for n complex numbers, each array first all real parts, then all imaginary ones
-    void (*add_products)(int64_t n, const float *a, const float *b, const float *z, const float *mirrored, float *sum);
+    // sum += a z + b mirrored for some of n complex numbers, each array first all real parts, then all imaginary ones
+    void (*add_products)(int64_t n, int64_t first, int64_t count, const float *a, const float *b, const float *z, const float *mirrored, float *sum);
     // highest[s] = max(highest[s], |kernel * line| at s) for ROW samples s; line has ROW + TAPS - 1 samples
     void (*look_between)(const float *line, const float *kernels, float *highest);
     float (*peak)(const float *samples, int64_t n);

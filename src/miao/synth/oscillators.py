@@ -271,7 +271,7 @@ def noise_table(
         # only the bins of the band and of its flanks are looked at
         first = max(int((edges[band] - reach[band]) / spacing_hz), 1)  # no direct current
         last = min(int(np.ceil((edges[band + 1] + reach[band + 1]) / spacing_hz)) + 1, n_bins)
-        hz = spacing_hz * np.arange(first, last)
+        hz: Doubles = spacing_hz * np.arange(first, last, dtype=np.float64)
         power = _fade(hz, edges[band], reach[band]) - _fade(hz, edges[band + 1], reach[band + 1])
         if not power.any():
             raise ValueError(
