@@ -3,16 +3,23 @@
 import io
 import json
 import struct
+import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from miao.bank.folder import bank_folder
+from miao.bank.learnt_voice import find_voice
+from miao.bank.matching import Matcher
 from miao.midi.score import read_score
-from miao.sound.audio import read_audio
+from miao.sound.audio import Audio, read_audio
 from miao.synth.arrangement import Arrangement
+from miao.synth.synthesizer import Synthesizer
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -379,6 +386,175 @@ def test_a_mistake_of_ours_is_an_answer_and_no_end(synthesizer, song, monkeypatc
         answer = client.post("/api/songs", content=song)
         assert answer.status_code == 500 and answer.json() == {"error": "the server made a mistake; its log says which"}
         assert client.get("/health").json()["status"] == "ok"
+
+
+# learning and matching
+
+
+def sound_file(samples):
+    data = io.BytesIO()
+    soundfile.write(data, samples.T, 44_100, format="WAV")
+    return data.getvalue()
+
+
+def brought_sound(client, session, name, content):
+    return client.post("/api/sounds", params={"session": session, "name": name}, content=content)
+
+
+def test_a_sound_is_matched_with_a_song_and_where_they_part_is_told(toy_bank):
+    score = read_score(EXAMPLES / "greensleeves.mid").between(0, 16)
+    audio = Synthesizer.from_pretrained("gm").render(score, sample_rate=22_050, end=16.0).samples
+    audio = np.repeat(audio, 2, axis=1)
+    audio[:, 6 * 44_100 :] = np.random.default_rng(0).normal(0, 0.1, audio[:, 6 * 44_100 :].shape)
+    synthesizer = Synthesizer(replace(toy_bank, folder=bank_folder("gm")))
+    with TestClient(create_app(synthesizer), base_url=OWN) as client, client.websocket_connect(LINE) as socket:
+        session = socket.receive_json()["session"]
+        key = client.post("/api/songs", params={"session": session, "example": "greensleeves"}).json()["song"]
+        heard = brought_sound(client, session, "clip.wav", sound_file(audio)).json()
+        assert abs(heard["seconds"] - 16.0) < 0.01
+        job = finished(client, client.post(f"/api/songs/{key}/matches", json={"sound": heard["sound"]}).json())
+        result = job["result"]
+        expected = Matcher(bank_folder("gm")).match(
+            read_score(EXAMPLES / "greensleeves.mid"), Audio(_as_16_bits(audio), 44_100)
+        )
+        assert abs(result["probability"] - expected.probability) < 1e-3
+        assert result["apart"] and result["apart"][0][0] >= 5.0 and result["windows"][0] > 0.5
+
+
+def _as_16_bits(samples):
+    return (np.round(np.clip(samples, -1, 1) * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
+
+
+def test_a_voice_is_learnt_from_what_was_brought_and_kept_by_whom_it_is(synthesizer, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    import miao.training.new_voice as module
+
+    asked = {}
+    voice = replace(find_voice("alto-sax"), about=find_voice("alto-sax").about | {"name": "mine"})
+
+    def stand_in(bank, recordings, name, about, tell):
+        asked.update(bank=bank, pitches=[r.pitch for r in recordings], name=name)
+        tell(0.5)
+        take = Audio(np.zeros((2, 100), np.float32), 44_100)
+        return module.NewVoice(voice, 0, None, module.LEARNT, 1.0, {"recorded": take, "before": take, "after": take})
+
+    monkeypatch.setattr(module, "new_voice", stand_in)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    time_ = np.arange(44_100) / 44_100
+    limits = Limits(keeps_voices=True)
+    with TestClient(create_app(synthesizer, limits), base_url=OWN) as client, client.websocket_connect(LINE) as socket:
+        session = socket.receive_json()["session"]
+        sounds = []
+        for name, hz in (("A4.wav", 440.0), ("A3.wav", 220.0)):
+            tone = np.tile(0.3 * np.sin(2 * np.pi * hz * time_) * np.exp(-3 * time_), (2, 1))
+            sounds.append(brought_sound(client, session, name, sound_file(tone)).json()["sound"])
+        wish = {"session": session, "name": "mine", "sounds": sounds}
+        job = finished(client, client.post("/api/voices", json=wish).json())
+        assert job["state"] == "done", job
+        assert sorted(asked["pitches"]) == [57, 69] and asked["name"] == "mine" and asked["bank"] is synthesizer.bank
+        assert set(job["files"]) == {"mine.safetensors", "recorded.wav", "before.wav", "after.wav"}
+        assert client.post(f"/api/jobs/{job['job']}/keep").json() == {"voice": "mine", "is_saved": True}
+        assert find_voice("mine").name == "mine" and "mine" in client.get("/api/about").json()["voices"]
+        assert "there is a voice" in client.post("/api/voices", json=wish).json()["error"]
+        assert client.post("/api/voices", json=wish | {"name": "../x"}).status_code == 400
+
+
+def test_sounds_belong_to_a_page_and_are_bounded(synthesizer, song):
+    good = sound_file(np.zeros((2, 4410)))
+    with limited(synthesizer, sounds=1, sound_bytes=100_000) as client:
+        assert brought_sound(client, "", "a.wav", good).status_code == 400
+        with client.websocket_connect(LINE) as socket:
+            session = socket.receive_json()["session"]
+            assert "not a readable sound" in brought_sound(client, session, "a.wav", b"noise").json()["error"]
+            assert "sounds are" in brought_sound(client, session, "a.exe", good).json()["error"]
+            assert brought_sound(client, session, "a.wav", b"x" * 200_000).status_code == 413
+            key = brought_sound(client, session, "../../a.wav", good).json()["sound"]
+            path = client.app.state.studio.sounds.get(key, session).path
+            assert path.is_file() and path.parent.name == key
+            assert brought_sound(client, session, "b.wav", good).status_code == 413
+            theirs = brought(client, song)["song"]
+            assert client.post(f"/api/songs/{theirs}/matches", json={"sound": key}).status_code == 404
+        until = time.monotonic() + 5
+        while path.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not path.exists()
+
+
+# playing
+
+
+@pytest.fixture
+def keyboard(client):
+    from miao.live.stage import _compiled
+
+    if _compiled is None:
+        pytest.skip("the package was installed without a compiler")
+    with client.websocket_connect(LINE.replace("session", "keyboard")) as socket:
+        socket.send_json({"do": "choose", "program": 1, "room": "none"})
+        while not (told := socket.receive()).get("text"):
+            pass
+        assert json.loads(told["text"]) == {"tell": "ready"}, told
+        yield socket
+
+
+def listened(socket, seconds, until=lambda sound: False):
+    """What comes in some seconds of sound, f4[2, n]."""
+    parts, n = [], 0
+    while n < seconds * 44_100:
+        received = socket.receive()
+        if received.get("bytes"):
+            part = np.frombuffer(received["bytes"], "<f4").reshape(-1, 2).T
+            parts.append(part)
+            n += part.shape[1]
+            if until(part):
+                break
+    return np.concatenate(parts, axis=1)
+
+
+def hertz(samples):
+    spectrum = np.abs(np.fft.rfft(samples[0] * np.hanning(samples.shape[1]), 1 << 17))
+    return float(spectrum.argmax() * 44_100 / (1 << 17))
+
+
+def test_keys_that_are_pressed_sound_until_they_are_let_go(keyboard):
+    assert not listened(keyboard, 0.1).any()
+    keyboard.send_bytes(bytes([0x90, 69, 100]))
+    listened(keyboard, 5.0, lambda part: np.abs(part).max() > 0.01)
+    assert abs(hertz(listened(keyboard, 0.3)) - 440) < 2
+    keyboard.send_bytes(bytes([0x80, 69, 64]))
+    listened(keyboard, 10.0, lambda part: not part.any())
+    assert not listened(keyboard, 0.1).any()
+
+
+def test_panic_silences_and_nonsense_is_told(keyboard, client):
+    for pitch in (60, 64, 67):
+        keyboard.send_bytes(bytes([0x90, pitch, 100]))
+    listened(keyboard, 5.0, lambda part: np.abs(part).max() > 0.01)
+    for number in (123, 120):
+        keyboard.send_bytes(bytes([0xB0, number, 0]))
+    listened(keyboard, 10.0, lambda part: not part.any())
+    keyboard.send_bytes(b"\x90" * 50)
+    while not (told := keyboard.receive()).get("text"):
+        pass
+    assert "one MIDI message" in json.loads(told["text"])["message"]
+    keyboard.send_json({"do": "ping", "at": 5})
+    while not (told := keyboard.receive()).get("text"):
+        pass
+    pong = json.loads(told["text"])
+    assert (pong["tell"], pong["at"], pong["block"]) == ("pong", 5.0, 256 / 44_100)
+
+
+def test_one_who_plays_and_goes_leaves_no_thread(client, keyboard):
+    studio = client.app.state.studio
+    assert studio.n_keyboards == 1
+    keyboard.close()
+    until = time.monotonic() + 5
+    while studio.n_keyboards and time.monotonic() < until:
+        time.sleep(0.01)
+    assert studio.n_keyboards == 0
+    while any(t.name == "miao live" for t in threading.enumerate()) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(t.name == "miao live" for t in threading.enumerate())
 
 
 # what programs read

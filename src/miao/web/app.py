@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,13 +22,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from miao.errors import ConfigError, MiaoError
 from miao.files import reason
 from miao.synth.synthesizer import Synthesizer
-from miao.web import exports
+from miao.web import exports, learning
 from miao.web.guard import LOOPBACK, Guard, Refusal, body_of, explained
 from miao.web.jobs import Job
+from miao.web.keyboard import echoed
 from miao.web.limits import Limits
 from miao.web.openapi import openapi
 from miao.web.songs import EXAMPLES, Song, examples
 from miao.web.studio import Studio
+
+_log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 MOST_BAD_MESSAGES = 20
@@ -60,10 +64,14 @@ def create_app(
             Route("/api/songs/{song}/notes", routes.notes), Route("/api/songs/{song}/picture", routes.picture),
             Route("/api/songs/{song}/exports", routes.export, methods=["POST"]),
             Route("/api/songs/{song}/survey", routes.survey, methods=["POST"]),
+            Route("/api/songs/{song}/matches", routes.match, methods=["POST"]),
+            Route("/api/sounds", routes.add_sound, methods=["POST"]),
+            Route("/api/voices", routes.learn, methods=["POST"]),
+            Route("/api/jobs/{job}/keep", routes.keep, methods=["POST"]),
             Route("/api/render", routes.render, methods=["POST"]),
             Route("/api/jobs/{job}", routes.job, methods=["GET", "DELETE"]),
             Route("/api/jobs/{job}/files/{name}", routes.file),
-            WebSocketRoute("/api/session", routes.session),
+            WebSocketRoute("/api/session", routes.session), WebSocketRoute("/api/keyboard", routes.keyboard),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={MiaoError: explained, Exception: explained},
@@ -111,6 +119,7 @@ class _Routes:
 
     def __init__(self, studio: Studio) -> None:
         self._studio, self._limits = studio, studio.limits
+        self._loading = asyncio.Semaphore(2)  # large uploads lie in memory
 
     async def health(self, _: Request) -> Response:
         return JSONResponse(
@@ -169,11 +178,11 @@ class _Routes:
     async def export(self, request: Request) -> Response:
         song, wanted = self._song(request), await _json(request)
         format = exports.wanted_format(wanted.get("format", "wav"))
-        return self._started(song, f"export {format}", partial(self._export, song, wanted, format))
+        return self._started(song.owner, f"export {format}", partial(self._export, song, wanted, format))
 
     async def survey(self, request: Request) -> Response:
         song, wanted = self._song(request), await _json(request)
-        return self._started(song, "survey", lambda job: exports.survey(
+        return self._started(song.owner, "survey", lambda job: exports.survey(
             job, self._studio.synthesizer, song, wanted.get("arrangement", {}), self._limits.polyphony,
             self._studio.find(song.owner),
         ))  # fmt: skip
@@ -208,6 +217,54 @@ class _Routes:
             self._studio.songs.remove(song)
         return Response(content, media_type=exports.MEDIA[path.suffix[1:]])
 
+    # learning and matching
+
+    async def add_sound(self, request: Request) -> Response:
+        self._studio.counts["requests"] += 1
+        owner = self._studio.owner(request.query_params.get("session", ""))
+        name = request.query_params.get("name", "sound.wav")[:_LONGEST_NAME]
+        async with self._loading:
+            data = await body_of(request, self._limits.sound_bytes, "the sound")
+            self._studio.counts["uploads"] += 1
+            self._studio.counts["uploaded_bytes"] += len(data)
+            loop = asyncio.get_running_loop()
+            sound = await loop.run_in_executor(self._studio.readers, self._studio.sounds.add, name, data, owner)
+        if owner not in self._studio.sessions:
+            self._studio.sounds.forget(owner)
+        return JSONResponse({"sound": sound.key, "name": sound.path.name, "seconds": round(sound.seconds, 3)}, 201)
+
+    async def match(self, request: Request) -> Response:
+        song, wanted = self._song(request), await _json(request)
+        sound = self._studio.sounds.get(wanted.get("sound"), song.owner)
+        folder, longest = self._studio.synthesizer.bank.folder, self._limits.sound_seconds
+        return self._started(song.owner, "match", lambda job: learning.match(job, folder, song, sound, longest))
+
+    async def learn(self, request: Request) -> Response:
+        wanted = await _json(request)
+        owner = self._studio.owner(str(wanted.get("session", "")))
+        keys = wanted.get("sounds")
+        if not owner or not isinstance(keys, list) or not keys:
+            raise Refusal('"session" and "sounds", a list of what was brought, are needed')
+        sounds = [self._studio.sounds.get(key, owner) for key in keys]
+        song = self._song_of(wanted["song"], owner) if wanted.get("song") else None
+        name = learning.voice_name(wanted.get("name", ""), self._studio.sessions[owner].voices)
+        return self._started(owner, "learn", lambda job: learning.learn(
+            job, self._studio.synthesizer, name, sounds, song, self._limits.sound_seconds
+        ))  # fmt: skip
+
+    async def keep(self, request: Request) -> Response:
+        job = self._studio.jobs.get(request.path_params["job"])
+        session = self._studio.sessions.get(job.owner)
+        if session is None:
+            raise Refusal("this page is not open any more; load it again", 404)
+        return JSONResponse(learning.keep(job, session.voices, is_for_good=self._limits.keeps_voices))
+
+    def _song_of(self, key: Any, owner: str) -> Song:
+        song = self._studio.songs.get(key)
+        if song.owner != owner:
+            raise Refusal("there is no such song any more; open it again", 404)
+        return song
+
     # work
 
     async def job(self, request: Request) -> Response:
@@ -224,9 +281,9 @@ class _Routes:
         media = exports.MEDIA.get(name.rpartition(".")[2], "application/octet-stream")
         return FileResponse(job.files[name], filename=name, media_type=media)
 
-    def _started(self, song: Song, kind: str, work: Callable[[Job], None]) -> Response:
+    def _started(self, owner: str, kind: str, work: Callable[[Job], None]) -> Response:
         self._studio.counts["requests"] += 1
-        return JSONResponse(self._studio.jobs.add(song.owner, kind, work).about(), 202)
+        return JSONResponse(self._studio.jobs.add(owner, kind, work).about(), 202)
 
     def _song(self, request: Request) -> Song:
         return self._studio.songs.get(request.path_params["song"])
@@ -257,13 +314,60 @@ class _Routes:
         finally:
             self._studio.close_session(session)
 
+    async def keyboard(self, socket: WebSocket) -> None:
+        """Open as long as somebody plays: MIDI bytes and wishes come in, sound goes out."""
+        await socket.accept()
+        lock, studio, loop = asyncio.Lock(), self._studio, asyncio.get_running_loop()
+
+        async def tell(what: dict[str, Any] | bytes) -> None:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                async with lock:
+                    await (socket.send_bytes(what) if isinstance(what, bytes) else socket.send_json(what))
+
+        try:
+            keyboard = studio.open_keyboard(socket.query_params.get("session", ""))
+        except MiaoError as error:
+            await tell({"tell": "refused", "message": str(error)})
+            await socket.close(1013)
+            return
+        waiting: list[asyncio.Task[None]] = []
+
+        async def choose(message: dict[str, Any]) -> None:
+            try:
+                await loop.run_in_executor(studio.readers, keyboard.open, message)
+                await tell({"tell": "ready"})
+            except MiaoError as error:
+                await tell({"tell": "error", "message": str(error)})
+            except Exception as error:  # told in one line, and the log has the rest
+                _log.exception("keyboard", exc_info=error)
+                await tell({"tell": "error", "message": "the server made a mistake; its log says which"})
+
+        def chosen(message: dict[str, Any]) -> None:
+            if waiting and not waiting[-1].done():
+                raise Refusal("one instrument after the other")
+            waiting[:] = [asyncio.create_task(choose(message))]
+
+        def ping(message: dict[str, Any]) -> None:
+            waiting.insert(0, asyncio.create_task(tell(echoed(keyboard, message))))
+            del waiting[1:-1]
+
+        pump = asyncio.create_task(keyboard.pump(tell))
+        try:
+            await serve_messages(socket, tell, {"choose": chosen, "ping": ping}, keyboard.put)
+        finally:
+            pump.cancel()
+            for task in waiting:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await loop.run_in_executor(None, studio.close_keyboard, keyboard)
+
 
 async def serve_messages(
     socket: WebSocket, tell: Callable[[dict[str, Any]], Awaitable[None]],
-    handlers: dict[str, Callable[[dict[str, Any]], None]],
+    handlers: dict[str, Callable[[dict[str, Any]], None]], put: Callable[[bytes], None] | None = None,
 ) -> None:  # fmt: skip
     """Does what JSON messages say, by their "do", until the client goes; one that talks nonsense is told so, and in the
-    end sent away."""
+    end sent away. Bytes are ``put``, where they are expected."""
     n_bad = 0
     while True:
         try:
@@ -273,6 +377,9 @@ async def serve_messages(
         if received["type"] == "websocket.disconnect":
             return
         try:
+            if put is not None and received.get("bytes") is not None:
+                put(received["bytes"])
+                continue
             message = _parsed(received.get("text") or "")
             handler = handlers.get(str(message.get("do")))
             if handler is None:

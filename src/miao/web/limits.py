@@ -11,6 +11,8 @@ class Limits:
     sound_bytes: int = 200_000_000  # of a sound or a packed folder of notes
     notes: int = 2_000_000  # of a song
     seconds: float = 3 * 3600.0  # of a song, at the tempo it is played at
+    sounds: int = 256  # of one client,
+    client_bytes: int = 400_000_000  # all of them together
     sound_seconds: float = 1200.0  # of a recording that is learnt from or matched
     sessions: int = 32  # pages that are open
     keyboards: int = 8  # of these, that play live

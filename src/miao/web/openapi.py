@@ -50,6 +50,17 @@ def openapi(limits: Limits) -> dict[str, Any]:
             "/api/songs/{song}/picture": {"get": _operation(
                 "The whole roll, u1[128, 1200]: 0, or 1 + the track modulo 16",
                 {"200": {"description": "153,600 bytes", "content": {"application/octet-stream": {}}}}, [song])},
+            "/api/songs/{song}/matches": {"post": _operation(
+                "Whether a sound is a recording of a song", started, [song], _wishes("sound"))},
+            "/api/sounds": {"post": _operation(
+                "Bring a sound", {"201": {"description": "Its key"}},
+                [session, _query("name", _TEXT, "Its file's name")],
+                {"required": True, "content": {"*/*": {}}})},
+            "/api/voices": {"post": _operation(
+                "Learn a voice: of single notes by their names, or of a recording of a song", started, None,
+                _wishes("session", "name", "sounds", "song"))},
+            "/api/jobs/{job}/keep": {"post": _operation(
+                "Keep the voice that was learnt", {"200": {"description": "Its name"}}, [job])},
             "/api/jobs/{job}": {"get": _operation("How far some work is", _answer("200", "The work", "Job"), [job]),
                                 "delete": _operation("Cancel it", {"204": {"description": "Cancelled"}}, [job])},
             "/api/jobs/{job}/files/{name}": {"get": _operation(
@@ -72,6 +83,12 @@ def _operation(
     if body:
         made["requestBody"] = body
     return made
+
+
+def _wishes(*names: str) -> dict[str, Any]:
+    properties = {name: {"type": "array", "items": _TEXT} if name == "sounds" else _TEXT for name in names}
+    content = {"application/json": {"schema": {"type": "object", "properties": properties}}}
+    return {"required": True, "content": content}
 
 
 def _answer(status: str, description: str, schema: str) -> dict[str, Any]:

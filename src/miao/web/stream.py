@@ -7,6 +7,7 @@ has heard, so that one that stops listening costs nothing.
 """
 
 import asyncio
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from miao.synth.settings import PlaySettings
 from miao.synth.synthesizer import STREAM_GAIN_DB, Synthesizer
 from miao.web.guard import Refusal, number_of
 from miao.web.songs import Song, Songs, wished
+
+_log = logging.getLogger(__name__)
 
 AHEAD_SECONDS = 3.0
 FIRST_SAMPLES, MOST_SAMPLES = 4096, 32768
@@ -101,6 +104,10 @@ class Stream:
                     await self._heard.wait()
         except MiaoError as error:
             await self._tell({"tell": "error", "generation": generation, "message": str(error)})
+        except Exception as error:  # told in one line, and the log has the rest
+            _log.exception("stream", exc_info=error)
+            told = "the server made a mistake; its log says which"
+            await self._tell({"tell": "error", "generation": generation, "message": told})
 
 
 class _Run:

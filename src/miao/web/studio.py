@@ -10,13 +10,16 @@ from typing import Any
 
 from miao.bank.learnt_voice import LearntVoice, find_voice, voice_paths
 from miao.errors import MiaoError, needs
+from miao.live.stage import needs_engine
 from miao.midi.general_midi import GM_PROGRAMS
 from miao.sound.rooms import NO_ROOM, room_paths
 from miao.synth.synthesizer import Synthesizer
 from miao.web.guard import Refusal
 from miao.web.jobs import Jobs
+from miao.web.keyboard import Keyboard
 from miao.web.limits import Limits
 from miao.web.songs import Songs, examples, kits
+from miao.web.sounds import Sounds
 from miao.web.stream import Stream, Tell
 
 SWEEP_SECONDS = 5.0
@@ -42,7 +45,7 @@ class Studio:
 
     def __init__(self, synthesizer: Synthesizer, limits: Limits) -> None:
         self.synthesizer, self.limits = synthesizer, limits
-        self.songs, self.jobs = Songs(limits), Jobs(limits)
+        self.songs, self.sounds, self.jobs = Songs(limits), Sounds(limits), Jobs(limits)
         self.sessions: dict[str, Session] = {}
         self.n_keyboards = 0
         self.counts = {"requests": 0, "refused": 0, "uploads": 0, "uploaded_bytes": 0, "sessions_opened": 0}
@@ -52,6 +55,7 @@ class Studio:
     async def open(self) -> None:
         """Start the threads."""
         self.jobs.__enter__()
+        self.sounds.__enter__()
         self.workers = ThreadPoolExecutor(_THREADS, "miao stream")
         self.readers = ThreadPoolExecutor(2, "miao reader")
         self.pool = ThreadPoolExecutor(_PART_THREADS, "miao part")
@@ -65,6 +69,7 @@ class Studio:
         for pool in (self.workers, self.readers, self.pool):
             pool.shutdown(wait=True, cancel_futures=True)
         await asyncio.to_thread(self.jobs.__exit__)
+        self.sounds.__exit__()
 
     def open_session(self, tell: Tell) -> Session:
         """A page has come. Raises: Refusal if there are too many."""
@@ -87,7 +92,22 @@ class Studio:
         self._samples_of_closed += session.stream.n_samples
         self.sessions.pop(session.key, None)
         self.songs.forget(session.key)
+        self.sounds.forget(session.key)
         self.jobs.forget(session.key)
+
+    def open_keyboard(self, key: str) -> Keyboard:
+        """Somebody wants to play. Raises: Refusal if too many do; MiaoError where there is no engine."""
+        needs_engine()
+        owner = self.owner(key)
+        if self.n_keyboards >= self.limits.keyboards:
+            raise Refusal(f"{self.limits.keyboards} play here already, the most that can", 503)
+        self.n_keyboards += 1
+        return Keyboard(self.synthesizer.bank, self.limits.keyboard_polyphony, self.find(owner))
+
+    def close_keyboard(self, keyboard: Keyboard) -> None:
+        """Somebody has gone who played."""
+        self.n_keyboards -= 1
+        keyboard.close()
 
     def owner(self, key: str) -> str:
         """Whose a request is: an open page's, or "" for who has none. Raises: Refusal."""
@@ -150,8 +170,6 @@ def _why_not(extra: str) -> str:
 
 
 def _why_no_keyboard() -> str:
-    from miao.live.stage import needs_engine
-
     try:
         needs_engine()
     except MiaoError as error:

@@ -1,10 +1,12 @@
 // The page as a whole: tabs, messages, theme, what is dropped, keys for all.
 import { ask, connect, on } from "./link.js";
+import * as keys from "./keys.js";
 import * as song from "./song.js";
 import * as sound from "./sound.js";
+import * as studio from "./studio.js";
 
 const $ = (id) => document.getElementById(id);
-const TABS = ["song"];
+const TABS = ["song", "play", "learn", "match"];
 const page = { about: null, learnt: [], tell, clear, say, busy, select, voices: () => [...page.learnt, ...page.about.voices] };
 let noticeOf = "";
 
@@ -76,8 +78,10 @@ try {
   page.about = await (await ask("/api/about")).json();
   $("version").textContent = `miao ${page.about.version}`;
   song.setUp(page);
+  keys.setUp(page);
+  studio.setUp(page);
   connect();
   const name = location.hash.slice(1);
   if (TABS.includes(name)) select(name);
 } catch (error) { tell(error.message); }
-window.miao = { sound, song, page };            // for who looks in by the console, and for the tests
+window.miao = { keys, sound, song, page };            // for who looks in by the console, and for the tests

@@ -25,6 +25,8 @@ export function start() {
   return starting;
 }
 
+export const contextOf = async () => { await start(); return context; };
+
 // Whether the browser lets us sound; it may want a click first.
 export async function unlock() {
   await start();

@@ -103,3 +103,52 @@ class Output extends AudioWorkletProcessor {
   }
 }
 registerProcessor("miao-output", Output);
+
+// What is played live: a stream without an end, of which as little as possible waits here. What comes too late makes
+// the wait longer; what waits too long is passed over, in the quietest way there is: a short cross-fade.
+const SHORTEST = 512, LONGEST = 8192, OVER = 64;
+class Live extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.ring = new Float32Array(2 * 65536); this.from = 0; this.n = 0; this.wait = SHORTEST; this.isFilling = true;
+    this.isQuiet = true; this.sinceReport = 0; this.lowest = Infinity; this.gaps = 0; this.captured = null;
+    this.port.onmessage = ({ data }) => data.sound ? this.take(data.sound) : data.capture ? this.capture(data.capture) : this.empty();
+  }
+  empty() { this.n = 0; this.isFilling = true; }
+  capture(seconds) { const n = Math.round(seconds * sampleRate); this.captured = { left: new Float32Array(n), n: 0 }; }
+  take(sound) {
+    const size = this.ring.length / 2;
+    for (let i = 0; i < sound.length / 2; i++) {
+      const at = 2 * ((this.from + this.n + i) % size);
+      this.ring[at] = sound[2 * i]; this.ring[at + 1] = sound[2 * i + 1];
+    }
+    this.n = Math.min(this.n + sound.length / 2, size);
+  }
+  process(_, [[left, right]]) {
+    const n = left.length, size = this.ring.length / 2;
+    if (this.isFilling && this.n >= this.wait) this.isFilling = false;
+    if (!this.isFilling && this.n < n) { this.isFilling = true; this.gaps++; this.wait = Math.min(this.wait + 256, LONGEST); }
+    if (!this.isFilling) {
+      const excess = this.lowest - this.wait;
+      const skip = this.sinceReport === 0 && excess > 256 && excess < Infinity ? Math.min(excess, this.n - n) : 0;
+      for (let i = 0; i < n; i++) {
+        const old = 2 * ((this.from + i) % size), at = 2 * ((this.from + skip + i) % size), g = skip ? Math.min(i / OVER, 1) : 1;
+        left[i] = g * this.ring[at] + (1 - g) * this.ring[old]; right[i] = g * this.ring[at + 1] + (1 - g) * this.ring[old + 1];
+      }
+      this.from = (this.from + skip + n) % size; this.n -= skip + n;
+      this.lowest = this.sinceReport === 0 ? this.n : Math.min(this.lowest, this.n);
+    }
+    let loud = 0;
+    for (let i = 0; i < n; i++) loud = Math.max(loud, Math.abs(left[i]), Math.abs(right[i]));
+    if (loud > 1e-3 && this.isQuiet) this.port.postMessage({ tell: "onset" });
+    this.isQuiet = loud < 1e-3;
+    if (this.captured) {
+      const c = this.captured, here = Math.min(n, c.left.length - c.n);
+      c.left.set(left.subarray(0, here), c.n); c.n += here;
+      if (c.n === c.left.length) { this.port.postMessage({ tell: "captured", left: c.left }); this.captured = null; }
+    }
+    if ((this.sinceReport += n) >= 22050) { this.sinceReport = 0; this.wait = Math.max(this.wait - 32, SHORTEST); this.port.postMessage({ tell: "state", waiting: this.n, gaps: this.gaps, loud }); }
+    return true;
+  }
+}
+registerProcessor("miao-live", Live);

@@ -1,0 +1,118 @@
+"""Playing live from a page: MIDI bytes come in through a socket, the sound of a compiled engine goes out.
+
+A clock in place of a sound card drives the engine, as `miao live --card none` does, and what it plays is taped and sent
+on, a few milliseconds at a time; how much of it waits on the other side is the page's to choose.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from miao.bank.bank import Bank
+from miao.live.instrument import N_CHANNELS, Instrument
+from miao.live.stage import Stage
+from miao.midi.general_midi import GM_DRUM_KITS
+from miao.sound.rooms import find_room
+from miao.synth.arrangement import TrackChanges
+from miao.synth.settings import PlaySettings
+from miao.web.guard import Refusal, number_of
+from miao.web.songs import wished
+
+SAMPLE_RATE = 44_100
+BLOCK_SAMPLES = 256
+PUMP_SECONDS = 0.005
+GAIN_DB = 14.0
+MOST_MESSAGES_A_SECOND = 2000
+PREPARED_KEYS = range(36, 97)
+DRUM_CHANNEL = 9
+_AT_ONCE = 8192
+
+
+class Keyboard:
+    """One page's instrument; `open` before anything else and `close` when the page goes, both from a thread that may
+    wait."""
+
+    def __init__(self, bank: Bank, polyphony: int, find: Callable[[str], Any]) -> None:
+        self._bank, self._find = bank, find
+        self._settings = PlaySettings(sample_rate=SAMPLE_RATE, polyphony=polyphony)
+        self._instrument: Instrument | None = None
+        self._buffer = np.empty(_AT_ONCE, np.float32)
+        self._second, self._n_messages = 0, 0
+        self.n_dropped = 0
+
+    def open(self, wish: dict[str, Any]) -> None:
+        """Plays one instrument from here on; whatever sounds is gone. Raises: MiaoError."""
+        made = wished({"tracks": {"1": {key: wish[key] for key in ("program", "kit", "voice") if key in wish}},
+                       "room": wish.get("room", "hall")})  # fmt: skip
+        changes = made.tracks.get(1, TrackChanges())
+        if changes.kit >= 0 and changes.kit not in GM_DRUM_KITS:
+            raise Refusal("there is no such kit")
+        bank, voices = self._bank, {}
+        program = max(changes.program - 1, 0)
+        if changes.voice:
+            voices = {0: len(bank.table.kind)}
+            bank = bank.with_voices([self._find(changes.voice)])
+        stage = Stage(bank, range(N_CHANNELS), self._settings, gain_db=GAIN_DB, room=find_room(made.room or "hall"))
+        instrument = Instrument(stage, voices=voices)
+        instrument.choose(0, program)
+        if changes.kit >= 0:
+            instrument.choose(DRUM_CHANNEL, changes.kit)
+        elif bank.encode is None:  # where notes hear each other, nothing is known before they sound
+            stage.player.prefetch(voices.get(0, program), PREPARED_KEYS)
+        self.close()
+        stage.engine.set_taping(True)
+        stage.engine.start_clock(BLOCK_SAMPLES)
+        instrument.start()
+        self._instrument = instrument
+
+    def close(self) -> None:
+        """Silence, and no more threads."""
+        instrument, self._instrument = self._instrument, None
+        if instrument is not None:
+            instrument.stop()
+            instrument.stage.engine.stop_clock()
+
+    def put(self, message: bytes) -> None:
+        """A MIDI message, as long as there are not too many. Raises: Refusal if it is none."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._n_messages = second, 0
+        self._n_messages += 1
+        if not 1 <= len(message) <= 3 or message[0] < 0x80 or any(byte > 0x7F for byte in message[1:]):
+            raise Refusal("bytes are one MIDI message of one to three bytes")
+        if self._n_messages > MOST_MESSAGES_A_SECOND:
+            self.n_dropped += 1
+        elif self._instrument is not None:
+            self._instrument.put(message)
+
+    def taped(self) -> bytes:
+        """What has been played since: samples of both channels in turn, f4, little-endian."""
+        if self._instrument is None:
+            return b""
+        n = self._instrument.stage.engine.taped(self._buffer) & ~1
+        return self._buffer[:n].astype("<f4").tobytes()
+
+    def state(self) -> dict[str, Any]:
+        """How the engine is."""
+        if self._instrument is None:
+            return {}
+        counts = self._instrument.stage.engine.counts()
+        return {"voices": counts["voices"], "dropouts": counts["dropouts"]}
+
+    async def pump(self, send: Callable[[bytes], Any]) -> None:
+        """Sends on what is played, for as long as it is let."""
+        with suppress(asyncio.CancelledError):
+            while True:
+                if sound := self.taped():
+                    await send(sound)
+                await asyncio.sleep(PUMP_SECONDS)
+
+
+def echoed(keyboard: Keyboard, message: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a page that measures how far away we are."""
+    return {"tell": "pong", "at": number_of(message, "at", 0, 1e15, 0.0),
+            "block": BLOCK_SAMPLES / SAMPLE_RATE} | keyboard.state()  # fmt: skip
