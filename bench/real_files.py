@@ -69,7 +69,8 @@ def played(path: Path, synthesizer: Synthesizer, seconds: float) -> dict:
     try:
         audio = synthesizer.render(score, **span).samples
     except MiaoError as error:
-        return result | {"outcome": "silent" if "silent" in str(error) else "failed", "why": str(error)[:300]}
+        outcome = "silent there" if "nothing sounds" in str(error) else "failed"
+        return result | {"outcome": outcome, "why": str(error)[:300]}
     except Exception as error:
         return result | {"outcome": "failed", "why": repr(error)[:300]}
     peak = float(np.abs(audio).max(initial=0.0))

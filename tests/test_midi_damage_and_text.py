@@ -86,6 +86,18 @@ def test_a_pause_that_damage_made_is_no_hour_of_drone():
     assert sane.duration == 3.0  # with its track, as nothing is wrong with that
 
 
+def test_what_a_damaged_track_alone_holds_behind_minutes_of_pause_is_left_out_and_told():
+    music = track(*((480, on(60)), (480, off(60))) * 3)
+    broken = track((0, on(50)), (480, off(50)), (0, b"\x90\x3c\xff"), (960 * 200, on(51)), (480, off(51)))
+    score = read_score(smf(music, broken))
+    assert score.duration == 3 and score.n_notes == 4
+    assert "2 events behind a pause of more than two minutes" in score.warnings[-1]
+    whole = track((0, on(50)), (480, off(50)), (960 * 200, on(51)), (480, off(51)))
+    assert read_score(smf(music, whole)).n_notes == 5
+    longer = track(*((480, on(60)), (480, off(60))) * 3, (960 * 250, on(60)), (480, off(60)))
+    assert read_score(smf(longer, broken)).n_notes == 6
+
+
 def test_a_note_that_is_never_ended_sounds_on_while_others_play():
     others = track(*[event for _ in range(20) for event in ((0, on(72)), (4800, off(72)))])
     score = read_score(smf(track((0, on(48)), end=96_000), others))

@@ -42,6 +42,11 @@ class TrackEvents:
     n_left_out: int = 0  # bytes that stand behind such an end, begin with notes and go wrong
     damage: str = ""  # why reading stopped early, if it did
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether its events, and the pauses between them, may be wrong."""
+        return bool(self.damage or self.n_bad or self.n_undefined)
+
     def table(self) -> np.ndarray:
         """The events as rows of (tick, kind, lane, first, second): int64 [E, 5]."""
         return np.array(self.rows, dtype=np.int64).reshape(-1, 5)

@@ -17,6 +17,7 @@ from miao.midi.exclusive import settings
 from miao.midi.file import TrackEvents, seconds_at
 
 LONGEST_PAUSE_SECONDS = 3600.0  # a damaged delta time can say days; no music pauses for an hour in all its tracks
+LONGEST_PAUSE_IN_DAMAGE_SECONDS = 120.0  # nor for this long before what only damaged tracks hold
 OPEN_SECONDS, OPEN_SECONDS_IN_DAMAGE = 30.0, 4.0  # a note that never ends outlasts other notes by no longer pause
 
 
@@ -30,14 +31,22 @@ class Events:
     n_unended: int = 0  # notes that had no end and got one
 
 
-def cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> int:
-    """Drops what tracks that play together hold behind their first too long pause, and says how many events."""
+def cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> tuple[int, str]:
+    """Drops what tracks that play together hold behind their first too long pause; gives how many events, and how long
+    a pause is too long."""
     tempi = [tempo for track in tracks for tempo in track.tempi]
     ticks = np.unique(np.concatenate([*(t.table()[:, 0] for t in tracks), np.array([0, *(t for t, _ in tempi)])]))
-    pauses = np.flatnonzero(np.diff(seconds_at(ticks, division, tempi)) > LONGEST_PAUSE_SECONDS)
-    if not len(pauses):
-        return 0
-    last, n_dropped = int(ticks[pauses[0]]), 0
+    sound = [track.table() for track in tracks if not track.is_damaged]
+    sound_end = max((int(table[table[:, 1] != META, 0].max(initial=0)) for table in sound), default=0)
+    pauses = np.diff(seconds_at(ticks, division, tempi))
+    too_long = pauses > LONGEST_PAUSE_SECONDS
+    if len(sound) < len(tracks):
+        too_long |= (pauses > LONGEST_PAUSE_IN_DAMAGE_SECONDS) & (ticks[:-1] >= sound_end)
+    if not too_long.any():
+        return 0, ""
+    place = int(too_long.argmax())
+    limit = "an hour" if pauses[place] > LONGEST_PAUSE_SECONDS else "two minutes, in a damaged track,"
+    last, n_dropped = int(ticks[place]), 0
     for track in tracks:
         n_kept = int(np.searchsorted(track.table()[:, 0], last, side="right"))
         if n_kept < len(track.rows) // 5:
@@ -45,7 +54,7 @@ def cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> int:
             track.rows = track.rows[: 5 * n_kept]
             track.rows.extend((last, META, 0, 0, 0))
         track.tempi = [tempo for tempo in track.tempi if tempo[0] <= last]
-    return n_dropped
+    return n_dropped, limit
 
 
 def merge(tracks: Sequence[TrackEvents], clock: Callable[[np.ndarray], np.ndarray]) -> Events:

@@ -181,9 +181,9 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         parts = [(list(file.tracks), [tempo for track in file.tracks for tempo in track.tempi])]
     warnings = list(file.warnings)
     for events, _ in parts:
-        n_late = cut_at_a_long_pause(events, file.division)
+        n_late, limit = cut_at_a_long_pause(events, file.division)
         if n_late:
-            warnings.append(f"{n_late} event{'s' * (n_late > 1)} behind a pause of more than an hour were left out")
+            warnings.append(f"{n_late} event{'s' * (n_late > 1)} behind a pause of more than {limit} were left out")
     tracks: list[Track] = []
     tempi: list[tuple[float, float]] = []
     meters: list[Meter] = []
@@ -193,7 +193,7 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         tempo_map = [tempo for track in (part if file.type == 2 else file.tracks) for tempo in track.tempi]
         clock = partial(seconds_at, division=file.division, tempi=tempo_map)
         messages = [track.messages for track in part]
-        damaged = [bool(track.damage or track.n_bad or track.n_undefined) for track in part]
+        damaged = [track.is_damaged for track in part]
         mended = end_the_unended(merge(part, clock), messages, damaged)
         played = perform(mended, messages)
         tracks += [_shifted(track, offset) for track in _tracks(played, part)]
