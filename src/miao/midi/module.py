@@ -23,6 +23,7 @@ Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 De
 - GM, GM2, GS and XG On put everything of their port back and silence it. Ports are modules of their own.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from miao.midi.channel import (
@@ -87,36 +88,43 @@ class Module:
 
     def feed(self, time: float, event: Event | tuple[int, int, int, int, int, bytes]) -> list[Action]:
         """What follows from an event at a time (seconds, never earlier than the event before)."""
+        return self.feed_all((time,), (event,))
+
+    def feed_all(
+        self, times: Iterable[float], events: Iterable[Event | tuple[int, int, int, int, int, bytes]]
+    ) -> list[Action]:
+        """What follows from events, one after another, each at its time."""
         actions: list[Action] = []
         self._actions = actions
-        kind, lane, first, second, track, message = event
-        channel = self._channels.get(lane)
-        if channel is None:
-            channel = self._channel(time, lane)
-        if kind == NOTE_ON and second:
-            self._note_on(time, track, channel, first, second)
-        elif kind in (NOTE_OFF, NOTE_ON):
-            self._note_off(time, track, channel, first)
-        elif kind == CONTROL:
-            self._control_change(time, channel, first, second)
-            if first not in _PARAMETER_NUMBERS:
-                for member in channel.members:
-                    self._control_change(time, member, first, second)
-        elif kind == WHEEL:
-            channel.wheel = (first + 128 * second - 8192) / 8192
-            for each in (channel, *channel.members):
-                self._write_bend(time, each)
-        elif kind == PROGRAM:
-            for each in (channel, *channel.members):
-                self._program_change(time, each, first)
-        elif kind == PRESSURE:
-            for each in (channel, *channel.members):
-                self._write(time, each, "pressure", first / 127)
-        elif kind == KEY_PRESSURE:
-            actions.append(KeyPressure(time, lane, first, second / 127))
-        elif kind == SYSEX:
-            for setting in settings(message):
-                self._apply(time, lane, setting)
+        channels = self._channels
+        for time, (kind, lane, first, second, track, message) in zip(times, events, strict=True):
+            channel = channels.get(lane)
+            if channel is None:
+                channel = self._channel(time, lane)
+            if kind == NOTE_ON and second:
+                self._note_on(time, track, channel, first, second)
+            elif kind in (NOTE_OFF, NOTE_ON):
+                self._note_off(time, track, channel, first)
+            elif kind == CONTROL:
+                self._control_change(time, channel, first, second)
+                if first not in _PARAMETER_NUMBERS:
+                    for member in channel.members:
+                        self._control_change(time, member, first, second)
+            elif kind == WHEEL:
+                channel.wheel = (first + 128 * second - 8192) / 8192
+                for each in (channel, *channel.members):
+                    self._write_bend(time, each)
+            elif kind == PROGRAM:
+                for each in (channel, *channel.members):
+                    self._program_change(time, each, first)
+            elif kind == PRESSURE:
+                for each in (channel, *channel.members):
+                    self._write(time, each, "pressure", first / 127)
+            elif kind == KEY_PRESSURE:
+                actions.append(KeyPressure(time, lane, first, second / 127))
+            elif kind == SYSEX:
+                for setting in settings(message):
+                    self._apply(time, lane, setting)
         return actions
 
     def finish(self, time: float) -> list[Action]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from miao.midi.channel import DEFAULTS
 from miao.midi.events import (
+    META,
     PLAIN,
     SYSEX,
     Action,
@@ -144,20 +145,16 @@ class Recorder:
 def perform(events: Events, messages: Sequence[Sequence[bytes]]) -> Performance:
     """Plays events, in their order; `messages` are the system-exclusive ones of each track."""
     module, recorder = Module(), Recorder()
-    feed = module.feed
-    for first in range(0, len(events.table), _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
+    kinds = events.table[:, 1]
+    played = np.flatnonzero(kinds != META)
+    for first in range(0, len(played), _AT_ONCE):
+        some = played[first : first + _AT_ONCE]
         columns = [column.tolist() for column in events.table[some].T[1:]]
-        rows = zip(*columns, events.tracks[some].tolist(), repeat(b""))
-        actions: list[Action] = []
-        for time, event in zip(events.seconds[some].tolist(), rows, strict=False):
-            kind = event[0]
-            if kind < SYSEX:
-                actions += feed(time, event)
-            elif kind == SYSEX:
-                _, lane, index, _, track, _ = event
-                actions += feed(time, (kind, lane, 0, 0, track, messages[track][index]))
-        recorder.take(actions)
+        rows = list(zip(*columns, events.tracks[some].tolist(), repeat(b"")))
+        for place in np.flatnonzero(kinds[some] == SYSEX).tolist():
+            _, lane, index, _, track, _ = rows[place]
+            rows[place] = (SYSEX, lane, 0, 0, track, messages[track][index])
+        recorder.take(module.feed_all(events.seconds[some].tolist(), rows))
     last = float(events.seconds[-1])
     recorder.take(module.finish(last))
     notes, lanes = recorder.notes(), np.array(recorder.lanes, dtype=np.int64)
