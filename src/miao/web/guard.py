@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,11 +92,14 @@ async def body_of(request: Request, most_bytes: int, what: str) -> bytes:
         raise Refusal(f"{what} is larger than {most_bytes / 1e6:g} MB, the most that is taken", 413)
     parts: list[bytes] = []
     n = 0
-    async for part in request.stream():
-        n += len(part)
-        if n > most_bytes:
-            raise Refusal(f"{what} is larger than {most_bytes / 1e6:g} MB, the most that is taken", 413)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            n += len(part)
+            if n > most_bytes:
+                raise Refusal(f"{what} is larger than {most_bytes / 1e6:g} MB, the most that is taken", 413)
+            parts.append(part)
+    except ClientDisconnect:
+        raise Refusal(f"{what} has not come whole", 499) from None
     if not n:
         raise Refusal(f"{what} is empty", 400)
     return b"".join(parts)
@@ -105,7 +108,10 @@ async def body_of(request: Request, most_bytes: int, what: str) -> bytes:
 async def explained(request: Request, error: Exception) -> Response:
     """The answer to a request that failed: one line, as the command says it."""
     if isinstance(error, MiaoError):
-        return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+        status = getattr(error, "status", 400)
+        # what is too large may have no end: the line is closed, not read to it
+        headers = {"connection": "close"} if status == 413 else None
+        return JSONResponse({"error": str(error)}, status, headers)
     _log.exception("%s %s", request.method, request.url.path, exc_info=error)
     return JSONResponse({"error": "the server made a mistake; its log says which"}, 500)
 

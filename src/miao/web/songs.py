@@ -96,7 +96,7 @@ class Song:
 
     def drawn(self, start: float, end: float) -> bytes:
         """The notes that sound in a stretch, `DRAWN`; where there are too many, those that are seen: one for each
-        pitch, track and two-thousandth of the stretch."""
+        pitch, track and two-thousandth of the stretch, or less of it if they are still too many."""
         found = []
         for number, track in enumerate(self.score.tracks):
             notes = track.notes
@@ -107,10 +107,12 @@ class Song:
             some["track"] = number
             found.append(some)
         notes = np.concatenate(found)
-        if len(notes) > MOST_DRAWN:
-            cells = np.floor((notes["start"] - start) / max(end - start, 1e-9) * 2000).astype(np.int64)
-            _, first = np.unique((cells * 128 + notes["pitch"]) * 64 + notes["track"] % 64, return_index=True)
-            notes = notes[np.sort(first)][: 4 * MOST_DRAWN]
+        n_columns = 2000
+        while len(notes) > MOST_DRAWN and n_columns:
+            columns = np.floor((notes["start"] - start) / max(end - start, 1e-9) * n_columns).astype(np.int64)
+            _, first = np.unique((columns * 128 + notes["pitch"]) * 65536 + notes["track"], return_index=True)
+            notes = notes[np.sort(first)]
+            n_columns //= 2
         return notes.tobytes()
 
     def picture(self) -> bytes:

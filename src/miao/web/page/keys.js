@@ -25,7 +25,7 @@ export function setUp(shell) {
   piano(); setOctave(5);
   addEventListener("keydown", down); addEventListener("keyup", up);
   addEventListener("blur", releaseAll);
-  document.addEventListener("tab", (event) => { if (event.detail !== "play") { releaseAll(); } });
+  document.addEventListener("tab", (event) => { if (event.detail !== "play") releaseAll(); else if ($("piano").children.length) setOctave(octave); });
 }
 export function fill() {
   const select = instruments(page.about, null, page.voices());
@@ -104,6 +104,8 @@ function setOctave(to) {
   octave = Math.min(Math.max(to, 1), 8); releaseAll();
   $("octave").textContent = `Computer keys from C${octave - 1}`;
   for (const key of $("piano").children) { const place = key.dataset.pitch - 12 * octave, letter = place >= 0 && place < ROW.length ? ROW[place].toUpperCase() : ""; key.querySelector("span").textContent = letter; }
+  const box = $("piano").parentElement, first = $("piano").querySelector(`[data-pitch="${12 * octave}"]`);
+  if (first) box.scrollLeft = Math.max(first.offsetLeft - 30, 0);   // where the screen is too narrow for all of them
 }
 function setVelocity(to) { velocity = Math.min(Math.max(to, 1), 127); $("velocity").value = velocity; $("velocity-out").textContent = String(velocity); }
 function isTyping(event) { return event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea"); }

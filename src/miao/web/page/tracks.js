@@ -33,7 +33,7 @@ export function instruments(about, usual, voices) {
 export function showTracks(box, song, about, voices, changes, changed) {
   const rows = song.tracks.map((track) => {
     const own = () => changes[track.number] ||= {}, title = track.name || track.instrument;
-    const select = instruments(about, `${track.instrument} · as written`, voices);
+    const select = instruments(about, track.instrument, voices);
     select.setAttribute("aria-label", `Instrument of ${title}`);
     select.onchange = () => {
       const [kind, ...rest] = select.value.split(":"), value = rest.join(":");
