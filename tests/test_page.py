@@ -256,6 +256,7 @@ def test_a_browser_that_wants_a_click_first_is_explained_and_obeyed(chromium, se
         strict.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_is_told_and_the_page_goes_on_when_it_is_back(browser, orchestra):
     server = Server()
     page = browser.new_page()
@@ -324,6 +325,7 @@ def test_a_midi_keyboard_that_is_refused_is_explained(page):
     page.get_by_text("The browser was not allowed to use MIDI").wait_for()
 
 
+@pytest.mark.slow
 def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path):
     rendered = tmp_path / "ode.wav"
     Synthesizer.from_pretrained("gm").render(read_score(orchestra)).save(rendered)
@@ -335,7 +337,10 @@ def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path)
     assert "Notes" in page.locator("canvas.match").get_attribute("aria-label")
 
 
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("look", ["light", pytest.param("dark", marks=SLOW), pytest.param("phone", marks=SLOW)])
 def test_nobody_is_shut_out(browser, server, look, tmp_path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     size = {"width": 390, "height": 844} if look == "phone" else {"width": 1280, "height": 900}
