@@ -1,9 +1,12 @@
 """Attack, decay and release as controllers set them: what is heard of them, and that nothing else is."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from midi_bytes import GS_ON, XG_ON, control, gs, nonregistered, off, on, program, smf, sysex, track, xg
 
+from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
@@ -14,7 +17,7 @@ from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 
 RATE = 22_050
-GUITAR, STRINGS, ORGAN, XYLOPHONE = 24, 48, 19, 13
+GUITAR, STRINGS, ORGAN, XYLOPHONE, BELLS = 24, 48, 19, 13, 14
 SECOND = 960
 
 
@@ -53,6 +56,8 @@ def test_a_sharp_attack_is_at_its_height_at_once_and_no_louder(gm):
     assert sharp[1] - plain[1] > 6
     assert sharp.max() < plain.max() + 1
     assert np.abs((sharp - plain)[34:]).max() < 0.1  # behind the first chunk
+    plain, sharp = (decibels(note(gm, GUITAR, 0.3, attack=attack), 0.01) for attack in (0.0, -1.0))
+    assert np.abs((sharp - plain)[4:]).max() < 0.5  # what begins at its loudest has nothing to come up
 
 
 def test_a_short_decay_falls_twice_as_fast_and_a_long_one_half_as_fast(gm):
@@ -71,6 +76,20 @@ def test_a_release_lasts_four_times_as_long_or_a_quarter(gm):
 
     short, plain, long = (seconds(release) for release in (-1.0, 0.0, 1.0))
     assert plain > 8 and plain / short == pytest.approx(4, rel=0.3) and long / plain == pytest.approx(4, rel=0.15)
+
+
+def test_the_nets_are_asked_for_a_long_release_as_for_one_of_its_voice_s_own_length(gm):
+    ages = []
+
+    def decode(kind, **inputs):
+        if kind == tk.RELEASE:
+            ages[-1] += inputs["age"].tolist()
+        return gm.decode(kind, **inputs)
+
+    for release in (0.0, 0.7):
+        ages.append([])
+        note(dataclasses.replace(gm, decode=decode), BELLS, 3.0, let_go=0.3, release=release)
+    assert 0 < len(ages[1]) < len(ages[0]) and ages[0][: len(ages[1])] == pytest.approx(ages[1], abs=1e-6)
 
 
 def test_a_note_that_is_let_go_while_it_comes_up_does_not_jump_to_its_height(gm):
@@ -115,9 +134,9 @@ def test_what_a_controller_stands_at_when_a_note_starts_counts_for_the_whole_not
 
 
 def test_a_long_release_sounds_the_same_from_its_middle_on(gm):
-    events = [(0, control(72, 127)), (0, program(STRINGS)), (0, on(60)), (SECOND, off(60)), (6 * SECOND, on(84))]
+    events = [(0, control(72, 127)), (0, program(BELLS)), (0, on(60)), (SECOND, off(60)), (8 * SECOND, on(84))]
     data = smf(track(*events, (9, off(84))))
-    whole, rest = stems(gm, data)[..., round(1.5 * RATE) :], stems(gm, data, 1.5)
+    whole, rest = stems(gm, data)[..., 7 * RATE :], stems(gm, data, 7.0)  # longer than any release is by itself
     n = min(whole.shape[2], rest.shape[2])
     assert np.abs(whole[..., :n] - rest[..., :n]).max() < 10 ** (-90 / 20) * np.abs(whole).max()
     assert np.abs(rest[..., : RATE // 2]).max() > 1e-4

@@ -166,7 +166,7 @@ def test_controllers_and_key_pressure_move_with_the_notes(midi):
     (time,) = played.tracks[0].controls["pan"].times
     notes = played.tracks[0].notes
     assert time == pytest.approx(notes["start"][notes["pitch"] == 60][4], abs=0.03)
-    assert time == pytest.approx(4 * 2**0.4, rel=0.2)
+    assert time == pytest.approx(4 * 2 ** -MOODS["sad"].tempo, rel=0.2)
 
 
 def test_seeds_differ_and_one_seed_is_one_performance(score):
@@ -391,7 +391,7 @@ def test_moods_are_read_from_words():
 
 def test_sad_is_slower_softer_and_longer_than_happy(score):
     sad, happy = score.expressed(mood="sad"), score.expressed(mood="happy")
-    assert sad.duration / happy.duration == pytest.approx(2 ** (0.4 + 0.32), rel=0.1)
+    assert sad.duration / happy.duration == pytest.approx(2 ** (MOODS["happy"].tempo - MOODS["sad"].tempo), rel=0.1)
     soft, loud = (np.mean([t.notes["velocity"].mean() for t in s.tracks]) for s in (sad, happy))
     assert soft < 0.75 * loud
 
@@ -540,7 +540,7 @@ def test_render_and_render_of_many_play_the_score_as_asked(tmp_path, song_bytes,
 def test_the_rest_at_the_end_of_a_file_is_in_the_performance_too(song_bytes):
     score = read_score(song_bytes)
     slow = replace(score, end=score.duration + 2).expressed(mood="sad")
-    assert slow.end == pytest.approx(slow.duration + 2 * 2**0.4, abs=0.1)
+    assert slow.end == pytest.approx(slow.duration + 2 * 2 ** -MOODS["sad"].tempo, abs=0.1)
     assert read_score(performance_bytes(slow)).end == pytest.approx(slow.end, abs=0.01)
 
 

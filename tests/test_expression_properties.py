@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from midi_bytes import control, off, on, program, smf, tempo, track
 
@@ -31,6 +31,10 @@ tempi = st.lists(st.tuples(gaps, st.sampled_from([60_000, 300_000, 500_000, 510_
 meters = st.sampled_from([(), ((4, 2),), ((3, 2),), ((6, 3), (2, 2)), ((5, 3),)])
 
 
+CAUGHT = [(0, 0, 20, 1), (960, 0, 28, 1), (0, 0, 20, 1), (0, 0, 30, 1)]  # by a pedal that goes down behind the key
+REPEATED = [(120, 60, 60, 80)] * 24  # one key, faster than a pedal changes
+
+
 def file_of(parts, tempi, meters):
     """The bytes of a file of parts, under a tempo map with jumps and with the time signatures at its head."""
     signatures = [(0 if n == 0 else 1920, b"\xff\x58\x04" + bytes([*m, 24, 8])) for n, m in enumerate(meters)]
@@ -53,6 +57,9 @@ def file_of(parts, tempi, meters):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(parts, min_size=1, max_size=3), tempi, meters, st.sampled_from(promises.HOWS), st.integers(0, 3))
+@example([(0, 0, CAUGHT, [])], [], (), promises.HOWS[0], 0)
+@example([(0, 0, REPEATED, [])], [], (), promises.HOWS[0], 0)
+@example([(0, 0, REPEATED, [(0, control(64, 127))])], [], (), {"mood": "playful"}, 0)
 def test_no_promise_is_broken(parts, tempi, meters, how, seed):
     score = read_score(file_of(parts, tempi, meters))
     played = expressed(score, **how, seed=seed)

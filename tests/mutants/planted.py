@@ -26,6 +26,7 @@ class Fault:
 
 TRAINING = "test_training_handovers.py"
 SYNTH = "test_synth_handovers.py"
+ENVELOPE = "synth/envelope.py"
 OBJECTIVE, BATCHES, TRAINER = "training/objective.py", "training/batches.py", "training/trainer.py"
 
 FAULTS = (
@@ -106,6 +107,33 @@ FAULTS = (
     Fault("the tempo after the second change", "midi/file.py", "np.cumsum(np.diff(at) * per_tick[:-1])",
           "np.diff(at) * per_tick[:-1]", "test_score.py -k three_tempi"),
     Fault("CC 121 leaves pressure", "midi/module.py", '"soft", "pressure")', '"soft")', "test_score.py -k takes_back"),
+    # envelopes, and expression
+    Fault("a soft attack comes up along another curve", ENVELOPE, "1)) ** 2", "1))",
+          "test_envelope.py -k raised_cosine"),
+    Fault("a sharp attack goes on behind the loudest row", ENVELOPE, "np.where(before,", "np.where(True,",
+          "test_envelope.py -k no_louder"),
+    Fault("a release jumps to the voice's own level", ENVELOPE, "np.interp(moment, self.times, self.shifts)", "0.0",
+          "test_envelope.py -k does_not_jump"),
+    Fault("a slow release asks the nets for another age", "synth/note.py", "self.lag + late", "self.lag",
+          "test_envelope.py -k own_length"),
+    Fault("what a long release leaves is forgotten when seeking", "synth/stems.py", "1.0) for value in kinds",
+          "0.0) * 0 + 0.2 for value in kinds", "test_envelope.py -k from_its_middle"),
+    Fault("the file's pedal holds what is detached", "expression/tracks.py", "if articulation < 0:", "if False:",
+          "test_expression.py -k detached"),
+    Fault("a pedal without its catch", "expression/sustained.py", "<= catch", "< 0",
+          "test_expression_properties.py -k no_promise"),
+    Fault("all strokes of a key ring on under a pedal of ours", "expression/tracks.py", "        _thin_out(played)",
+          "        pass", "test_expression_properties.py -k no_promise"),
+    Fault("notes may part by more", "expression/play.py", "WIDEST_CHORD = 0.03", "WIDEST_CHORD = 0.05",
+          "test_expression_properties.py -k no_promise"),
+    Fault("notes may be shorter", "expression/play.py", "SHORTEST_SECONDS = 0.02", "SHORTEST_SECONDS = 0.01",
+          "test_expression_properties.py -k no_promise"),
+    Fault("late notes wait for no one", "expression/play.py", "np.minimum(WIDEST_CHORD, 0.9 * room)", "WIDEST_CHORD",
+          "test_expression_properties.py -k no_promise"),
+    Fault("a mood moves no held note", "live/feeling.py", "for lane in self._sounds:", "for lane in ():",
+          "test_feeling.py -k held"),
+    Fault("a hand's controller forgets the mood", "live/feeling.py", "value = float(moved(value, shift))", "pass",
+          "test_feeling.py -k struck"),
     # sound
     Fault("WAV byte rate halved", "sound/writer.py", "self.sample_rate * step, step, self.bits",
           "self.sample_rate * step // 2, step, self.bits", "test_audio.py -k wav_header"),

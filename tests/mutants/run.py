@@ -244,7 +244,7 @@ def copied() -> Iterator[Path]:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        for part in ("src", "tests", "examples", "docs"):
+        for part in ("src", "tests", "examples", "docs", "bench"):
             shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
         for part in ("pyproject.toml", "README.md", "Makefile"):
             shutil.copy(ROOT / part, place / part)

@@ -45,11 +45,11 @@ class Cues:
 
 
 MOODS: Mapping[str, Cues] = {
-    "happy": Cues(tempo=0.36, level=2, articulation=-0.6, brightness=0.7, attack=0.2, register=0.6, vibrato=0.1,
-                  contrast=0.5, phrasing=-0.3, mode=1),
+    "happy": Cues(tempo=0.3, level=2, articulation=-0.6, brightness=0.7, attack=0.2, register=0.6, vibrato=0.1,
+                  room=-0.3, contrast=0.5, phrasing=-0.3, mode=1),
     "angry": Cues(tempo=0.26, level=8, articulation=-0.2, brightness=0.3, attack=1, register=-0.8, vibrato=0.5,
                   room=-0.2, looseness=0.3, contrast=1.5, phrasing=-0.6, mode=-1),
-    "sad": Cues(tempo=-0.45, level=-5, articulation=1, brightness=-1, attack=-0.3, vibrato=0.2, room=1, looseness=0.3,
+    "sad": Cues(tempo=-0.3, level=-5, articulation=1, brightness=-1, attack=-0.3, vibrato=0.2, room=1, looseness=0.3,
                 contrast=-0.5, phrasing=1, mode=-1),
     "tender": Cues(tempo=-0.28, level=-8, articulation=0.2, brightness=-0.1, attack=-1, register=0.5, vibrato=0.3,
                    room=0.2, looseness=0.2, contrast=-0.7, phrasing=0.8, mode=1),

@@ -24,7 +24,7 @@ from miao.expression.sustained import (
 )
 from miao.expression.time_warp import Warp
 from miao.expression.touch import OF_ALL, VIBRATING, moved, shifts, vibrato_depth
-from miao.midi.module import CATCH_SECONDS
+from miao.midi.module import CATCH_SECONDS, RINGING_STROKES
 from miao.midi.score import Curve, Score, Track
 
 DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
@@ -119,38 +119,42 @@ def _colour(
 
 
 def _let_go(played: Records, written: Records, warp: Warp, presses: _Presses) -> None:
-    """Sets when each note's sound is let go: with its key; later, where the file's pedal or ours holds it; sooner,
-    where the file has it stopped by the next stroke of its key."""
+    """Sets when each note's sound is let go: with its key, or later, where the file's pedal or ours holds it."""
     n = len(written)
     new = played[:n]
-    moved = new["start"] - warp.at(written["start"])
-    damp = new["end"].copy()
-    held = written["damp"] > written["end"] + 1e-9
-    damp[held] = np.maximum(warp.at(written["damp"][held]), damp[held])
+    new["cut"] = warp.at(written["cut"]) + new["start"] - warp.at(written["start"])  # where nothing cuts, infinite
+    held = np.zeros(len(played), bool)
+    held[:n] = written["damp"] > written["end"] + 1e-9
+    damp = played["end"].copy()
+    damp[held] = np.maximum(warp.at(written["damp"][held[:n]]), damp[held])
     if presses.are_the_files or len(presses.downs):
-        reach = np.minimum(presses.reach(new["end"]), np.maximum(warp.at(written["damp"].max()), new["end"]))
-        if presses.are_the_files:
-            damp[held] = np.minimum(damp[held], reach[held])
-        damp[~held] = np.maximum(damp, reach)[~held]
-    stopped = written["damp"] < written["end"] - 1e-9
-    damp[stopped] = np.minimum((warp.at(written["damp"]) + moved)[stopped], damp[stopped])
-    new["damp"] = np.maximum(damp, new["start"])
-    new["cut"] = warp.at(written["cut"]) + moved  # where nothing cuts, infinite as it was
-    played["damp"][n:] = np.minimum(presses.reach(played["end"][n:]), max(new["damp"].max(), played["end"].max()))
-    rings_on = np.zeros(len(played), bool)
-    rings_on[:n] = written["damp"] > _next_strokes(written) + 1e-6
-    stop = np.where(rings_on, np.inf, _next_strokes(played))
-    played["damp"] = np.maximum(np.minimum(played["damp"], stop), played["start"])
+        last = max(float(warp.at(written["damp"].max())), float(played["end"].max()))  # nobody lifts it then
+        reach = np.minimum(presses.reach(played["end"]), last)
+        damp = reach if presses.are_the_files else np.where(held, damp, reach)
+    played["damp"] = damp
+    if len(presses.downs):
+        _thin_out(played)
 
 
-def _next_strokes(notes: Records) -> NDArray[np.float64]:
-    """When each note's key is struck again, [n]; infinite if never."""
+def _thin_out(notes: Records) -> None:
+    """Of strokes that only a pedal holds, lets go of a key's oldest that was no harder than a new one, as a module does
+    that hears them (midi/module.py)."""
     order = np.lexsort((notes["start"], notes["pitch"]))
-    start, pitch = notes["start"][order], notes["pitch"][order]
-    again = np.flatnonzero((np.diff(pitch) == 0) & (np.diff(start) > 0))
-    following = np.full(len(notes), np.inf)
-    following[order[again]] = start[again + 1]
-    return following
+    starts, ends, damps, velocities = (notes[name][order].tolist() for name in ("start", "end", "damp", "velocity"))
+    keys = np.split(np.arange(len(notes)), np.flatnonzero(np.diff(notes["pitch"][order])) + 1)
+    for places in keys:
+        ringing: list[int] = []
+        for place in places.tolist() if len(places) > RINGING_STROKES else ():
+            ringing = [i for i in ringing if damps[i] > starts[place]]
+            held = [i for i in ringing if ends[i] <= starts[place]]
+            if len(held) >= RINGING_STROKES:
+                oldest = next(
+                    (i for i in sorted(held, key=ends.__getitem__) if velocities[i] <= velocities[place]), None
+                )
+                if oldest is not None:
+                    damps[oldest] = starts[place]
+            ringing.append(place)
+    notes["damp"][order] = damps
 
 
 def _with_register(played: Records, reading: Reading, number: int, register: float) -> Records:
