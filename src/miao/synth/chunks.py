@@ -16,7 +16,7 @@ from miao.bank.bank import Bank
 from miao.synth.note import Chunk, Note
 from miao.synth.oscillators import REACHED
 
-_AT_ONCE = 512  # chunks of a batch
+_AT_ONCE = 64  # chunks of a batch: more are no quicker, and ONNX Runtime keeps the memory of the largest
 _KNOWN_CHUNKS = 4096  # written ones that are kept, 20 kB each
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
