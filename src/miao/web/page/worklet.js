@@ -1,6 +1,6 @@
 // What is heard: frames of a song, one generation after the other, each joined to the last without a click.
 // A generation that keeps time begins where the listener is by then; what has passed of it is skipped.
-const FADE = 441, REPORT = 1024;
+const FADE = 441, REPORT = 1024, ENOUGH = 6615;   // samples; after a gap so many are waited for
 
 class Output extends AudioWorkletProcessor {
   constructor() {
@@ -9,7 +9,7 @@ class Output extends AudioWorkletProcessor {
     this.coming = []; this.next = null;     // frames of the next generation, and how it is to join
     this.generation = -1; this.heard = 0; this.position = 0;
     this.clock = 0; this.sinceReport = 0; this.isPaused = true; this.isStarved = false;
-    this.last = null; this.captured = null; this.tail = null; this.fade = 0; this.fadeLength = FADE;
+    this.isFilling = false; this.isWhole = false; this.last = null; this.captured = null; this.tail = null; this.fade = 0; this.fadeLength = FADE;
     this.port.onmessage = (event) => this[event.data.do](event.data);
   }
   frame({ generation, position, left, right }) {
@@ -22,7 +22,7 @@ class Output extends AudioWorkletProcessor {
     this.next = { generation, keep, since, fade: fade || FADE }; this.coming = [];
     if (this.isPaused && !keep) { this.queue = []; this.at = 0; }   // nobody wants to hear of the old place any more
   }
-  all({ generation }) { if (this.next && this.next.generation === generation) this.next.isAll = true; }
+  all({ generation }) { if (this.next && this.next.generation === generation) this.next.isAll = true; else if (generation === this.generation) this.isWhole = true; }
   pause() { this.isPaused = true; }
   resume() { this.isPaused = false; }
   empty() { this.queue = []; this.coming = []; this.next = null; this.at = 0; this.generation = -1; this.heard = 0; }
@@ -34,10 +34,10 @@ class Output extends AudioWorkletProcessor {
     if (!this.next || !this.coming.length) return;
     const passed = this.next.keep ? this.clock - this.next.since : 0;
     if (this.available(this.coming) < passed + 256 && !this.next.isAll) return;
-    this.fade = this.fadeLength = this.last ? this.next.fade : 0;   // after a silence nothing is to be faded
+    this.fade = this.fadeLength = this.last && this.queue.length ? this.next.fade : 0;   // after a silence nothing is to be faded
     this.tail = this.take(this.fade);        // of the old one, which fades out under the new
     this.queue = this.coming; this.coming = []; this.at = 0; this.heard = 0;
-    this.generation = this.next.generation; this.next = null;
+    this.generation = this.next.generation; this.isWhole = Boolean(this.next.isAll); this.isFilling = false; this.next = null;
     this.skip(passed);
     this.port.postMessage({ tell: "joined", generation: this.generation });
   }
@@ -64,7 +64,8 @@ class Output extends AudioWorkletProcessor {
     let done = 0;
     if (!this.isPaused) {
       this.join();
-      while (done < n && this.queue.length) {
+      if (this.isFilling && (this.isWhole || this.available(this.queue) >= ENOUGH)) this.isFilling = false;
+      while (done < n && this.queue.length && !this.isFilling) {
         const f = this.queue[0], here = Math.min(n - done, f.left.length - this.at);
         left.set(f.left.subarray(this.at, this.at + here), done);
         right.set(f.right.subarray(this.at, this.at + here), done);
@@ -82,11 +83,12 @@ class Output extends AudioWorkletProcessor {
         }
       }
       this.isStarved = done < n;
+      if (this.isStarved && !this.isWhole) this.isFilling = true;
     } else if (this.last) {                  // a pause does not click, either
       for (let i = 0; i < n; i++) { left[i] = this.last[0] * (1 - (i + 1) / n); right[i] = this.last[1] * (1 - (i + 1) / n); }
     }
     this.last = this.isPaused ? null : [left[n - 1], right[n - 1]];
-    if (this.captured && done) this.keep(left, right, n);
+    if (this.captured && done) this.keep(left, right, done);   // what was made, without the gaps
     if ((this.sinceReport += n) >= REPORT) { this.sinceReport = 0; this.report(); }
     return true;
   }
