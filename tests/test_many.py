@@ -212,7 +212,7 @@ def test_the_command_tells_by_its_exit_code(collection, tmp_path):
         (["{in}"], "name it with -o FOLDER"),
         (["{in}/plain.mid", "-", "-o", "{out}/"], "stdin is one song"),
         (["{in}", "-o", "{in}/plain.mid"], "is a file"),
-        (["{in}", "-o", "{out}", "--stems", "s"], "--stems and --voice are for one song"),
+        (["{in}", "-o", "{out}", "--stems", "s"], "are for one song at a time"),
         (["{in}", "{out}/nowhere.mid", "-o", "{out}"], "there is no such file"),
     ],
 )
