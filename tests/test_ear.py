@@ -85,6 +85,13 @@ def test_a_window_is_encoded_again_only_when_there_is_more_to_hear(heard):
     assert len(images) == 2
 
 
+def test_a_note_may_be_written_before_anything_has_been_decided(heard):
+    ear, images = heard
+    note = SimpleNamespace(strike=SimpleNamespace(part=0), known_until=1.0)
+    assert ear.contexts([note], -np.inf)[0, 0] == round(1.0 / TOKEN_SECONDS)
+    np.testing.assert_array_equal(images[-1], image())
+
+
 def test_what_a_window_to_come_can_hold_is_kept_and_the_rest_is_not(heard):
     ear, images = heard
     now = 20.0

@@ -67,7 +67,7 @@ class Ear:
             return context
         places = [(note.strike.part, *window_of(note.known_until)) for note in notes]
         wanted = sorted({(part, window) for part, window, token in places if token >= 0})
-        stale = [place for place in wanted if self._encoded.get(place, (None, -np.inf))[1] < until]
+        stale = [place for place in wanted if place not in self._encoded or self._encoded[place][1] < until]
         for first in range(0, len(stale), _ENCODED_AT_ONCE):
             some = stale[first : first + _ENCODED_AT_ONCE]
             encoded = encode(np.stack([self._frames(*place) for place in some]))
