@@ -1,7 +1,9 @@
 """The laws of the synthesis core: what is played live and what is rendered from a file are one thing."""
 
 import dataclasses
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -463,3 +465,17 @@ def test_a_score_is_told_in_time_whatever_the_blocks(toy_bank, song):
     whole = np.concatenate([block.stems for block in stream_stems(toy_bank, score)], axis=2)
     n = min(ours.shape[2], whole.shape[2])
     np.testing.assert_allclose(ours[..., :n], whole[..., :n], atol=DB_90)
+
+
+def test_a_player_is_gone_with_its_notes_as_soon_as_nobody_has_it(toy_bank):
+    """What waits for the collector of cycles is some megabytes a song."""
+    player = Player(toy_bank, (0,))
+    player.start(Strike(0.0, 0, 0, 60, 0.7))
+    player.block(4096)
+    there, note = weakref.ref(player), weakref.ref(next(iter(player.notes.values())))
+    gc.disable()
+    try:
+        del player
+        assert there() is None and note() is None
+    finally:
+        gc.enable()

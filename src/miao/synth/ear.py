@@ -1,5 +1,6 @@
 """What the MIDI encoder hears of each part while it plays: nothing later than the moment that it is asked about."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ class Ear:
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
+        self.until = -math.inf  # up to here all that happens is known
         self._played: dict[int, dict[int, list[float]]] = {}  # by part and note: start, end, damp, pitch, velocity
         self._parts: dict[int, int] = {}  # by note
         self._encoded: dict[tuple[int, int], tuple[NDArray[np.float32], float]] = {}  # and up to when it has heard
@@ -58,6 +60,10 @@ class Ear:
             for handle in [handle for handle, row in notes.items() if row[2] < oldest]:
                 del notes[handle], self._parts[handle]
         self._encoded = {key: value for key, value in self._encoded.items() if key[1] * HOP_SECONDS >= oldest}
+
+    def so_far(self, notes: Sequence[Note]) -> NDArray[np.float32]:
+        """The contexts by all that is known."""
+        return self.contexts(notes, self.until)
 
     def contexts(self, notes: Sequence[Note], until: float) -> NDArray[np.float32]:
         """The encoder's tokens for the next chunks of notes, [B, D]; all that happens up to ``until`` is known."""

@@ -77,8 +77,7 @@ class Player:
         self._noise = _noise(self.sample_rate)
         self._chance = _chance(self.settings.seed, self._noise.shape[1])
         self._ear = Ear(bank)
-        self._until = -math.inf  # up to here all is decided
-        self._writer = ChunkWriter(bank, self._contexts, self.settings.variation, known)
+        self._writer = ChunkWriter(bank, self._ear.so_far, self.settings.variation, known)
         self._notes: dict[int, Note] = {}
         self._over: dict[int, Note] = {}  # that are over by what has been decided, before the samples have been made
         self._steps: list[tuple[int, str, float, float]] = []  # for the mixing desk, not yet handed on
@@ -139,7 +138,7 @@ class Player:
         for pitch in chosen:
             timbre(self._bank.table, voice, pitch, self.sample_rate)
         strikes = [Strike(0.0, 0, voice, pitch, 80 / 127) for pitch in chosen]
-        ChunkWriter(self._bank, self._contexts).write([self._note(strike) for strike in strikes], 0.2)
+        ChunkWriter(self._bank, self._ear.so_far).write([self._note(strike) for strike in strikes], 0.2)
 
     # for an engine that makes the samples itself: see `live`
 
@@ -159,7 +158,7 @@ class Player:
         Gives all steps of controllers that an engine must know of: part, name (of a key's pressure the pitch), value,
         time. The chunks that notes need are written by `write`.
         """
-        self._until = max(until, self._until)
+        self._ear.until = max(until, self._ear.until)
         moves: list[tuple[int, str | int, float, float]] = []
         self._apply(until, [], moves)
         self._over.clear()
@@ -197,10 +196,10 @@ class Player:
         """
         begin, end = self.position, self.position + n_samples
         until = end / self.sample_rate
-        if until > self._until:
-            self._until = max(until, known)
-            self._apply(self._until, self._steps)
-            self._writer.write(self._notes.values(), self._until)
+        if until > self._ear.until:
+            self._ear.until = max(until, known)
+            self._apply(self._ear.until, self._steps)
+            self._writer.write(self._notes.values(), self._ear.until)
         steps = [step for step in self._steps if step[3] < until]
         self._steps = [step for step in self._steps if step[3] >= until]
         stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
@@ -247,7 +246,7 @@ class Player:
     def _tell(self, time: float, kind: int, target: int, what: object) -> None:
         if not math.isfinite(time):
             raise ValueError(f"an event at {time} s")
-        heapq.heappush(self._events, (max(time, self._until), kind, next(self._order), target, what))
+        heapq.heappush(self._events, (max(time, self._ear.until), kind, next(self._order), target, what))
 
     def _apply(
         self,
@@ -355,9 +354,6 @@ class Player:
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Which voice of its bank plays a note, see `Bank.voice`."""
         return self._bank.voice(program, pitch, is_drum=is_drum, bank=bank)
-
-    def _contexts(self, notes: Sequence[Note]) -> NDArray[np.float32]:
-        return self._ear.contexts(notes, self._until)
 
 
 @dataclass(frozen=True, eq=False)
