@@ -21,23 +21,11 @@ from midi_bytes import (
     text,
     track,
 )  # fmt: skip
+from midi_scores import setup, told
 
-from miao.bank.kits import GENERAL_MIDI
 from miao.errors import ScoreError
 from miao.midi.score import read_score
-from miao.midi.told import missing_sounds
 from miao.midi.writing import write_score
-
-
-def told(*events, **header):
-    """All that `miao info` says will not sound as the file asks."""
-    score = read_score(smf(track(*events), **header))
-    return (*score.ignored, *missing_sounds(score.tracks, GENERAL_MIDI))
-
-
-def setup(*events):
-    return [(0, event) for event in events]
-
 
 # damage
 

@@ -21,32 +21,17 @@ from midi_bytes import (
     wheel,
     xg,
 )  # fmt: skip
+from midi_scores import GM2_ON, bend_of, score_of, setup
 
 from miao.midi.channel import DEFAULTS
 from miao.midi.events import Catch, Control, Event, KeyUp, Release, Silence, Start
 from miao.midi.module import RINGING_STROKES, Module
 from miao.midi.score import read_score
 
-GM2_ON = bytes([0x7E, 0x7F, 0x09, 0x03])
-
-
-def score_of(*events, **header):
-    return read_score(smf(track(*events), **header))
-
-
-def setup(*events):
-    return [(0, event) for event in events]
-
 
 def only_track(*events):
     (only,) = score_of(*events).tracks
     return only
-
-
-def bend_of(*events, wheel_at=8191, channel=0):
-    note = [(0, on(60, channel=channel)), (960, off(60, channel))]
-    (played,) = score_of(*setup(*events, wheel(wheel_at, channel)), *note).tracks
-    return float(played.controls["bend"].at(0.5))
 
 
 # online

@@ -13,45 +13,11 @@ from midi_bytes import (
     on,
     program,
     registered,
-    smf,
     sysex,
-    track,
     wheel,
     xg,
 )  # fmt: skip
-
-from miao.bank.kits import GENERAL_MIDI
-from miao.midi.score import read_score
-from miao.midi.told import missing_sounds
-
-GM2_ON = bytes([0x7E, 0x7F, 0x09, 0x03])
-
-
-def setup(*events):
-    return [(0, event) for event in events]
-
-
-def score_of(*events, **header):
-    return read_score(smf(track(*events), **header))
-
-
-def told(*events):
-    score = score_of(*events)
-    return (*score.ignored, *missing_sounds(score.tracks, GENERAL_MIDI))
-
-
-def note(channel=0, pitch=60, ticks=960):
-    return [(0, on(pitch, channel=channel)), (ticks, off(pitch, channel))]
-
-
-def is_drum(*events, channel):
-    return score_of(*setup(*events), *note(channel)).tracks[0].notes["is_drum"].tolist() == [True]
-
-
-def bend_of(*events, at=0.5, channel=0, wheel_at=8191):
-    played = score_of(*setup(*events, wheel(wheel_at, channel)), *note(channel)).tracks[0]
-    return float(played.controls["bend"].at(at))
-
+from midi_scores import GM2_ON, bend_of, is_drum, note, score_of, setup, told
 
 # drums by bank
 
