@@ -7,7 +7,7 @@ request: of what is not played a line is told only where a value departs from it
 
 from collections.abc import Iterator
 
-from miao.midi.effects import CHORUS_TYPES, GS_REVERBS, Setting, master_tuning
+from miao.midi.effects import CHORUS_TYPES, GS_REVERBS, PartTable, Setting, master_tuning
 from miao.midi.general_midi import CHOKES
 
 _PART = {
@@ -25,6 +25,7 @@ _SWITCHES = (
     "modulation", "volume", "pan", "expression", "the sustain pedal", "portamento", "the sostenuto pedal",
     "the soft pedal",
 )  # fmt: skip
+_NOT_PLAYED = PartTable("GS", _PART_TOLD, 0x02, 0x03, _SWITCHES)
 _CONTROLS = {0x00: "the modulation wheel", 0x10: "the pitch wheel", 0x20: "channel pressure", 0x30: "key pressure",
              0x40: "CC 16", 0x50: "CC 17"}  # fmt: skip
 _CHANGES = (
@@ -141,21 +142,10 @@ def _part(channel: int, low: int, value: int) -> Iterator[Setting]:
     if low in _PART:
         name = _PART[low]
         yield ("part", channel, name, value - 64 if name == "key shift" else value or 64 if name == "pan" else value)
-    elif low in _PART_TOLD:
-        rest, what = _PART_TOLD[low]
-        if value != rest:
-            yield ("told", f"GS: part {channel + 1}, {what}")
-    elif low == 0x02:
-        if value != channel:
-            yield (
-                "told",
-                f"GS: part {channel + 1} on another channel" if value < 16 else f"GS: part {channel + 1} off",
-            )
-    elif 0x03 <= low <= 0x12:
-        if not value:
-            yield ("told", f"GS: part {channel + 1} deaf to {_SWITCHES[low - 3]}")
     elif 0x40 <= low <= 0x4B:  # one tone of a scale; the whole scale is written from 40 on
         yield ("part", channel, "tone", (low - 0x40, float(value - 64)))
+    else:
+        yield from _NOT_PLAYED.told_of(channel, low, value)
 
 
 def _controlled(channel: int, low: int, value: int) -> Iterator[Setting]:

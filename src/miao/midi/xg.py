@@ -8,7 +8,7 @@ departs from it.
 
 from collections.abc import Iterator
 
-from miao.midi.effects import XG_CHORUSES, XG_REVERBS, Setting, master_tuning
+from miao.midi.effects import XG_CHORUSES, XG_REVERBS, PartTable, Setting, master_tuning
 from miao.midi.general_midi import CHOKES
 
 _PART = {
@@ -43,6 +43,7 @@ _SWITCHES = (
     "modulation", "volume", "pan", "expression", "the sustain pedal", "portamento", "the sostenuto pedal",
     "the soft pedal", "bank select",
 )  # fmt: skip
+_NOT_PLAYED = PartTable("XG", _PART_TOLD, 0x04, 0x30, _SWITCHES)
 _DRUM = {0x00: "tuning", 0x01: "cents", 0x02: "level", 0x04: "pan", 0x05: "send", 0x0A: "is on"}
 _DRUM_TOLD = {
     0x07: (127, "variation send"), 0x0B: (64, "filter"), 0x0C: (64, "resonance"), 0x0D: (64, "attack time"),
@@ -142,21 +143,10 @@ def _part(channel: int, low: int, value: int) -> Iterator[Setting]:
         yield ("part", channel, name, value)
     elif low == 0x20:
         yield ("part", channel, "vibrato range", value * 6 / 127)
-    elif low in _PART_TOLD:
-        rest, what = _PART_TOLD[low]
-        if value != rest:
-            yield ("told", f"XG: part {channel + 1}, {what}")
-    elif low == 0x04:
-        if value != channel:
-            yield (
-                "told",
-                f"XG: part {channel + 1} on another channel" if value < 16 else f"XG: part {channel + 1} off",
-            )
-    elif 0x30 <= low <= 0x40:
-        if not value:
-            yield ("told", f"XG: part {channel + 1} deaf to {_SWITCHES[low - 0x30]}")
     elif 0x41 <= low <= 0x4C:
         yield ("part", channel, "tone", (low - 0x41, float(value - 64)))
+    else:
+        yield from _NOT_PLAYED.told_of(channel, low, value)
 
 
 def _drum(kit_map: int, low: int, key: int, value: int) -> Iterator[Setting]:
