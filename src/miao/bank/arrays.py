@@ -62,11 +62,23 @@ def check_arrays(
             raise BankError(f"{path}: {name} is of shape {list(values.shape)}, not [{shape}]")
         found = sizes_here
         if values.size:
-            low, high = float(values.min()), float(values.max())  # not a number if any value is none
+            low, high = _range(values)
             if not (want.low <= low and high <= want.high and np.isfinite([low, high]).all()):
                 limits = f"{want.low:g} to {want.high:g}" if np.isfinite(want.high) else "finite"
                 raise BankError(f"{path}: {name} has values from {low:g} to {high:g}; they must be {limits}")
     return found
+
+
+def _range(values: AnyArray) -> tuple[float, float]:
+    """The lowest and the highest value; one of them is not a number if any value is none."""
+    if values.dtype != np.float16:
+        return float(values.min()), float(values.max())
+    # halves are compared ten times faster by their bits: below zero these fall as the value rises, but for the sign
+    bits = values.view(np.int16)
+    bits = bits ^ ((bits >> 15) & 0x7FFF)
+    ends = np.array([bits.min(), bits.max()])
+    low, high = (ends ^ ((ends >> 15) & 0x7FFF)).view(np.float16)
+    return float(low), float(high)
 
 
 def checksum_of(arrays: Mapping[str, AnyArray], about: Mapping[str, str]) -> str:

@@ -95,7 +95,7 @@ def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) ->
 def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     rng = np.random.default_rng(room.seed)
     n = int((room.predelay_seconds + 1.25 * room.t60_seconds) * sample_rate)
-    size = _drawn_samples(n, sample_rate)
+    size = _good_size(n, sample_rate)
     hz = np.fft.rfftfreq(size, 1 / sample_rate)
     seconds = np.arange(n) / sample_rate - room.predelay_seconds
     # diffuse tail: Gaussian noise in octave bands with cos^2 flanks, each with its own decay; drawn from the lowest
@@ -119,8 +119,8 @@ def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     return _as_loud_as_sent(tail, sample_rate)
 
 
-def _drawn_samples(n: int, sample_rate: int) -> int:
-    """How many samples are drawn for n: a few more, as many hundredths of a second as make transforms fast.
+def _good_size(n: int, sample_rate: int) -> int:
+    """How many samples are transformed for n: a few more, as many hundredths of a second as make transforms fast.
 
     The same time at all usual rates, so that the frequencies for which numbers are drawn are the same.
     """
@@ -160,9 +160,10 @@ def _reflections(room: DrawnRoom, sample_rate: int, n: int, rng: np.random.Gener
 def _as_loud_as_sent(responses: Floats, sample_rate: int) -> Floats:
     """Responses [2, 2, S] scaled so that noise from 200 to 2000 Hz on both speakers comes back to each ear as loud as
     it went in; a recorded room keeps the balance of its ears."""
-    hz = np.fft.rfftfreq(responses.shape[-1], 1 / sample_rate)
+    size = _good_size(responses.shape[-1], sample_rate)
+    hz = np.fft.rfftfreq(size, 1 / sample_rate)
     in_band = (hz >= REFERENCE_BAND_HZ[0]) & (hz <= REFERENCE_BAND_HZ[1])
-    power = np.square(np.abs(np.fft.rfft(responses)[..., in_band])).mean(axis=2).sum(axis=1)  # of each ear
+    power = np.square(np.abs(np.fft.rfft(responses, size)[..., in_band])).mean(axis=2).sum(axis=1)  # of each ear
     scaled: Floats = responses / np.sqrt(power).astype(np.float32)[:, None, None]
     return scaled
 
