@@ -141,6 +141,7 @@ def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path):
     assert found.pop("0.wav") == "failed" and set(found.values()) == {"rendered"} and len(found) == 5
     (failed,) = (outcome for outcome in outcomes if outcome.state == "failed")
     assert "SIGKILL" in failed.message and not (tmp_path / "out" / "0.wav").exists()
+    assert not half_written(tmp_path)  # not its either
     song(sources[0])
     assert list(states(render_many(jobs, tmp_path / "out", Wishes())).values()).count("there") == 5
 

@@ -6,7 +6,6 @@ which grow, and downloads, which go on where they stopped, are written in place.
 
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -19,13 +18,22 @@ from miao.errors import MiaoError
 E = TypeVar("E", bound=MiaoError)
 
 
+def drafts_of(folder: Path, process: int | None = None) -> list[Path]:
+    """The half-written files in a folder: of all processes, or of one."""
+    return list(folder.glob(".miao-*.part" if process is None else f".miao-{process}-*.part"))
+
+
+def _temporary_name() -> str:
+    return f".miao-{os.getpid()}-{os.urandom(6).hex()}.part"
+
+
 class Draft:
     """A file that is being written: `path` is its temporary name, until `keep` gives it its own. A link is written
     through, not over."""
 
     def __init__(self, target: str | Path) -> None:
         self.target = Path(os.path.realpath(target))
-        self.path = self.target.parent / f".miao-{secrets.token_hex(6)}.part"
+        self.path = self.target.parent / _temporary_name()
 
     def open(self) -> BinaryIO:
         """The empty file, to write and read. Raises: OSError."""
@@ -81,7 +89,7 @@ def written_folder(target: Path, kind: type[MiaoError]) -> Iterator[Path]:
     Raises: a ``kind`` of error, one line, if the disk refuses.
     """
     target = Path(os.path.realpath(target))
-    new = target.parent / f".miao-{secrets.token_hex(6)}.part"
+    new = target.parent / _temporary_name()
     old = new.with_suffix(".old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from miao.errors import ConfigError, MiaoError, needs
-from miao.files import make_folder, reason
+from miao.files import drafts_of, make_folder, reason
 
 if TYPE_CHECKING:
     from miao.synth.synthesizer import Synthesizer
@@ -256,6 +256,9 @@ def _by_processes(
                 except (EOFError, OSError):
                     process.join()
                     connection.close()
+                    for left in drafts_of(job.target.parent, process.pid):
+                        with suppress(OSError):
+                            left.unlink()
                     yield Outcome(job, "failed", f"the worker that rendered it ended ({_cause(process.exitcode)})")
                     if waiting:
                         hire()
@@ -381,7 +384,7 @@ def _folded(name: Path) -> str:
 
 def _sweep(folder: Path) -> None:
     """Removes what processes that are gone have half written."""
-    for left in folder.glob(".miao-*.part"):
+    for left in drafts_of(folder):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > LEFT_BEHIND_SECONDS:
                 left.unlink()
