@@ -106,7 +106,7 @@ def is_song(path: Path) -> bool:
 def call(command: list, output: Path, kill_after: int | None) -> dict:
     """One call of the command: what it tells, what it costs; after some songs one of its workers is killed."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    log = tempfile.TemporaryFile()
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # of the process, which outlives no call
     process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     killed = None
     while process.poll() is None:
@@ -143,7 +143,7 @@ def workers_of(pid: int) -> list[int]:
 
 def markdown(report: dict) -> str:
     lines = [
-        f"{report['songs']} songs, {report['damaged']} of them damaged, {report['cores']} cores of {report['machine']}: "
+        f"{report['songs']} songs, {report['damaged']} damaged, {report['cores']} cores of {report['machine']}: "
         f"{report['whole']} files, {report['hours']:.1f} hours of sound, {report['half_written']} half written.", "",
         "| call | exit code | rendered | there | failed | seconds | processor s | largest process, MB | it says |",
         "|---|---|---|---|---|---|---|---|---|",

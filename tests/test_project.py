@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,9 @@ from miao.midi.writing import write_score
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "miao"
-DOCUMENTS = sorted(path for folder in (".", "docs", "examples", "bench") for path in (ROOT / folder).glob("*.md"))
+DOCUMENTS = sorted(
+    path for folder in (".", "docs", "docs/results", "examples", "bench") for path in (ROOT / folder).glob("*.md")
+)
 EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 
 # a folder imports only from its left; within a folder there is no circle
@@ -292,6 +295,19 @@ def test_names_in_documents_begin_with_their_folder(path):
         file, _, rest = word.removesuffix("()").partition(".")
         homes = [folder for folder, names in names_by_file().get(file, ()) if rest.split(".")[0] in names]
         assert not homes, f"{word}: say {homes[0]}.{word}"
+
+
+def test_tables_of_results_have_their_places_and_pages_come_from_reports(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    tables = importlib.import_module("tables")
+    places = re.findall(r"<!-- table (\S+) -->", (ROOT / "docs/results.md").read_text())
+    assert sorted(places) == sorted(page.name for page in tables.PAGES if page.short is not None)
+    written = {path.stem for path in (ROOT / "docs/results").glob("*.md")} - {"version-0.1"}
+    assert written <= {page.name for page in tables.PAGES}
+    kept = tables.filled(
+        "before\n<!-- table x -->\nold\n<!-- end -->\nafter\n", replace(tables.PAGES[0], name="x"), ["| new |"]
+    )
+    assert "| new |" in kept and "old" not in kept and kept.startswith("before") and kept.endswith("after\n")
 
 
 def test_the_tour_keeps_its_lines_short():

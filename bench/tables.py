@@ -1,0 +1,238 @@
+"""docs/results/ and the tables of docs/results.md, from the benchmarks' reports: `python bench/tables.py results`.
+
+`results` is the folder that the benchmarks were given as `-o results/...`, as the commands in `PAGES` say. Each report
+that is there becomes a page of docs/results/ with all of its tables; and in docs/results.md what stands between
+`<!-- table NAME -->` and `<!-- end -->` is replaced by its short table. Nothing there is written by hand; a report that
+is not there leaves what stands there as it is.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TEACHER = "MuseScore_General_Full.sf2"
+EVALUATE = (
+    f"python bench/evaluate.py --root data --source {TEACHER} --other TimGM6mb.sf2 --relative FluidR3_GM.sf2 "
+    "--embedder yamnet=yamnet.tflite --only {} -o results/evaluation"
+)
+SHOWN = (
+    "log-mel error, mix",
+    "log-mel error, stems",
+    "FAD (yamnet)",
+    "RED (yamnet)",
+    "F1 heard as in the reference, stems",
+)
+OURS, SAMPLERS = "miao", ("MuseScore", "FluidR3", "TimGM6mb")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report, and what is made of it."""
+
+    name: str  # of the page and of its table in docs/results.md
+    title: str
+    report: str  # below the folder of results
+    command: str
+    whole: Callable[[dict], list[str]]
+    short: Callable[[dict], list[str]] | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs")
+    options = parser.parse_args()
+    folder, overview = options.output / "results", options.output / "results.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    text, missing = overview.read_text(), []
+    for page in PAGES:
+        path = options.results / page.report
+        if not path.is_file():
+            missing.append(page.report)
+            continue
+        report = json.loads(path.read_text())
+        lines = [f"# {page.title}", "", "```console", page.command, "```", "", *page.whole(report)]
+        (folder / f"{page.name}.md").write_text("\n".join(lines).rstrip() + "\n")
+        if page.short is not None:
+            text = filled(text, page, page.short(report))
+    overview.write_text(text)
+    if missing:
+        print("not there, so left as they are: " + ", ".join(missing), file=sys.stderr)
+
+
+def filled(text: str, page: Page, table: list[str]) -> str:
+    """The text with a table in its place, its command above it. Ends the command if it has no place."""
+    begin = f"<!-- table {page.name} -->\n"
+    if begin not in text:
+        sys.exit(f"docs/results.md has no place for {page.name}: {begin.strip()} ... <!-- end -->")
+    lines = [f"Whole: [{page.title}](results/{page.name}.md)", "", "```console", page.command, "```", "", *table]
+    new = begin + "\n".join(lines) + "\n<!-- end -->"
+    return re.sub(re.escape(begin) + r".*?<!-- end -->", lambda _: new, text, flags=re.DOTALL)
+
+
+def of_bench(name: str) -> Callable[[dict], list[str]]:
+    """The tables that a benchmark prints itself."""
+    return lambda report: importlib.import_module(name).markdown(report).splitlines()
+
+
+# single notes
+
+
+def notes(report: dict) -> list[str]:
+    lines = [
+        f"Bank {report['bank']}, teacher {report['soundfont']}. \"Encoded\": the reference measured into tokens and "
+        "played back without any net.",
+        "",
+        "| system | notes | log-mel error dB | loudness error dB | attack error ms, median | pitch error cents |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, found in (("encoded", report["encoded"]), ("miao", report["miao"])):
+        lines.append(
+            f"| {name} | {found['n']:,} | {found['log_mel_db']:.2f} | {found['loudness_mean_abs_db']:.2f} | "
+            f"{found['attack_median_ms']:.1f} | {found['pitch_median_cents']:.1f} |"
+        )
+    return lines
+
+
+def all_notes(report: dict) -> list[str]:
+    return [*notes(report), "", *report.get("voices", [])]
+
+
+def long_notes(report: dict) -> list[str]:
+    lines = [f"Bank {report['bank']}, teacher {report['soundfont']}; levels over one second against the teacher's.", "",
+             "| notes | how many | levels near enough | median error dB | by seconds |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for name in ("lasting", "decaying"):
+        found = report[name]
+        within = next(key for key in found if key.startswith("within"))
+        by = ", ".join(f"{second} s: {100 * share:.1f} %" for second, share in found["by seconds"].items())
+        lines.append(
+            f"| {name} | {found['notes']} | {100 * found[within]:.1f} % {within} | {found['median dB']:.1f} | {by} |"
+        )
+    return lines
+
+
+def all_long_notes(report: dict) -> list[str]:
+    return [
+        *long_notes(report),
+        "",
+        "Furthest off, dB at each of these seconds:",
+        "",
+        *(f"- {x}" for x in report["furthest"]),
+    ]
+
+
+def kits(report: dict) -> list[str]:
+    lines = ["| kit | own keys | miao dB | the standard kit's keys in their place dB |", "|---|---|---|---|"]
+    from miao.midi.general_midi import program_name
+
+    for kit, found in report.items():
+        lines.append(
+            f"| {program_name(int(kit), True)} | {found['keys']} | {found['miao']:.2f} | {found['standard']:.2f} |"
+        )
+    return lines
+
+
+# speed
+
+
+def against_fluidsynth(report: dict) -> list[str]:
+    lines = [
+        f"{report['cores']} cores of {report['machine']}, {report['runs']} pairs a song; FluidSynth with "
+        f"{report['soundfont']}, effects on. Ratio: our processor time to FluidSynth's, median of the pairs.",
+        "",
+        "| song | s | tracks | notes | ratio | miao by the clock, x real time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for song in report["songs"]:
+        lines.append(
+            f"| {song['song']} | {song['seconds']:.0f} | {song['tracks']} | {song['notes']:,} | {song['ratio']:.2f} | "
+            f"{song['speed']:.0f} |"
+        )
+    n = len(report["songs"])
+    return [*lines, "", f"Median ratio {report['median_ratio']:.2f}; {report['n_above_1']} of {n} above 1."]
+
+
+def growth(report: dict) -> list[str]:
+    lines = []
+    for row, points in report.items():
+        lines += ["", f"| {row} | processor s | clock s | MB |", "|---|---|---|---|"]
+        lines += [f"| {p['size']:,} | {p['cpu']:.1f} | {p['wall']:.1f} | {p['megabytes']:.0f} |" for p in points]
+    return lines[1:]
+
+
+# systems
+
+
+def evaluation(report: dict) -> list[str]:
+    from miao.evaluation.tables import markdown
+
+    return markdown(report).splitlines()[2:]
+
+
+def systems(report: dict) -> list[str]:
+    """Means of what readers ask for first, ours beside the samplers', by group where there are several."""
+    from miao.evaluation.tables import label, number
+
+    names = [s["name"] for s in report["systems"] if s["n_pieces"] and is_shown(s["name"])]
+    titles = {m["key"]: m for m in report["metrics"] if m["title"] in SHOWN and not m["fault"]}
+    lines = [f"| pieces | metric | {' | '.join(names)} | n |", "|---|---|" + "---|" * (len(names) + 1)]
+
+    def row(group: str, metric: dict, found: dict[str, tuple[float, int]]) -> str:
+        shown = {name: number(found[name][0]) for name in names if name in found}
+        better = (min if metric["better"] == "lower" else max)((found[n][0] for n in shown), default=0)
+        cells = [f"**{shown[n]}**" if n in shown and found[n][0] == better else shown.get(n, "-") for n in names]
+        return f"| {group} | {label(metric)} | {' | '.join(cells)} | {max(found[n][1] for n in shown)} |"
+
+    for metric in titles.values():
+        found = {name: (cell["mean"], cell["n"]) for name, cell in metric["systems"].items()}
+        lines.append(row("all", metric, found))
+    for group, metrics in report["groups"].items() if len(report["groups"]) > 1 else ():
+        lines += [row(group, metric, metrics[key]) for key, metric in titles.items() if key in metrics]
+    return lines
+
+
+def is_shown(name: str) -> bool:
+    return name.startswith((OURS, *SAMPLERS))
+
+
+PAGES = (
+    Page("notes", "Single notes that were not trained on", "notes/notes.json",
+         f"python bench/notes.py --soundfont {TEACHER} -o results/notes", all_notes, notes),
+    Page("long-notes", "Notes that are held for half a minute", "long/long.json",
+         f"python bench/long_notes.py --soundfont {TEACHER} -o results/long", all_long_notes, long_notes),
+    Page("kits", "Drum kits beside their teacher's", "kits/kits.json",
+         f"python bench/kits.py --soundfont {TEACHER} -o results/kits", kits, kits),
+    Page("songs", "Notes found in the stems of songs", "songs/songs.json",
+         f"python bench/songs.py freedoom/test openmsx odd --soundfont {TEACHER} --notes --seconds 6 -o results/songs",
+         of_bench("songs")),
+    Page("recordings", "Real recordings, as each system plays their notes", "evaluation/report-recordings/report.json",
+         EVALUATE.format("recordings"), evaluation, systems),
+    Page("gm-heldout", "As near as the teacher? Songs that were not trained on",
+         "evaluation/report-gm-heldout/report.json", EVALUATE.format("gm-heldout"), evaluation, systems),
+    Page("gm-othersource", "The yardstick: the same songs by another sound bank",
+         "evaluation/report-gm-othersource/report.json", EVALUATE.format("gm-othersource"), evaluation),
+    Page("dissonant", "Does roughness matter?", "evaluation/report-dissonant/report.json", EVALUATE.format("dissonant"),
+         evaluation),
+    Page("speed", "Processor time beside FluidSynth's", "speed/against_fluidsynth.json",
+         f"python bench/against_fluidsynth.py --soundfont {TEACHER} -o results/speed", of_bench("against_fluidsynth"),
+         against_fluidsynth),
+    Page("one-song", "One song, its start and its parts", "speed/speed.json",
+         f"python bench/speed.py --soundfont {TEACHER} -o results/speed", of_bench("speed")),
+    Page("memory", "Memory of an hour of music", "memory/memory.json", "python bench/memory.py -o results/memory",
+         of_bench("memory"), of_bench("memory")),
+    Page("growth", "Growth with length, tracks, notes at once and notes in all", "growth.json",
+         "python bench/growth.py -o results/growth.png", growth),
+    Page("many-songs", "Hundreds of songs, some damaged, a worker killed", "many/many_songs.json",
+         "python bench/many_songs.py -o results/many", of_bench("many_songs"), of_bench("many_songs")),
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
