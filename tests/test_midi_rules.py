@@ -25,7 +25,8 @@ from midi_scores import GM2_ON, bend_of, score_of, setup
 
 from miao.midi.channel import DEFAULTS
 from miao.midi.events import Catch, Control, Event, KeyUp, Release, Silence, Start
-from miao.midi.module import RINGING_STROKES, Module
+from miao.midi.keys import RINGING_STROKES
+from miao.midi.module import Module
 from miao.midi.score import read_score
 
 

@@ -59,6 +59,7 @@ TESTS = {
     "midi/gs.py": f"test_midi_tables {_MIDI}",
     "midi/xg.py": f"test_midi_tables {_MIDI}",
     "midi/general_midi.py": f"test_midi_tables {_MIDI}",
+    "midi/keys.py": _MIDI,
     "midi/module.py": _MIDI,
     "midi/notes.py": _MIDI,
     "midi/performance.py": _MIDI,

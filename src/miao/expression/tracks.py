@@ -24,7 +24,7 @@ from miao.expression.sustained import (
 )
 from miao.expression.time_warp import Warp
 from miao.expression.touch import OF_ALL, VIBRATING, moved, shifts, vibrato_depth
-from miao.midi.module import CATCH_SECONDS, RINGING_STROKES
+from miao.midi.keys import CATCH_SECONDS, RINGING_STROKES
 from miao.midi.score import Curve, Score, Track
 
 DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
@@ -138,7 +138,7 @@ def _let_go(played: Records, written: Records, warp: Warp, presses: _Presses) ->
 
 def _thin_out(notes: Records) -> None:
     """Of strokes that only a pedal holds, lets go of a key's oldest that was no harder than a new one, as a module does
-    that hears them (midi/module.py)."""
+    that hears them (midi/keys.py)."""
     order = np.lexsort((notes["start"], notes["pitch"]))
     starts, ends, damps, velocities = (notes[name][order].tolist() for name in ("start", "end", "damp", "velocity"))
     keys = np.split(np.arange(len(notes)), np.flatnonzero(np.diff(notes["pitch"][order])) + 1)

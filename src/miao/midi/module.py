@@ -3,19 +3,11 @@
 Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 Detailed Specification; GM2: General MIDI
 2, RP-024; RP-0xx: recommended practices of the MIDI Association; GS, XG: Roland's and Yamaha's tables):
 
-- A note-on with velocity 0 is a note-off. A note-off lets go the oldest open note of its pitch and channel, first
-  among those of its own track; one that finds none is passed over. Two tracks that hold one key are two holds: a track
-  that has played a note of its own on the channel ends no note of another.
-- A key that is struck again does not stop what rings of it: the new sound joins. Of strokes that only a pedal still
-  holds, at most four of one key ring on; then the oldest that was not struck harder than the new one is let go, as
-  its share in the string's motion has been taken over by the later strokes.
-- Sustain (CC 64 >= 64 is down, GM2 3.3.7) holds what is released while it is down until it comes up; sostenuto (CC 66)
-  holds the keys that are down when it goes down. On pianos the pedal catches a key that came up within 60 ms before it
-  (GM2's re-damper).
+- A note-on with velocity 0 is a note-off. What follows from keys and pedals says `midi.keys`; CC 64 >= 64 is down (GM2
+  3.3.7), so are CC 66 (sostenuto) and 67 (soft).
 - All sound off (CC 120) silences a channel at once, drums too (GM2 3.5.1); all notes off (CC 123, and 124 to 127, which
   imply it) releases the keys, and pedals still hold; CC 121 resets the controllers that RP-015 names.
-- Drums that exclude each other (GM2 2.8.1) do so by channel: the new one cuts the others.
-- Mono mode (CC 126, GM2 3.5.6): a new note ends the one before. Portamento (CC 5, 65, 84): a new note glides in.
+- Mono mode (CC 126, GM2 3.5.6). Portamento (CC 5, 65, 84): a new note glides in.
 - Bank select takes effect with the next program change. Channel 10 is drums until a message says otherwise. Bank MSB
   126 and 127 mean drums with XG on, 120 with GM2 on, 121 melody; otherwise these are banks like others.
 - RPN and NRPN numbers are kept apart; data increment and decrement by RP-018. MPE by its configuration message
@@ -45,34 +37,24 @@ from miao.midi.events import (
     KEY_PRESSURE,
     NOTE_OFF,
     NOTE_ON,
-    PLAIN,
     PRESSURE,
     PROGRAM,
     SYSEX,
     WHEEL,
     Action,
-    Catch,
     Control,
-    Cut,
     Effect,
     Event,
     KeyPressure,
-    KeyUp,
-    Release,
-    Silence,
-    Start,
 )
 from miao.midi.exclusive import settings
-from miao.midi.general_midi import CHOKES, KIT_CHOKES
+from miao.midi.keys import Keys
 from miao.midi.told import Told
 
 __all__ = ["CONTROLLERS", "DEFAULTS", "Module"]
 
-CATCH_SECONDS = 0.06  # after a piano's key came up its string still sounds this long, before the damper has stopped it
-RINGING_STROKES = 4  # of one key under a pedal
 _RESET_BY_121 = ("expression", "modulation", "sustain", "sostenuto", "soft", "pressure")
 _PARAMETER_NUMBERS = (6, 38, 96, 97, 98, 99, 100, 101)
-_new = tuple.__new__  # for the actions of notes; a NamedTuple's own way to be made takes three times as long
 
 
 class Module:
@@ -80,11 +62,10 @@ class Module:
 
     def __init__(self) -> None:
         self.told = Told()
-        self.n_notes = 0
         self.zones: dict[int, int] = {}  # lane -> lane of its MPE master, of all that have ever been in a zone
         self._ports: dict[int, Port] = {}
         self._channels: dict[int, Channel] = {}
-        self._actions: list[Action] = []
+        self._keys = Keys()
 
     def feed(self, time: float, event: Event | tuple[int, int, int, int, int, bytes]) -> list[Action]:
         """What follows from an event at a time (seconds, never earlier than the event before)."""
@@ -95,16 +76,16 @@ class Module:
     ) -> list[Action]:
         """What follows from events, one after another, each at its time."""
         actions: list[Action] = []
-        self._actions = actions
+        self._keys.actions = actions
         channels = self._channels
         for time, (kind, lane, first, second, track, message) in zip(times, events, strict=True):
             channel = channels.get(lane)
             if channel is None:
                 channel = self._channel(time, lane)
             if kind == NOTE_ON and second:
-                self._note_on(time, track, channel, first, second)
+                self._keys.note_on(time, track, channel, first, second)
             elif kind in (NOTE_OFF, NOTE_ON):
-                self._note_off(time, track, channel, first)
+                self._keys.note_off(time, track, channel, first)
             elif kind == CONTROL:
                 self._control_change(time, channel, first, second)
                 if first not in _PARAMETER_NUMBERS:
@@ -129,10 +110,10 @@ class Module:
 
     def finish(self, time: float) -> list[Action]:
         """Lets go whatever is still held, by keys or pedals: nothing comes any more."""
-        self._actions = []
+        self._keys.actions = []
         for channel in self._channels.values():
-            self._drop_all(time, channel)
-        return self._actions
+            self._keys.drop_all(time, channel)
+        return self._keys.actions
 
     def _channel(self, time: float, lane: int) -> Channel:
         """The channel of a lane, made when it is first spoken to."""
@@ -143,138 +124,15 @@ class Module:
             self._write_bend(time, channel)
         return self._channels[lane]
 
-    # keys
-
-    def _note_on(self, time: float, track: int, channel: Channel, pitch: int, velocity: int) -> None:
-        note = self.n_notes
-        self.n_notes = note + 1
-        shape, sound = PLAIN, channel.sound
-        if sound.is_drum:
-            if channel.port.kits:
-                shape = channel.drum_shape(pitch)
-            group = KIT_CHOKES.get(sound.program, CHOKES).get(pitch)
-            if group is not None:
-                for other in channel.choking.get(group, ()):
-                    self._actions.append(Cut(time, other))
-                channel.choking[group] = [note]
-        elif not channel.is_plain:
-            shape = channel.shape(pitch)
-            if channel.is_mono:
-                self._end_for_the_next(time, channel)
-            channel.look()
-        channel.last_pitch = pitch
-        channel.tracks.add(track)
-        if channel.held:
-            self._thin_out(time, channel, pitch, velocity)
-        self._actions.append(_new(Start, (time, note, channel.lane, track, pitch, velocity, sound, shape)))
-        keys = channel.open.get(pitch)
-        if keys is None:
-            channel.open[pitch] = [(note, track, velocity)]
-        else:
-            keys.append((note, track, velocity))
-
-    def _note_off(self, time: float, track: int, channel: Channel, pitch: int) -> None:
-        keys = channel.open.get(pitch)
-        if keys:
-            position = 0
-            if keys[0][1] != track:
-                position = next((i for i, key in enumerate(keys) if key[1] == track), -1)
-                if position < 0 and track in channel.tracks:
-                    return
-                position = max(position, 0)
-            note, _, velocity = keys.pop(position)
-            self._let_go(time, channel, pitch, note, velocity)
-
-    def _let_go(self, time: float, channel: Channel, pitch: int, note: int, velocity: int) -> None:
-        """A key comes up: its sound goes on only if a pedal holds it."""
-        if channel.is_down or note in channel.caught:
-            channel.held.setdefault(pitch, []).append((note, velocity))
-            self._actions.append(_new(KeyUp, (time, note)))
-        else:
-            self._actions.append(_new(Release, (time, note)))
-            if channel.has_dampers:
-                channel.recent.append((time, pitch, note, velocity))
-
-    def _thin_out(self, time: float, channel: Channel, pitch: int, velocity: int) -> None:
-        """Lets go the oldest stroke of a key that was no harder than the new one, if too many of them ring."""
-        ringing = channel.held.get(pitch, [])
-        if len(ringing) >= RINGING_STROKES:
-            place = next((i for i, (_, struck) in enumerate(ringing) if struck <= velocity), None)
-            if place is not None:
-                self._actions.append(Release(time, ringing.pop(place)[0]))
-
-    def _end_for_the_next(self, time: float, channel: Channel) -> None:
-        """Mono mode: whatever sounds ends at once, as the next note takes its place."""
-        sounding = [key[0] for keys in channel.open.values() for key in keys]
-        sounding += [note for notes in channel.held.values() for note, _ in notes]
-        for note in sounding:
-            self._actions += (Release(time, note), Cut(time, note))
-        channel.open.clear()
-        channel.held.clear()
-
-    def _release_all(self, time: float, channel: Channel) -> None:
-        """All keys come up; pedals go on holding."""
-        keys = [(pitch, key) for pitch, keys in channel.open.items() for key in keys]
-        channel.open.clear()
-        for pitch, (note, _, velocity) in keys:
-            self._let_go(time, channel, pitch, note, velocity)
-
-    def _drop_all(self, time: float, channel: Channel) -> None:
-        """Lets go what keys and pedals hold."""
-        held = [note for notes in channel.held.values() for note, _ in notes]
-        keys = [key[0] for keys in channel.open.values() for key in keys]
-        self._actions += [Release(time, note) for note in held + keys]
-        channel.open.clear()
-        channel.held.clear()
-        channel.recent.clear()
-        channel.caught.clear()
-
-    def _silence(self, time: float, channel: Channel) -> None:
-        self._drop_all(time, channel)
-        channel.choking.clear()
-        self._actions.append(Silence(time, channel.lane))
-
-    # pedals
-
-    def _sustain(self, time: float, channel: Channel, is_down: bool) -> None:
-        channel.is_down = is_down
-        if is_down:
-            for released, pitch, note, velocity in channel.recent:
-                if time - released <= CATCH_SECONDS:
-                    channel.held.setdefault(pitch, []).append((note, velocity))
-                    self._actions.append(Catch(time, note))
-            channel.recent.clear()
-        else:
-            self._release_held(time, channel)
-
-    def _sostenuto(self, time: float, channel: Channel, is_down: bool) -> None:
-        if is_down:
-            channel.caught = {key[0] for keys in channel.open.values() for key in keys}
-        else:
-            channel.caught.clear()
-            if not channel.is_down:
-                self._release_held(time, channel)
-
-    def _release_held(self, time: float, channel: Channel) -> None:
-        """Lets go what no pedal holds any more."""
-        held = channel.held
-        channel.held = {}
-        for pitch, notes in held.items():
-            for note, velocity in notes:
-                if note in channel.caught:
-                    channel.held.setdefault(pitch, []).append((note, velocity))
-                else:
-                    self._actions.append(_new(Release, (time, note)))
-
     # controllers
 
     def _write(self, time: float, channel: Channel, name: str, value: float) -> None:
         if channel.values[name] == value:
             return
         before, channel.values[name] = channel.values[name], value
-        self._actions.append(Control(time, channel.lane, name, value))
+        self._keys.actions.append(Control(time, channel.lane, name, value))
         if name in ("sustain", "sostenuto") and (before >= 64 / 127) != (value >= 64 / 127):
-            (self._sustain if name == "sustain" else self._sostenuto)(time, channel, value >= 64 / 127)
+            (self._keys.sustain if name == "sustain" else self._keys.sostenuto)(time, channel, value >= 64 / 127)
 
     def _write_volume(self, time: float, channel: Channel) -> None:
         self._write(time, channel, "volume", channel.volume * channel.port.volume)
@@ -333,9 +191,9 @@ class Module:
         elif number == 121:
             self._reset_controllers(time, channel)
         elif number == 120:
-            self._silence(time, channel)
+            self._keys.silence(time, channel)
         elif number >= 123:
-            self._release_all(time, channel)
+            self._keys.release_all(time, channel)
             if number >= 126:
                 channel.is_mono = number == 126
                 channel.look()
@@ -478,7 +336,7 @@ class Module:
             case ("reset drums", kit_map):
                 port.kits.pop(kit_map, None)
             case ("room" | "chorus" as kind, name):
-                self._actions.append(Effect(time, lane // 16, kind, name))
+                self._keys.actions.append(Effect(time, lane // 16, kind, name))
             case ("told", sentence):
                 self.told.say(sentence)
 
@@ -486,9 +344,9 @@ class Module:
         port = self._ports[lane // 16]
         port.__init__(mode=mode)  # type: ignore[misc]
         for kind in ("room", "chorus"):
-            self._actions.append(Effect(time, lane // 16, kind, ""))
+            self._keys.actions.append(Effect(time, lane // 16, kind, ""))
         for channel in self._of_port(lane):
-            self._silence(time, channel)
+            self._keys.silence(time, channel)
             channel.master, channel.members = None, []
             channel.power_up()
             for name, value in DEFAULTS.items():
