@@ -17,7 +17,15 @@ import numpy as np
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PROGRAMS
 from miao.datasets.soundfont import SoundFont
-from miao.evaluation.held_notes import DECAY_DB, DECAY_MOMENTS, LASTING_DB, LASTING_MOMENTS, HeldErrors, held_errors
+from miao.evaluation.held_notes import (
+    DECAY_DB,
+    DECAY_MOMENTS,
+    LASTING_DB,
+    LASTING_MOMENTS,
+    VELOCITY,
+    HeldErrors,
+    held_errors,
+)
 from miao.midi.general_midi import program_name
 
 
@@ -52,6 +60,7 @@ def main() -> None:
     parser.add_argument("--soundfont", required=True)
     parser.add_argument("--bank", default="gm")
     parser.add_argument("--every", type=int, default=1, help="only every n-th program, for a quick look")
+    parser.add_argument("--velocity", type=int, default=VELOCITY, help="of all notes; tables are measured at 100")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -59,16 +68,19 @@ def main() -> None:
     log, done = arguments.output / "long.jsonl", {}
     if log.exists():
         rows = [json.loads(line) for line in log.read_text().splitlines()]
-        done = {row["voice"]: row["records"] for row in rows if row["bank"] == bank.checksum}
+        known = (bank.checksum, arguments.velocity)
+        done = {r["voice"]: r["records"] for r in rows if (r["bank"], r.get("velocity", VELOCITY)) == known}
     with log.open("a") as file:
         for voice in range(0, N_PROGRAMS, arguments.every):
             if voice not in done:
-                done[voice] = [asdict(r) for r in held_errors(font, bank, voice)]
-                file.write(json.dumps({"bank": bank.checksum, "voice": voice, "records": done[voice]}) + "\n")
+                done[voice] = [asdict(r) for r in held_errors(font, bank, voice, velocity=arguments.velocity)]
+                row = {"bank": bank.checksum, "velocity": arguments.velocity, "voice": voice, "records": done[voice]}
+                file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(f"\r{len(done)} programs", end="", file=sys.stderr, flush=True)
     records = [HeldErrors(**r) for voice in sorted(done) for r in done[voice]]
-    report = {"bank": bank.checksum, "soundfont": Path(arguments.soundfont).name} | summary(records)
+    report = {"bank": bank.checksum, "soundfont": Path(arguments.soundfont).name}
+    report |= {"velocity": arguments.velocity} | summary(records)
     far = sorted(records, key=lambda r: -r.far())[:12]
     report["furthest"] = [
         f"{program_name(r.voice, False)} {r.pitch}: " + ", ".join(f"{d:+.1f}" for d in r.differences)

@@ -209,8 +209,8 @@ def written(path, arrays, about, seal=False):
 
 
 def parts_that_a_voice_may_have():
-    """Recorded notes and a shift of levels, of nothing: two notes of two chunks each."""
-    sizes = {"notes": 2, "firsts": 3, "held": 2, "let go": 2}
+    """Recorded notes, a shift of levels and key levels, of nothing: two notes of two chunks each, two keys."""
+    sizes = {"notes": 2, "firsts": 3, "held": 2, "let go": 2, "keys": 2, "V": 1}
     optional = {name: want for name, want in ARRAYS.items() if want.is_optional}
     made = {
         name: np.full([sizes.get(n, n) for n in want.shape], max(want.low, 0), want.dtype)
@@ -218,6 +218,7 @@ def parts_that_a_voice_may_have():
     }
     for name in ("recorded.first_held", "recorded.first_release"):
         made[name] += np.arange(3, dtype=made[name].dtype)
+    made["keys.n_keys"] += np.uint8(2)
     return made
 
 

@@ -7,10 +7,19 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.lasting import KNOT_SECONDS, next_chunk
+from miao.bank.lasting import KNOT_SECONDS, Courses, as_key_offsets, next_chunk
 from miao.bank.voices import N_PITCHES, PITCH_NODES, drum_voice
 from miao.datasets.notes import HELD_OUT_PITCHES, NoteData
-from miao.training.courses import FIRSTS, NODES, course, held_chunks, played_db, repeated_db
+from miao.training.courses import (
+    FIRSTS,
+    KEY_KNOTS,
+    NODES,
+    course,
+    held_chunks,
+    key_offsets,
+    played_db,
+    repeated_db,
+)
 from miao.training.evenness import key_trims
 from miao.training.extras import ExtrasConfig, learn_rows, starting_drums
 
@@ -46,6 +55,21 @@ def test_along_its_course_a_note_of_the_nets_has_the_teachers_level(toy_bank):
     chunk = held_chunks(toy_bank, 0, np.array([60]), 100, 2)[-1][0]
     late = next_chunk((chunk, chunk), chunk[-1], 3, KNOT_SECONDS[2] - 0.31, moved[20])
     assert played_db(toy_bank.table, 0, 60, late) == pytest.approx(-26.0, abs=0.3)
+
+
+def test_each_key_is_set_to_the_level_that_was_measured_whatever_its_course_says(toy_bank):
+    wanted = np.full((N_PITCHES, KEY_KNOTS), np.nan, np.float32)
+    wanted[60] = [-20.0, -23.0, -29.0, -34.0, -40.0]
+    wanted[61] = [-30.0, -60.0, -130.0, -130.0, -130.0]
+    offsets = np.full((PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), -4, np.int8)
+    moved = key_offsets(toy_bank, 0, wanted, 2, offsets)
+    assert not moved[59].any() and moved[60, -1] == moved[60, KEY_KNOTS - 1]
+    assert (moved[61, 2:] == moved[61, 1]).all()  # what cannot be heard is not corrected
+    courses = Courses(np.zeros(1, np.int16), np.array([2], np.uint8), offsets[None], as_key_offsets(moved[None]))
+    chunk = held_chunks(toy_bank, 0, np.array([60]), 100, 2)[-1][0]
+    for knot in range(1, KEY_KNOTS):
+        late = next_chunk((chunk, chunk), chunk[-1], 3, KNOT_SECONDS[knot] - 0.31, courses.at(0, 60))
+        assert played_db(toy_bank.table, 0, 60, late[15:17]) == pytest.approx(wanted[60, knot], abs=0.5)
 
 
 def test_trims_make_each_key_as_loud_as_the_teachers_and_look_at_none_that_is_held_out(toy_bank):

@@ -8,8 +8,18 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, Courses, as_offsets, next_chunk, without_slope
-from miao.bank.voices import PITCH_NODES
+from miao.bank.lasting import (
+    CHUNK_SECONDS,
+    FIRST_CHUNK,
+    KNOT_SECONDS,
+    STEADY_CHUNK,
+    Courses,
+    as_key_offsets,
+    as_offsets,
+    next_chunk,
+    without_slope,
+)
+from miao.bank.voices import N_PITCHES, PITCH_NODES
 from miao.errors import BankError
 from miao.measuring.roundtrip import one_note_score, play
 
@@ -101,6 +111,25 @@ def test_courses_lie_between_their_pitch_nodes_and_come_back_from_a_file(tmp_pat
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     with pytest.raises(BankError, match="not a readable"):
         Courses.load(tmp_path / "bad.safetensors")
+
+
+def test_a_key_may_be_louder_at_a_moment_than_those_around_it(tmp_path):
+    offsets = np.zeros((1, PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), np.float32)
+    keys = np.zeros((1, N_PITCHES, len(KNOT_SECONDS)), np.float32)
+    keys[0, 61, 2] = -3.0
+    courses = Courses(np.array([0], np.int16), np.array([2], np.uint8), as_offsets(offsets), as_key_offsets(keys))
+    courses.save(tmp_path / "courses.safetensors")
+    again = Courses.load(tmp_path / "courses.safetensors")
+    assert [float(again.at(0, pitch)[2, 9]) for pitch in (60, 61, 61.5, 62, 127)] == [0, -3, -1.5, 0, 0]
+    assert again.at(0, 61)[1, 9] == 0 and again.at(0, 61)[2, tk.PITCH_CELL] == 0
+
+
+def test_voices_that_are_known_to_last_are_steady_behind_those_with_courses():
+    offsets = np.full((1, PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), 5, np.int8)
+    courses = Courses(np.array([0], np.int16), np.array([3], np.uint8), offsets).with_steady([2, 4])
+    assert not courses.at(2, 60).any() and not courses.at(4, 60).any() and courses.at(0, 60).any()
+    assert courses.at(3, 60) is None
+    assert [courses.starts_at(v) for v in (0, 2, 3, 4)] == [3, STEADY_CHUNK, FIRST_CHUNK, STEADY_CHUNK]
 
 
 def asked_of(bank, seconds):

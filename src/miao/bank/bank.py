@@ -11,7 +11,10 @@ import numpy as np
 
 from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
+from miao.bank.defaults import default_voices, kits_with, lasts, program_of
 from miao.bank.folder import bank_folder, read_config
+from miao.bank.key_levels import FILE as KEYS_FILE
+from miao.bank.key_levels import KeyLevels
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
@@ -34,14 +37,16 @@ class Bank:
     context_width: int
     embeddings: VoiceEmbeddings | None = None  # None where decode knows its voices by itself
     nets: Nets | None = None
+    defaults: tuple[LearntVoice, ...] = ()  # that play in place of programs, behind all others of the bank
     added: tuple[str, ...] = ()  # names of voices behind those of the bank
     courses: Courses | None = None  # of notes that are held for long; None where decode writes them to their end
     kits: Kits = GENERAL_MIDI  # which voice plays which note
     drum_corrections: DrumCorrections | None = None
+    key_levels: KeyLevels | None = None  # of voices that have some
 
     @staticmethod
     def load(name: str | Path = "gm", n_threads: int | None = None, *, has_more: bool = True) -> "Bank":
-        """A bank by name, or from a folder; without its kits and variations if it is not to have ``has_more``.
+        """A bank by name, or from a folder; only what its nets were taught of General MIDI if not ``has_more``.
 
         Raises: BankError.
         """
@@ -59,14 +64,16 @@ class Bank:
             voices = MoreVoices.load(more)
             kits = voices.kits
             table, embeddings, drums = voices.added_to(table, embeddings)
+        keys = _key_levels(folder / KEYS_FILE, embeddings)
         context = nets.encode if config.uses_context else None
-        decode = _decoder(nets, embeddings, (), drums)
+        decode = _decoder(nets, embeddings, (), drums, keys)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
-        return Bank(
+        bank = Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
-            courses=courses, kits=kits, drum_corrections=drums,
+            courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
         )  # fmt: skip
+        return bank.with_defaults(default_voices(folder)) if has_more else bank
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Voice number of a note, see `Kits.voice`."""
@@ -83,6 +90,25 @@ class Bank:
         """
         if not voices:
             return self
+        return replace(self._with(voices), added=tuple(voice.name for voice in voices))
+
+    def with_defaults(self, voices: Sequence[LearntVoice]) -> "Bank":
+        """The bank with learnt voices in place of programs, which become variations (`bank.defaults`).
+
+        Raises: BankError if a voice was learnt for other nets.
+        """
+        if not voices:
+            return self
+        assert self.courses is not None and not self.defaults
+        bank, first = self._with(voices), len(self.table.kind)
+        steady = [first + n for n, voice in enumerate(voices) if lasts(voice)]
+        return replace(
+            bank, defaults=tuple(voices), courses=self.courses.with_steady(steady),
+            kits=kits_with(self.kits, map(program_of, voices), first),
+        )  # fmt: skip
+
+    def _with(self, voices: Sequence[LearntVoice]) -> "Bank":
+        """The bank with learnt voices behind all it has."""
         if self.nets is None or self.embeddings is None or self.added:
             raise BankError(f'bank "{self.name}" cannot be given voices')
         for voice in voices:
@@ -90,13 +116,22 @@ class Bank:
             if voice.embeddings.embeddings.shape[2] != self.embeddings.embeddings.shape[2]:
                 raise BankError(f'voice "{voice.name}" has embeddings of another width than the bank {self.name}')
         embeddings = VoiceEmbeddings.joined([self.embeddings, *(voice.embeddings for voice in voices)])
+        sizes = [self.embeddings.n_voices, *(1 for _ in voices)]
+        keys = KeyLevels.joined([self.key_levels, *(voice.key_levels for voice in voices)], sizes)
+        learnt = (*self.defaults, *voices)
         return replace(
             self,
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, voices, self.drum_corrections),
+            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys),
             embeddings=embeddings,
-            added=tuple(voice.name for voice in voices),
+            key_levels=keys,
         )
+
+    def without_key_levels(self) -> "Bank":
+        """The bank whose voices sound as its nets write them."""
+        assert self.nets is not None and self.embeddings is not None and not self.added
+        decode = _decoder(self.nets, self.embeddings, self.defaults, self.drum_corrections)
+        return replace(self, decode=decode, key_levels=None)
 
     @cached_property
     def nets_checksum(self) -> str:
@@ -116,9 +151,18 @@ def _checksum(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
+def _key_levels(path: Path, embeddings: VoiceEmbeddings) -> KeyLevels | None:
+    """Those of a bank's voices, if it has any; a voice that is another one at another loudness has that one's."""
+    if not path.is_file():
+        return None
+    levels = KeyLevels.load(path).padded(len(embeddings.embeddings))
+    return levels.chosen(np.arange(embeddings.n_voices) if embeddings.row is None else embeddings.row)
+
+
 def _decoder(
-    nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None
-) -> Decoder:
+    nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None,
+    keys: KeyLevels | None = None,
+) -> Decoder:  # fmt: skip
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
 
@@ -126,25 +170,30 @@ def _decoder(
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
-        for n, own in enumerate(learnt, start=first):
-            rows = np.flatnonzero(voice == n)
-            if own.shift is not None and "previous" in inputs and len(rows):
+        present = np.unique(voice[voice >= first]) if learnt else ()
+        own_rows = [(learnt[n - first], np.flatnonzero(voice == n)) for n in present]
+        for own, rows in own_rows:
+            if own.shift is not None and "previous" in inputs:
                 note = {name: inputs[name][rows] for name in _OF_A_NOTE}
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = own.shift.taken_off(
                     kind, inputs["previous"][rows], **note, age=inputs["age"][rows]
                 )
+        if keys is not None and "previous" in inputs:
+            note = {name: inputs[name] for name in ("pitch", "index", "age")}
+            inputs["previous"] = keys.taken_off(kind, inputs["previous"], voice, **note)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
             levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
-        for n, own in enumerate(learnt, start=first):
-            rows = np.flatnonzero(voice == n)
+        if keys is not None:
+            levels = keys.added(kind, levels, voice, inputs["pitch"])
+        for own, rows in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE}
-            if own.correction is not None and len(rows):
+            if own.correction is not None:
                 levels[rows] = own.correction.applied(kind, levels[rows], **note)
-            if own.shift is not None and len(rows):
+            if own.shift is not None:
                 levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
-            if own.recorded is not None and len(rows):
+            if own.recorded is not None:
                 previous = inputs["previous"][rows] if "previous" in inputs else None
                 levels[rows] = own.recorded.led(kind, levels[rows], **note, previous=previous)
         return levels, spread

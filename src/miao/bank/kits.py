@@ -80,11 +80,6 @@ GENERAL_MIDI = Kits({}, {})
 KITS_FILE = "kits.safetensors"
 
 
-def kits_of(folder: Path) -> Kits:
-    """The kits and variations of the bank in a folder, without its nets. Raises: BankError."""
-    return MoreVoices.load(folder / KITS_FILE).kits if (folder / KITS_FILE).is_file() else GENERAL_MIDI
-
-
 def _variation(bank: int) -> int:
     """The variation that a bank number asks for, as GS numbers them: its MSB, or what GM2's LSB stands for."""
     msb, lsb = bank >> 7, bank & 127

@@ -3,7 +3,8 @@
 A sampler loops; tokens can, too. From a certain sustain chunk on nothing is decoded any more: the last chunk that the
 nets wrote is repeated backwards and forwards in turn, without the slope that it had, and moved along a course. Where
 the bank was told of a course (`Courses`), it is what the teacher's own held notes do at each cell, measured at a few
-moments up to 30 s, so that a note is as loud, and as bright, as the teacher's after any time. Elsewhere a note that
+moments up to 30 s, so that a note is as loud, and as bright, as the teacher's after any time: how bright at pitches
+between which it runs in straight lines, how loud at every key. Elsewhere a note that
 loses less than 1 dB a second stays as it is, and any other goes on at each cell's own rate. Nothing is random and
 nothing but the note itself is looked at, so that a note is the same live and from a file, and holds for hours.
 """
@@ -16,22 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from miao.arrays import Floats, Reals
+from miao.arrays import AnyArray, Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
-from miao.bank.voices import PITCH_NODES, node_below
+from miao.bank.voices import N_PITCHES, PITCH_NODES, node_below
 from miao.errors import BankError
 from miao.files import write_bytes
 
 OLDEST_SECONDS = 8.0  # age that nets are told of a note that is older, when it is let go: they have learnt up to there
 FIRST_CHUNK = 4  # sustain chunks that nets write where no course says otherwise
+STEADY_CHUNK = 2  # where notes are known to stay as they are
 KNOT_SECONDS = np.array([2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0])  # of a course, since the note's start
 _ARRAYS = {
     "row": Array(np.int16, ("V",), -1),
     "first": Array(np.uint8, ("R",), 1),
     "offsets": Array(np.int8, ("R", PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS)),
+    "keys": Array(np.int8, ("R", N_PITCHES, len(KNOT_SECONDS)), is_optional=True),
 }
 _UNIT_LEVELS = 0.5  # of the numbers that courses are kept in
+_KEY_UNIT_LEVELS = 0.25
 _SETTLED_DB = 1.0  # a second: what loses less is not decaying
 CHUNK_SECONDS = tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.SUSTAIN]
 _STEPS = np.arange(tk.CHUNK_STEPS)
@@ -45,6 +49,7 @@ class Courses:
     row: NDArray[np.int16]  # [V] of the tables below, -1 for voices of which nothing is known
     first: NDArray[np.uint8]  # [rows] sustain chunk from which notes repeat themselves
     offsets: NDArray[np.int8]  # [rows, PITCH_NODES, knots, C] what is added to the repeated chunk, half levels
+    keys: NDArray[np.int8] | None = None  # [rows, N_PITCHES, knots] and to all cells of a key, quarters of a level
 
     def starts_at(self, voice: int) -> int:
         """The sustain chunk from which notes of a voice repeat themselves."""
@@ -59,11 +64,29 @@ class Courses:
         share = np.float32(far)
         table = self.offsets[self.row[voice]]
         course: Floats = np.float32(_UNIT_LEVELS) * ((1 - share) * table[low] + share * table[low + 1])
+        if self.keys is not None:
+            key = min(max(int(pitch), 0), N_PITCHES - 2)
+            own, share = self.keys[self.row[voice]], np.float32(min(max(pitch - key, 0.0), 1.0))
+            moved = np.float32(_KEY_UNIT_LEVELS) * ((1 - share) * own[key] + share * own[key + 1])
+            course[:, : tk.PITCH_CELL] += moved[:, None]
         return course
+
+    def with_steady(self, voices: Sequence[int]) -> "Courses":
+        """With voices whose notes stay as they are from chunk `STEADY_CHUNK` on."""
+        if not voices:
+            return self
+        row = np.pad(self.row, (0, max(max(voices) + 1 - len(self.row), 0)), constant_values=-1)
+        row[list(voices)] = len(self.first)
+        keys = None if self.keys is None else np.pad(self.keys, ((0, 1), (0, 0), (0, 0)))
+        return Courses(row, np.append(self.first, np.uint8(STEADY_CHUNK)),
+                       np.pad(self.offsets, ((0, 1), (0, 0), (0, 0), (0, 0))), keys)  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        write_bytes(path, save({"row": self.row, "first": self.first, "offsets": self.offsets}), BankError)
+        arrays: dict[str, AnyArray] = {"row": self.row, "first": self.first, "offsets": self.offsets}
+        if self.keys is not None:
+            arrays["keys"] = self.keys
+        write_bytes(path, save(arrays), BankError)
 
     @staticmethod
     def load(path: Path) -> "Courses":
@@ -84,6 +107,12 @@ class Courses:
 def as_offsets(levels: Reals) -> NDArray[np.int8]:
     """Differences in levels as `Courses` keeps them."""
     offsets: NDArray[np.int8] = np.clip(np.rint(levels / _UNIT_LEVELS), -127, 127).astype(np.int8)
+    return offsets
+
+
+def as_key_offsets(levels: Reals) -> NDArray[np.int8]:
+    """What `Courses` adds to all cells of a key, as it is kept."""
+    offsets: NDArray[np.int8] = np.clip(np.rint(levels / _KEY_UNIT_LEVELS), -127, 127).astype(np.int8)
     return offsets
 
 

@@ -6,7 +6,7 @@ numbers a file says what the voice is, where it comes from, under which licence,
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
+from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
@@ -52,6 +53,7 @@ _PARTS = {
     "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
 }
+_PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
 _WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS | _PARTS
 ARRAYS = _WITHOUT_CORRECTION | {  # of a voice's file
     f"correction.{kind}": Array(np.float16, (n, len(knots), 2, PITCH_NODES, tk.N_CELLS))
@@ -114,6 +116,7 @@ class LearntVoice:
     about: dict[str, str]
     recorded: RecordedNotes | None = None  # notes that lead, where recordings are dense
     shift: LevelShift | None = None  # what was learnt from music
+    key_levels: KeyLevels | None = None  # those of the program of which it is a copy
 
     @property
     def name(self) -> str:
@@ -137,7 +140,7 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
-        for prefix, part in (("recorded", self.recorded), ("shift", self.shift)):
+        for prefix, part in (("recorded", self.recorded), ("shift", self.shift), ("keys", self.key_levels)):
             if part is not None:
                 arrays |= {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
                 about["format"] = FORMAT_2
@@ -169,9 +172,12 @@ class LearntVoice:
             correction = Correction(levels, middle, release)
         embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
+        keys = _part(path, KeyLevels, "keys", arrays)
+        if keys is not None and not keys.is_whole():
+            raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift)
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:

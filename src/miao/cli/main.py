@@ -398,8 +398,8 @@ def _report(summary: "RenderSummary", score: "Score", song: str, target: str) ->
 
 def _told(score: "Score") -> tuple[str, ...]:
     """What will not sound as the file asks, by what it says and by the sounds that there are."""
+    from miao.bank.defaults import kits_of
     from miao.bank.folder import bank_folder
-    from miao.bank.kits import kits_of
     from miao.midi.told import missing_sounds
 
     return (*score.ignored, *missing_sounds(score.tracks, kits_of(bank_folder("gm"))))

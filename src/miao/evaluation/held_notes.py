@@ -2,7 +2,8 @@
 
 Level: mean power of the two channels over one second around a moment, dB. A note lasts if the teacher's stays within
 4 dB from 1 to 20 s; any other one decays. Levels below -90 dB and those more than 60 dB below the note's first second
-count no more. Notes lie between the pitches that courses are measured at, so that what is between them is measured too.
+count no more. How loud held notes are is measured at every key at one velocity (`training.courses`): at another one
+nothing was.
 """
 
 from dataclasses import dataclass
@@ -55,16 +56,18 @@ def levels(sound: Reals) -> Doubles:
     return np.array(found)
 
 
-def held_errors(font: SoundFont, bank: Bank, voice: int, source: Source | None = None) -> list[HeldErrors]:
+def held_errors(
+    font: SoundFont, bank: Bank, voice: int, source: Source | None = None, velocity: int = VELOCITY
+) -> list[HeldErrors]:
     """Errors of a program's held notes; of drums there are none."""
     if is_drum_voice(voice):
         return []
     records = []
     for pitch in PITCHES:
-        theirs = levels(render(font, source or source_of(voice), pitch, VELOCITY, _HELD_SECONDS))
+        theirs = levels(render(font, source or source_of(voice), pitch, velocity, _HELD_SECONDS))
         if theirs[0] < _SILENT_DB:
             continue
-        ours = levels(play(bank, one_note_score(0, pitch, VELOCITY, _HELD_SECONDS), voice=voice))
+        ours = levels(play(bank, one_note_score(0, pitch, velocity, _HELD_SECONDS), voice=voice))
         known = dict(zip(MOMENTS, zip(theirs, ours, strict=True), strict=True))
         early = theirs[: MOMENTS.index(20.0) + 1]
         lasts = bool(np.ptp(early) <= _LASTS_WITHIN_DB)

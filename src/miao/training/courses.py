@@ -2,7 +2,8 @@
 
 For each voice and pitch node one note is held for half a minute and measured around the moments of a course. The nets
 write the same note up to the chunk that it will repeat. The difference, cell by cell, is the course: after it, a note
-has the teacher's level at any time, whatever the nets made of its beginning.
+has the teacher's level at any time, whatever the nets made of its beginning. Where the teacher goes from one sample to
+the next lies between pitch nodes, so how loud held notes are is measured at every key, up to 12 s, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from miao.arrays import Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.lasting import CHUNK_SECONDS, KNOT_SECONDS, Courses, as_offsets, without_slope
-from miao.bank.voices import PITCH_NODES, SEMITONES_A_NODE, VoiceTable, pitch_hz
-from miao.datasets.notes import Source, render
+from miao.bank.lasting import CHUNK_SECONDS, KNOT_SECONDS, Courses, as_key_offsets, as_offsets, without_slope
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable, pitch_hz
+from miao.datasets.notes import PITCHES, Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
@@ -27,12 +28,16 @@ FIRSTS = (2, 3, 4)  # sustain chunks from which notes may repeat themselves
 FIRST = 2  # where nothing else is said: the nets are close to the teacher at first, and drift from then on
 BEGINNINGS = tk.ATTACK_SECONDS + (np.array(FIRSTS) - 0.5) * CHUNK_SECONDS  # middles of the chunks repeated then
 NODES = range(7, 37)  # of which notes are measured: pitches 21 to 108
+KEY_KNOTS = 5  # knots up to 12 s, at which each key is measured by itself
 _WINDOW = 1 << 16  # samples that are listened to around each moment
 _SILENT = 1e-5
 _SETTLED_DB = 1.5  # between the halves of what is left: such a note is kept at one level, its beating is no course
 _DECAYING_DB = 3.0  # between 12 and 30 s: goes on at that rate, others stay
 _FLOOR_DB = -130.0
 _MOST_RISE_DB = 15.0
+_FAINT_DB = -95.0  # what is softer is not corrected
+_KEY_ROUNDS = 3
+_MOST_KEY_LEVELS = 16.0
 _MOST_BIAS_DB = 12.0  # by which a note of the nets may be off when its course begins
 
 
@@ -62,6 +67,22 @@ def measure_held(
             power *= 2 / (_WINDOW * np.square(window).sum())  # now sums to the mean square
             cells = np.append(weights @ power, power.sum())
             levels[node, n] = np.maximum(10 * np.log10(cells + 1e-20), _FLOOR_DB)
+    return levels
+
+
+def measure_held_keys(font: SoundFont, source: Source) -> Floats:
+    """Power (dB, mean of the channels) of held notes of every key around the knots up to 12 s: [N_PITCHES, KEY_KNOTS];
+    NaN where the sound bank has no note."""
+    levels = np.full((N_PITCHES, KEY_KNOTS), np.nan, np.float32)
+    window = np.hanning(_WINDOW)
+    for pitch in PITCHES:
+        sound = render(font, source, pitch, VELOCITY, float(KNOT_SECONDS[KEY_KNOTS - 1] + _WINDOW / SAMPLE_RATE / 2))
+        if np.abs(sound[:, :SAMPLE_RATE]).max(initial=0.0) < _SILENT:
+            continue
+        for n, moment in enumerate(KNOT_SECONDS[:KEY_KNOTS]):
+            first = round(moment * SAMPLE_RATE) - _WINDOW // 2
+            power = float((np.square(sound[:, first : first + _WINDOW]).mean(axis=0) @ window) / window.sum())
+            levels[pitch, n] = max(10 * np.log10(power + 1e-20), _FLOOR_DB)
     return levels
 
 
@@ -97,6 +118,17 @@ def prepare_held(
         target = folder / f"held_{voice:03d}.npz"
         if not target.exists():
             write_arrays(target, {"levels": measure_held(font, table, source, voice, nodes)}, DataError)
+        yield target
+
+
+def prepare_held_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iterator[Path]:
+    """`measure_held_keys` of voices into ``heldkeys_NNN.npz``; what is there is kept. Raises: DataError."""
+    font = SoundFont(path)
+    make_folder(folder, DataError)
+    for voice, source in voices.items():
+        target = folder / f"heldkeys_{voice:03d}.npz"
+        if not target.exists():
+            write_arrays(target, {"levels": measure_held_keys(font, source)}, DataError)
         yield target
 
 
@@ -173,12 +205,40 @@ def _settled_from(total: Reals) -> int:
     return len(total) - 1
 
 
+def key_offsets(bank: Bank, voice: int, held: Floats, first: int, offsets: NDArray[np.int8]) -> Floats:
+    """What all cells of each key need besides a voice's course, [N_PITCHES, knots] levels, so that the key is as loud
+    as was measured (`measure_held_keys`); keys without a note are left as they are."""
+    moved = np.zeros((N_PITCHES, len(KNOT_SECONDS)), np.float32)
+    known = np.flatnonzero(~np.isnan(held[:, 0]))
+    alone = Courses(np.zeros(1, np.int16), np.array([first], np.uint8), offsets[None])
+    for pitch, chunk in zip(known.tolist(), held_chunks(bank, voice, known, VELOCITY, first)[-1], strict=True):
+        wanted = held[pitch].copy()
+        start = _settled_from(wanted)
+        wanted[start:] = 10 * np.log10(np.mean(10 ** (wanted[start:] / 10)))
+        course, loop = alone.at(0, pitch), without_slope(chunk)
+        assert course is not None
+        course[:, tk.PITCH_CELL] = 0
+        for _ in range(_KEY_ROUNDS):  # levels end at silence, so that what is added is not quite what is gained
+            for n, db in enumerate(wanted):
+                if db < _FAINT_DB:
+                    moved[pitch, n] = moved[pitch, n - 1] if n else 0
+                    continue
+                levels = loop + course[n]
+                levels[:, : tk.PITCH_CELL] += moved[pitch, n]
+                played = played_db(bank.table, voice, pitch, np.clip(levels, 0, tk.N_LEVELS - 1))
+                moved[pitch, n] += (db - played) / tk.LEVEL_STEP_DB
+        moved[pitch] = np.clip(moved[pitch], -_MOST_KEY_LEVELS, _MOST_KEY_LEVELS)
+        moved[pitch, KEY_KNOTS:] = moved[pitch, KEY_KNOTS - 1]
+    return moved
+
+
 def make_courses(bank: Bank, folder: Path, first: Mapping[int, int]) -> Courses:
     """The courses of a bank from a folder of ``held_NNN.npz``. ``first`` says of some voices from which sustain chunk
     on notes repeat themselves; for others it is `FIRST`."""
     row = np.full(len(bank.table.kind), -1, np.int16)
     firsts: list[int] = []
     offsets: list[NDArray[np.int8]] = []
+    keys: list[NDArray[np.int8]] = []
     for path in sorted(folder.glob("held_???.npz")):
         voice, held = int(path.stem[5:]), np.load(path)["levels"]
         if voice >= len(row) or np.isnan(held[:, 0, 0]).all():
@@ -186,7 +246,14 @@ def make_courses(bank: Bank, folder: Path, first: Mapping[int, int]) -> Courses:
         row[voice] = len(firsts)
         firsts.append(first.get(voice, FIRST))
         offsets.append(as_offsets(course(held, repeated_db(bank, voice, firsts[-1]), firsts[-1])))
+        by_key, own = folder / f"heldkeys_{voice:03d}.npz", np.zeros((N_PITCHES, len(KNOT_SECONDS)), np.float32)
+        if by_key.exists():
+            own = key_offsets(bank, voice, np.load(by_key)["levels"], firsts[-1], offsets[-1])
+        keys.append(as_key_offsets(own))
     if bank.embeddings is not None and bank.embeddings.row is not None:
         row = row[bank.embeddings.row]  # a voice that is another one at another loudness
     shape = (-1, PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS)
-    return Courses(row, np.array(firsts, np.uint8), np.array(offsets, np.int8).reshape(shape))
+    return Courses(
+        row, np.array(firsts, np.uint8), np.array(offsets, np.int8).reshape(shape),
+        np.array(keys, np.int8).reshape(-1, N_PITCHES, len(KNOT_SECONDS)),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.arrays import Floats, Integers
+from miao.arrays import Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PITCHES, VoiceTable
@@ -54,19 +54,25 @@ def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iter
 def key_trims(bank: Bank, voice: int, keys: Integers) -> Floats:
     """The trim of each key of a voice, dB, [128]; keys that were not measured lie between their neighbours."""
     known = np.array([p for p in np.flatnonzero(~np.isnan(keys)) if p not in HELD_OUT_PITCHES])
-    chunks = held_chunks(bank, voice, known, VELOCITY, 2)
-    step = [tk.STEP_SECONDS[tk.ATTACK], tk.STEP_SECONDS[tk.SUSTAIN]]
-    n_held = round((SECONDS - tk.ATTACK_SECONDS) / step[1])
-    ours = np.empty(len(known))
-    for n, pitch in enumerate(known):
-        sustained = np.concatenate([chunks[1][n], chunks[2][n]])[:n_held]
-        parts = [(chunks[0][n], tk.ATTACK_SECONDS), (sustained, n_held * step[1])]
-        power = sum(seconds * 10 ** (played_db(bank.table, voice, int(pitch), some) / 10) for some, seconds in parts)
-        ours[n] = 10 * np.log10(power / SECONDS)
+    ours = first_second_db(bank, voice, known, VELOCITY)
     before = np.array([bank.table.trim(voice, int(pitch)) for pitch in known])
     trims = before + np.clip(keys[known] - ours, -_MOST_DB, _MOST_DB)
     trims_of_keys: Floats = np.interp(np.arange(N_PITCHES), known, trims).astype(np.float32)
     return trims_of_keys
+
+
+def first_second_db(bank: Bank, voice: int, keys: Integers, velocity: float) -> Doubles:
+    """Power (dB) of the first second of notes of a voice as they are played, [keys]."""
+    chunks = held_chunks(bank, voice, keys, velocity, 2)
+    step = tk.STEP_SECONDS[tk.SUSTAIN]
+    n_held = round((SECONDS - tk.ATTACK_SECONDS) / step)
+    found = np.empty(len(keys))
+    for n, pitch in enumerate(keys.tolist()):
+        held = np.concatenate([chunks[1][n], chunks[2][n]])[:n_held]
+        parts = [(chunks[0][n], tk.ATTACK_SECONDS), (held, n_held * step)]
+        power = sum(seconds * 10 ** (played_db(bank.table, voice, pitch, some) / 10) for some, seconds in parts)
+        found[n] = 10 * np.log10(power / SECONDS + 1e-20)
+    return found
 
 
 def with_even_keys(bank: Bank, folder: Path) -> VoiceTable:

@@ -18,7 +18,7 @@ from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.errors import DataError
-from miao.training.courses import make_courses, prepare_held
+from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
 
@@ -42,7 +42,9 @@ def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None
     bank = Bank.load(folder)
     voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)} | _own(notes, is_drum=False, bank=bank)
     for n, _ in enumerate(prepare_held(font, notes, bank.table, voices), start=1):
-        tell(n / len(voices))
+        tell(0.7 * n / len(voices))
+    for n, _ in enumerate(prepare_held_keys(font, notes, voices), start=1):
+        tell(0.7 + 0.3 * n / len(voices))
     config, courses = read_config(folder), make_courses(bank, notes, {})
     courses.save(folder / "courses.safetensors")
     seal(folder, config)

@@ -107,10 +107,12 @@ def new_voice(
     *,
     like: int | None = None,
     keep_held_out: bool = False,
+    kind: int | None = None,
     config: LearnConfig | None = None,
     tell: Callable[[float], None] = lambda done: None,
 ) -> NewVoice:
-    """Learn a voice from recordings. ``like`` is the program to set out from; by default the one most alike.
+    """Learn a voice from recordings. ``like`` is the program to set out from; by default the one most alike. ``kind``
+    of partial ratios; by default the one that suits the recordings best.
 
     Raises: BankError if voices cannot be learnt for the bank.
     """
@@ -118,7 +120,7 @@ def new_voice(
     start = closest_program(bank, recordings) if like is None else like
     gain = np.float32(10 ** (loudness_gain(bank, recordings, start) / 20))
     recordings = [replace(r, sound=r.sound * gain) for r in recordings]
-    data = voice_notes(recordings, choose_kind(recordings))
+    data = voice_notes(recordings, choose_kind(recordings) if kind is None else kind)
     tell(0.1)
     held_out = held_out_pitches([r.pitch for r in recordings])
     test = [i for i, r in enumerate(recordings) if r.pitch in held_out]
@@ -161,7 +163,8 @@ def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]
     fields |= {"mode_row": np.array([0 if row >= 0 else -1], np.int16), "modes": modes,
                "trim_db": fields["trim_db"] + np.float32(gain_db)}  # fmt: skip
     embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
-    return LearntVoice(VoiceTable(**fields), embeddings, None, about)
+    keys = None if bank.key_levels is None else bank.key_levels.alone(program)
+    return LearntVoice(VoiceTable(**fields), embeddings, None, about, key_levels=keys)
 
 
 def _learnt(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: list[int], start: int,

@@ -1,0 +1,216 @@
+"""Default voices learnt from recorded notes: how near held-out notes they come, beside the teacher and sound banks.
+
+    python bench/real_notes.py FOLDER --soundfont MuseScore_General_Full.sf2 --soundfont FluidR3_GM.sf2 -o results/real
+    python bench/real_notes.py FOLDER --soundfont ... -o results/real --install my-bank
+
+FOLDER holds the recordings (`SOURCES` says where); what is missing is left out. Every fifth pitch of a set is held out,
+with all its strengths; each system plays these notes at the constant gain that suits it best. A voice may take the
+place of its program if it passes the gate (`refusals`): nearer than the teacher's by 1 dB and nearer than every sound
+bank, neighbouring keys within 1 dB at any strength, never softer where it is struck harder. Resumable: voices and rows
+that are there are kept. ``--install`` puts the voices that passed into a bank's folder.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from miao import __version__
+from miao.bank.bank import Bank
+from miao.bank.defaults import default_path
+from miao.bank.folder import bank_folder, read_config, seal
+from miao.bank.learnt_voice import LearntVoice
+from miao.datasets.samples import Recording
+from miao.datasets.soundfont import SoundFont
+from miao.datasets.voice_sources import recordings_from
+from miao.measuring.roundtrip import one_note_score, play
+from miao.midi.general_midi import program_name
+from miao.sound import spectrum
+from miao.training.default_voice import learn_default
+from miao.training.evenness import first_second_db
+from miao.training.learn import LearnConfig
+from miao.training.new_voice import held_out_pitches
+
+GAINS_DB = np.arange(-24, 24.5, 0.5)
+STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
+AROUND = 6  # semitones beyond the recorded range that keys are compared in
+NEARER_DB, EVEN_DB, FALL_DB = 1.0, 1.0, 0.1
+FREE = "Apache-2.0; the recordings are CC0-1.0"
+PHILHARMONIA = "Apache-2.0; the recordings are free to use, not to be passed on as samples"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Recordings of one instrument."""
+
+    name: str
+    place: str
+    program: int  # 0..127, in whose place the voice plays
+    origin: str
+    licence: str
+    only: str | None = None
+    lasts: bool = True  # while a key is held
+
+
+def _philharmonia(name: str, program: int, only: str = "*_1*_normal*") -> Source:
+    origin = "sound samples of the Philharmonia Orchestra, London"
+    return Source(name, f"philharmonia/{name}", program, origin, PHILHARMONIA, only)
+
+
+KARORYFER = "recordings by Karoryfer Samples"
+SOURCES = [
+    _philharmonia("clarinet", 71),
+    _philharmonia("flute", 73),
+    _philharmonia("cello", 42, "*_1*_arco-normal*"),
+    _philharmonia("oboe", 68),
+    _philharmonia("bassoon", 70),
+    _philharmonia("french-horn", 60),
+    _philharmonia("trombone", 57),
+    Source("alto-sax", "alto-sax", 65, KARORYFER, FREE),
+    Source("tuba", "war-tuba", 58, KARORYFER + ", J. Lewicki", FREE, "*_s_vl*"),
+    Source("double-bass", "double-bass", 43, KARORYFER, FREE, "arco*"),
+    Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "*_rr1*", lasts=False),
+    Source("nylon-guitar", "spanish-guitar", 24, "recordings of the FreePats project", FREE, lasts=False),
+]
+
+
+def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
+    """A recorded note as a voice of a bank plays it."""
+    sound = play(bank, one_note_score(0, note.pitch, note.velocity, note.hold_seconds), voice=voice)
+    return sound if note.is_released else sound[:, : note.sound.shape[1]]
+
+
+def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
+    """A recorded note as a sound bank plays it."""
+    sound = font.note(program, note.pitch, note.velocity, note.hold_seconds)
+    return sound if note.is_released else sound[:, : note.sound.shape[1]]
+
+
+def best_error(targets: list[np.ndarray], sounds: list[np.ndarray]) -> float:
+    """Mean log-mel error (dB) at the constant gain that suits best."""
+    mels = [spectrum.log_mel(sound) for sound in sounds]
+    by_gain = [
+        [spectrum.log_mel_error(a, b + gain) for a, b in zip(targets, mels, strict=True)] for gain in GAINS_DB[::2]
+    ]
+    return float(np.mean(by_gain, axis=1).min())
+
+
+def loudness_and_brightness(sound: np.ndarray) -> tuple[float, float]:
+    """Power (dB) of the first second, and the centre of its log-mel bands weighted by amplitude."""
+    mel = spectrum.log_mel(sound[:, : spectrum.SAMPLE_RATE])
+    amplitude = 10 ** (mel / 20)
+    centre = (amplitude * np.arange(mel.shape[1])).sum() / amplitude.sum()
+    return float(10 * np.log10(np.square(sound[:, : spectrum.SAMPLE_RATE]).sum() + 1e-12)), float(centre)
+
+
+def follows(notes: list[Recording], sounds: list[np.ndarray]) -> dict[str, float]:
+    """Rank correlation of loudness and brightness between recordings and a voice, over the strengths of each pitch."""
+    ranks: dict[str, list[float]] = {"loudness": [], "brightness": []}
+    for pitch in sorted({n.pitch for n in notes}):
+        at = [i for i, n in enumerate(notes) if n.pitch == pitch]
+        if len({notes[i].velocity for i in at}) < 3:
+            continue
+        theirs, ours = (
+            np.array([loudness_and_brightness(x[i]) for i in at]) for x in ([n.sound for n in notes], sounds)
+        )
+        for column, name in enumerate(ranks):
+            ranks[name].append(float(spearmanr(theirs[:, column], ours[:, column]).statistic))
+    return {name: float(np.mean(values)) for name, values in ranks.items() if values}
+
+
+def refusals(row: dict) -> list[str]:
+    """Why a voice may not take the place of its program."""
+    why = []
+    if row["miao"] > row["teacher"] - NEARER_DB:
+        why.append(f"only {row['teacher'] - row['miao']:.1f} dB nearer than the program")
+    why += [f"not nearer than {name}" for name, error in row["fonts"].items() if row["miao"] >= error]
+    if row["uneven_db"] > EVEN_DB:
+        why.append(f"neighbouring keys differ by {row['uneven_db']:.1f} dB")
+    if row["falls_db"] > FALL_DB:
+        why.append(f"{row['falls_db']:.1f} dB softer where it is struck harder")
+    return why
+
+
+def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[SoundFont], steps: int) -> dict:
+    """Learn one voice if it is not there, and give its row of the table."""
+    began, path = time.process_time(), output / f"{source.name}.safetensors"
+    recordings, _ = recordings_from(folder / source.place, only=source.only)
+    if not path.exists():
+        about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
+        config = replace(LearnConfig(), steps=steps, longest_seconds=2.5 if source.lasts else 4.0)
+        learn_default(bank, recordings, source.program, about, config, lasts=source.lasts).save(path)
+    voice = LearntVoice.load(path)
+    player, number = bank.with_voices([voice]), len(bank.table.kind)
+    held_out = held_out_pitches([r.pitch for r in recordings])
+    notes = [r for r in recordings if r.pitch in held_out]
+    targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
+    keys = np.arange(int(voice.about["lowest"]) - AROUND, int(voice.about["highest"]) + AROUND + 1)
+    levels = np.array([first_second_db(player, number, keys, v) for v in STROKES])
+    row = {
+        "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
+        "layers": len({n.velocity for n in notes}), "miao": best_error(targets, ours),
+        "teacher": best_error(targets, [played(bank, source.program, n) for n in notes]),
+        "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes]) for f in fonts},
+        "uneven_db": float(np.abs(np.diff(levels, axis=1)).max()),
+        "falls_db": float(max(0.0, -np.diff(levels, axis=0).min())),
+        "range_db": float(np.median(levels[-1] - levels[0])),
+        "follows": follows(notes, ours), "cpu_seconds": time.process_time() - began, "bank": bank.checksum,
+    }  # fmt: skip
+    return row | {"refused": refusals(row)}
+
+
+def table(rows: list[dict]) -> list[str]:
+    """The rows as Markdown."""
+    fonts = sorted({name for row in rows for name in row["fonts"]})
+    titles = ["voice", "program", "held out", "layers", "miao", "as taught", *fonts]
+    titles += ["keys dB", "loudness", "brightness", "default"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for r in rows:
+        ranks = [f"{r['follows'][name]:.2f}" if name in r["follows"] else "-" for name in ("loudness", "brightness")]
+        cells = [r["name"], f"{r['program'] + 1} {program_name(r['program'], False)}", str(r["held_out"]),
+                 str(r["layers"]), f"**{r['miao']:.2f}**", f"{r['teacher']:.2f}",
+                 *(f"{r['fonts'][name]:.2f}" for name in fonts),
+                 f"{r['uneven_db']:.2f}", *ranks, "; ".join(r["refused"]) or "yes"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Learn and measure what is there and not measured yet; write and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--soundfont", action="append", default=[], help="sound banks beside it")
+    parser.add_argument("--bank", default="gm")
+    parser.add_argument("--steps", type=int, default=100, help="of learning")
+    parser.add_argument("--voice", action="append", choices=[s.name for s in SOURCES], help="only these")
+    parser.add_argument("--install", help="a bank's folder that gets the voices that passed")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    record, bank = arguments.output / "real.json", Bank.load(arguments.bank, 1)
+    fonts = [SoundFont(path) for path in arguments.soundfont]
+    rows = json.loads(record.read_text()) if record.exists() else []
+    for source in SOURCES:
+        is_wanted = (arguments.folder / source.place).exists() and source.name in (arguments.voice or [source.name])
+        if is_wanted and source.name not in [row["name"] for row in rows]:
+            rows.append(measure(source, arguments.folder, arguments.output, bank, fonts, arguments.steps))
+            record.write_text(json.dumps(rows, indent=2) + "\n")
+            print(table(rows)[-1], flush=True)
+    (arguments.output / "real.md").write_text("\n".join(table(rows)) + "\n")
+    print("\n".join(table(rows)))
+    if arguments.install:
+        folder = bank_folder(arguments.install)
+        config = read_config(folder)
+        for row in rows:
+            if not row["refused"]:
+                source_path = arguments.output / f"{row['name']}.safetensors"
+                default_path(folder, row["program"]).write_bytes(source_path.read_bytes())
+        seal(folder, config)
+
+
+if __name__ == "__main__":
+    main()

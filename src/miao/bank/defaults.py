@@ -1,0 +1,65 @@
+"""Learnt voices that a bank plays by default in place of programs, as files in its folder.
+
+What the bank's nets were taught of such a program stays beside it, as its variation 1 (bank select MSB 1).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from miao.bank.arrays import read_arrays
+from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
+from miao.bank.learnt_voice import LearntVoice
+from miao.bank.voices import N_PROGRAMS, N_VOICES
+from miao.errors import BankError
+
+AS_TAUGHT = 1  # the variation that a program becomes when a learnt voice takes its place
+_FILES = "default_???.safetensors"
+
+
+def default_path(folder: Path, program: int) -> Path:
+    """Where the learnt voice of a program 0..127 is, if there is one."""
+    return folder / _FILES.replace("???", f"{program + 1:03d}")
+
+
+def default_voices(folder: Path) -> list[LearntVoice]:
+    """The learnt voices in a bank's folder. Raises: BankError if one is damaged or says no program."""
+    voices = [LearntVoice.load(path) for path in sorted(folder.glob(_FILES))]
+    for voice, path in zip(voices, sorted(folder.glob(_FILES)), strict=True):
+        _program(path, voice.about)
+    return voices
+
+
+def program_of(voice: LearntVoice) -> int:
+    """The program 0..127 in whose place a learnt voice plays."""
+    return int(voice.about["program"]) - 1
+
+
+def lasts(voice: LearntVoice) -> bool:
+    """Whether held notes of a learnt voice stay as loud as they are."""
+    return voice.about.get("lasts") == "yes"
+
+
+def default_programs(folder: Path) -> list[int]:
+    """The programs 0..127 that learnt voices of a bank's folder play. Raises: BankError."""
+    return [_program(path, read_arrays(path)[1]) for path in sorted(folder.glob(_FILES))]
+
+
+def kits_with(kits: Kits, programs: Iterable[int], first: int) -> Kits:
+    """Kits and variations with learnt voices, numbered from ``first`` on, in the place of programs."""
+    places = {(0, program): first + n for n, program in enumerate(programs)}
+    taught = {(AS_TAUGHT, program): program for _, program in places}
+    return replace(kits, programs=kits.programs | places | taught)
+
+
+def kits_of(folder: Path) -> Kits:
+    """The kits and variations of the bank in a folder, without its nets. Raises: BankError."""
+    kits = MoreVoices.load(folder / KITS_FILE).kits if (folder / KITS_FILE).is_file() else GENERAL_MIDI
+    return kits_with(kits, default_programs(folder), N_VOICES)  # which voices they are nobody asks here
+
+
+def _program(path: Path, about: dict[str, str]) -> int:
+    said = about.get("program", "")
+    if not said.isdigit() or not 1 <= int(said) <= N_PROGRAMS:
+        raise BankError(f'{path}: its program is "{said}"; it must be 1 to {N_PROGRAMS}')
+    return int(said) - 1

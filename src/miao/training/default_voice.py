@@ -1,0 +1,142 @@
+"""A learnt voice as the default of a program (`bank.defaults`): over the whole keyboard, even, as loud as the program.
+
+A voice learnt from recordings knows the pitches and strengths that were recorded. Here it is made to play all of them:
+beyond the outermost recorded pitches what was learnt fades within an octave, until the program as the teacher taught it
+is left; neighbouring keys are as loud as each other, along a smooth line; and all are as loud as the program's keys.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miao.arrays import Doubles, Floats, Numbers, Reals
+from miao.bank.bank import Bank
+from miao.bank.key_levels import KeyLevels
+from miao.bank.learnt_voice import Correction, LearntVoice
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
+from miao.datasets.notes import PITCHES
+from miao.datasets.samples import Recording
+from miao.datasets.voice_notes import voice_notes
+from miao.midi.general_midi import program_name
+from miao.training.evenness import first_second_db
+from miao.training.learn import LearnConfig, learn
+from miao.training.new_voice import held_out_pitches, loudness_gain
+
+FADE_SEMITONES = 9.0  # beyond the outermost recorded pitches
+LEVEL_VELOCITY = 96  # at which keys are set as loud as the program's
+_SMOOTH_SEMITONES = 5.0
+_MOST_CONTOUR_DB = 4.0  # by which a key may differ from the program's, as it was recorded
+_MOST_TRIM_DB = 40.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """The recorded pitches, lowest and highest."""
+
+    low: int
+    high: int
+
+    def share(self, pitch: Numbers) -> Floats:
+        """How much of what was learnt counts at pitches: 1 within the range, 0 beyond the fade."""
+        beyond = np.maximum(self.low - np.asarray(pitch, np.float64), np.asarray(pitch, np.float64) - self.high)
+        share: Floats = np.clip(1 - np.maximum(beyond, 0) / FADE_SEMITONES, 0, 1).astype(np.float32)
+        return share
+
+
+def over_the_keyboard(bank: Bank, voice: LearntVoice, program: int, recorded: Range, *, lasts: bool) -> LearntVoice:
+    """The voice as a default of a program; ``lasts`` says whether held notes are to stay as loud as they are.
+
+    The voice must have partials of the program's kind. Raises: ValueError if not.
+    """
+    assert bank.embeddings is not None
+    if int(voice.table.kind[0]) != int(bank.table.kind[program]):
+        raise ValueError(f"{voice.name}: its partials are of another kind than those of program {program + 1}")
+    node = recorded.share(np.arange(PITCH_NODES) * SEMITONES_A_NODE)[:, None]  # [nodes, 1]
+    key = recorded.share(np.arange(N_PITCHES))
+    old = bank.embeddings
+    embeddings = VoiceEmbeddings(
+        _mixed(node, voice.embeddings.embeddings, old.embeddings[program : program + 1]),
+        _mixed(node, voice.embeddings.profiles, old.profiles[:, program : program + 1]),
+    )
+    correction = voice.correction
+    if correction is not None:
+        levels = tuple((node * level.astype(np.float32)).astype(np.float16) for level in correction.levels)
+        correction = Correction(levels, correction.middle_velocity, correction.release_seconds)
+    own, theirs = voice.table, bank.table
+    table = replace(
+        own,
+        tune_cents=(key * own.tune_cents + (1 - key) * theirs.tune_cents[program]).astype(np.float32),
+        stretch=(key * own.stretch + (1 - key) * theirs.stretch[program]).astype(np.float32),
+        balance=np.rint(key[:, None] * own.balance + (1 - key)[:, None] * theirs.balance[program]).astype(np.int8),
+        is_wide=np.where(key > 0.5, own.is_wide, theirs.is_wide[program]).astype(np.uint8),
+        trim_db=np.zeros((1, N_PITCHES), np.float32),
+    )
+    spread = replace(voice, table=table, embeddings=embeddings, correction=correction,
+                     key_levels=_fading_keys(bank, program, key))  # fmt: skip
+    about = voice.about | {
+        "program": str(program + 1), "lowest": str(recorded.low), "highest": str(recorded.high),
+        "lasts": "yes" if lasts else "no",
+    }  # fmt: skip
+    return replace(spread, table=replace(table, trim_db=_even_trims(bank, spread, program, key)[None]), about=about)
+
+
+def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Node tables [..., nodes, W], learnt ones as far as they count."""
+    mixed = share * learnt.astype(np.float32) + (1 - share) * program.astype(np.float32)
+    return mixed.astype(np.float16)
+
+
+def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
+    """The program's key levels as far as it leads."""
+    keys = None if bank.key_levels is None else bank.key_levels.alone(program)
+    if keys is None:
+        return None
+    pitches = int(keys.lowest[0]) + np.arange(len(keys.levels))
+    return replace(keys, levels=np.rint(keys.levels * (1 - share[pitches])[:, None, None]).astype(np.int8))
+
+
+def _even_trims(bank: Bank, voice: LearntVoice, program: int, share: Floats) -> Floats:
+    """Trims by key, dB, [N_PITCHES]: along the program's levels and, within the range, a smooth line around them."""
+    keys = np.array(PITCHES)
+    player = bank.with_voices([voice])
+    ours = first_second_db(player, player.embeddings.n_voices - 1, keys, LEVEL_VELOCITY)  # type: ignore[union-attr]
+    theirs = smooth(first_second_db(bank, program, keys, LEVEL_VELOCITY), _SMOOTH_SEMITONES / 2)
+    inside = share[keys] >= 1
+    contour = smooth(ours - theirs, _SMOOTH_SEMITONES)
+    contour = np.clip(contour - np.median(contour[inside]), -_MOST_CONTOUR_DB, _MOST_CONTOUR_DB)
+    trims = np.clip(theirs + share[keys] * contour - ours, -_MOST_TRIM_DB, _MOST_TRIM_DB)
+    spread: Floats = np.interp(np.arange(N_PITCHES), keys, trims).astype(np.float32)
+    return spread
+
+
+def smooth(values: Reals, semitones: float) -> Doubles:
+    """Values by key, each the mean of its neighbours, weighted by a Gaussian."""
+    distance = np.arange(len(values))[:, None] - np.arange(len(values))[None, :]
+    near = np.exp(-0.5 * np.square(distance / semitones))
+    smoothed: Doubles = near @ np.asarray(values, np.float64) / near.sum(axis=1)
+    return smoothed
+
+
+def learn_default(
+    bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], config: LearnConfig, *,
+    lasts: bool, most_notes: int = 96, tell: Callable[[float], None] = lambda done: None,
+) -> LearntVoice:  # fmt: skip
+    """A default voice of a program from recordings, of which every fifth pitch is left to measure it by.
+
+    At most ``most_notes`` are learnt from, spread over pitches and strengths. Raises: BankError, ValueError.
+    """
+    held_out = held_out_pitches([r.pitch for r in recordings])
+    some = sorted((r for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
+    some = [some[n * len(some) // most_notes] for n in range(most_notes)] if len(some) > most_notes else some
+    gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
+    some = [replace(r, sound=r.sound * gain) for r in some]
+    data = voice_notes(some, int(bank.table.kind[program]))
+    about = about | {
+        "bank": bank.name, "nets": bank.nets_checksum, "n_notes": str(len(some)),
+        "set_out_from": f"program {program + 1}, {program_name(program, False)}",
+    }  # fmt: skip
+    voice = LearntVoice(data.table(), *learn(bank, data, program, config, tell), about)
+    pitches = [r.pitch for r in some]
+    return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts)

@@ -1,0 +1,166 @@
+"""Each key set to its teacher's spectrum (`bank.key_levels`): what the sound of a key has more or less of than ours.
+
+A note of every key is played by the teacher and by the bank, and the median difference over time of their log-mel
+spectra, band by band, is what is missing: while it begins, while it is held, after it is let go. A cell gets what the
+bands around its partials, or those within its noise band, are missing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from miao.arrays import AnyArray, Floats, Integers, Reals
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.key_levels import N_KINDS, KeyLevels
+from miao.bank.nets import Decoder, Written
+from miao.bank.voices import N_PITCHES, VoiceTable, drum_voice, pitch_hz
+from miao.datasets.notes import Source, render
+from miao.datasets.soundfont import SoundFont
+from miao.errors import DataError
+from miao.files import make_folder, write_arrays
+from miao.measuring.roundtrip import one_note_score, play
+from miao.sound import spectrum
+from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.courses import held_chunks
+
+KEYS = range(28, 97)  # of programs; those beyond are as the outermost
+VELOCITIES = (72,)  # of notes of programs; errors are measured at 45, 80 and 115
+DRUM_VELOCITIES = (62, 98)
+SECONDS, TAIL_SECONDS = 0.6, 0.2  # of a held note, and after it is let go
+_HOP = 3 * spectrum.HOP_SAMPLES
+_SILENT = 1e-5
+_SHARE = 0.95  # of what is missing that is added
+_MOST_DB = 15.0
+_LEAST_AUDIBLE = 0.25  # of a kind's frames, or a band is not changed
+_MEL_HZ = 700 * (10 ** (np.linspace(
+    np.log10(1 + spectrum.LOW_HZ / 700), np.log10(1 + spectrum.HIGH_HZ / 700), spectrum.N_MELS + 2)) - 1)  # fmt: skip
+
+
+def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float) -> Floats:
+    """What a sound lacks against another one, dB, [kinds, N_MELS]: medians over the frames of each kind of chunk in
+    which a band is audible in either. Shapes: [2, S] each."""
+    n = max(theirs.shape[1], ours.shape[1])
+    a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1]))), hop_samples=_HOP) for x in (theirs, ours))
+    threshold = a.max() - spectrum.AUDIBLE_DB
+    difference = np.maximum(a, threshold) - np.maximum(b, threshold)
+    audible = (a >= threshold) | (b >= threshold)
+    kind = np.digitize(np.arange(len(a)) * _HOP / SAMPLE_RATE, [tk.ATTACK_SECONDS, hold_seconds])
+    found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
+    for k in range(N_KINDS):
+        found[k] = _medians(np.where(audible, difference, np.nan)[kind == k])
+    return np.clip(found, -_MOST_DB, _MOST_DB)
+
+
+def _medians(values: Reals) -> Floats:
+    """The median of each column's numbers; 0 where there are few."""
+    count = (~np.isnan(values)).sum(axis=0)
+    if not len(values):
+        return np.zeros(values.shape[1], np.float32)
+    ordered, columns = np.sort(values, axis=0), np.arange(values.shape[1])  # what is no number comes last
+    middle = 0.5 * (ordered[np.maximum(count - 1, 0) // 2, columns] + ordered[count // 2 * (count > 0), columns])
+    found: Floats = np.where(count > _LEAST_AUDIBLE * len(values), middle, 0).astype(np.float32)
+    return found
+
+
+def measure_bands(font: SoundFont, bank: Bank, voice: int, source: Source) -> Floats:
+    """`missing_bands` of a voice, mean over velocities: [keys, kinds, N_MELS]; NaN where the sound bank has no note.
+    The keys are `KEYS`, or a drum's own."""
+    velocities = DRUM_VELOCITIES if source.is_drum else VELOCITIES
+    keys = np.array([source.key] if source.key is not None else KEYS)
+    found = np.zeros((len(keys), N_KINDS, spectrum.N_MELS), np.float32)
+    for velocity in velocities:
+        players = bank_of_keys(bank, voice, keys, velocity) if not source.is_drum else [bank]
+        for n, (key, player) in enumerate(zip(keys.tolist(), players, strict=True)):
+            if source.is_drum:
+                theirs = render(font, source, key, velocity, SECONDS)
+                hold, last = theirs.shape[1] / SAMPLE_RATE, None
+            else:
+                theirs = font.note(source.program, key, velocity, SECONDS, bank=source.bank, tail_seconds=TAIL_SECONDS)
+                hold, last = SECONDS, theirs.shape[1]
+            if np.abs(theirs).max(initial=0.0) < _SILENT:
+                found[n] = np.nan
+                continue
+            score = one_note_score(drum_voice(key) if source.is_drum else 0, key, velocity, hold)
+            found[n] += missing_bands(theirs, play(player, score, voice=voice)[:, :last], hold) / len(velocities)
+    return found
+
+
+def bank_of_keys(bank: Bank, voice: int, keys: Integers, velocity: float) -> list[Bank]:
+    """For each key a bank that plays its note, let go after `SECONDS`, from chunks decoded for all keys at once."""
+    held = held_chunks(bank, voice, keys, velocity, 1)
+    last = round((SECONDS - tk.ATTACK_SECONDS) / tk.STEP_SECONDS[tk.SUSTAIN])
+    n = len(keys)
+    release, _ = bank.decode(
+        tk.RELEASE, voice=np.full(n, voice), pitch=keys.astype(np.float32),
+        velocity=np.full(n, velocity / 127, np.float32), index=np.zeros(n, np.int64),
+        age=np.full(n, SECONDS, np.float32), previous=held[1][:, last],
+        context=np.zeros((n, bank.context_width), np.float32),
+    )  # fmt: skip
+    chunks = {tk.ATTACK: [held[0]], tk.SUSTAIN: held[1:], tk.RELEASE: [release, np.zeros_like(release)]}
+
+    def player(key: int) -> Decoder:
+        def decode(kind: int, *, index: Integers, **_: AnyArray) -> Written:
+            known = chunks[kind]
+            chunk = known[min(int(index[0]), len(known) - 1)][key : key + 1]
+            return chunk, np.ones_like(chunk)
+
+        return decode
+
+    return [replace(bank, decode=player(key)) for key in range(n)]
+
+
+def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Source]) -> Iterator[Path]:
+    """`measure_bands` of voices of a bank without key levels into ``bands_NNN.npz``; what is there for the same nets is
+    kept. Raises: DataError."""
+    teacher = SoundFont(font)
+    make_folder(folder, DataError)
+    plain = bank.without_key_levels()
+    for voice, source in voices.items():
+        target = folder / f"bands_{voice:03d}.npz"
+        if not target.exists() or str(np.load(target)["nets"]) != bank.nets_checksum:
+            trim = np.array([plain.table.trim(voice, p) for p in range(N_PITCHES)], np.float32)
+            keys = list(KEYS) if source.key is None else [source.key]
+            missing = measure_bands(teacher, plain, voice, source)
+            nets = np.array(bank.nets_checksum)
+            write_arrays(target, {"missing": missing, "keys": keys, "trim": trim, "nets": nets}, DataError)
+        yield target
+
+
+def cell_shifts(table: VoiceTable, voice: int, pitch: int, missing: Reals) -> Floats:
+    """What each cell of a key lacks, levels, [kinds, C - 1], from what bands lack (dB, [kinds, N_MELS])."""
+    note_hz = float(pitch_hz(pitch))
+    partials = table.partials(voice, pitch).below(spectrum.HIGH_HZ / note_hz)
+    centres = _MEL_HZ[1:-1]
+    shifts = np.zeros((N_KINDS, tk.N_CELLS - 1), np.float32)
+    for kind in range(N_KINDS):
+        at = np.interp(partials.ratios * note_hz, centres, missing[kind])
+        weight = partials.spread.sum(axis=1)
+        shifts[kind, : tk.N_PARTIALS] = np.where(weight > 0, partials.spread @ at / np.maximum(weight, 1e-6), 0)
+        for n in range(tk.N_NOISE):
+            low, high = tk.NOISE_EDGES_HZ[n : n + 2]
+            inside = (centres >= low) & (centres <= high)
+            middle = np.interp(0.5 * (low + high), centres, missing[kind])
+            shifts[kind, tk.N_PARTIALS + n] = missing[kind, inside].mean() if inside.any() else middle
+    return shifts / np.float32(tk.LEVEL_STEP_DB)
+
+
+def make_key_levels(bank: Bank, folder: Path) -> KeyLevels:
+    """The key levels of a bank from a folder of ``bands_NNN.npz``, its trims as they are now."""
+    found: list[tuple[int, Floats] | None] = [None] * len(bank.table.kind)
+    for path in sorted(folder.glob("bands_???.npz")):
+        voice = int(path.stem[6:])
+        with np.load(path) as file:
+            missing, keys, trims = file["missing"], file["keys"], file["trim"]
+        known = np.flatnonzero(~np.isnan(missing[:, 0, 0]))
+        if voice >= len(found) or not len(known):
+            continue
+        shifts = np.zeros((len(keys), N_KINDS, tk.N_CELLS - 1), np.float32)
+        for n in known:
+            pitch = int(keys[n])
+            louder = trims[pitch] - bank.table.trim(voice, pitch)
+            shifts[n] = cell_shifts(bank.table, voice, pitch, _SHARE * missing[n] + louder)
+        found[voice] = (int(keys[known[0]]), shifts[known[0] : known[-1] + 1])
+    return KeyLevels.of(found)
