@@ -1,7 +1,6 @@
 """What a listener changes: the score that comes of it, and that changing nothing gives the very score."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from conftest import make_midi
 from miao.errors import BankError, ConfigError
 from miao.midi.score import read_score
 from miao.synth.arrangement import Arrangement
-from miao.synth.running import Running
 from miao.synth.settings import PlaySettings
 
 SETTINGS = PlaySettings(gain_db=6.0, room="hall")
@@ -114,65 +112,3 @@ def test_the_file_says_the_same(tmp_path):
         Arrangement.load(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         Arrangement.load(tmp_path / "none.json")
-
-
-# running
-
-
-def whole(running, *sizes):
-    parts, n = [], 0
-    while not running.is_over:
-        parts.append(running.block(sizes[n % len(sizes)]))
-        n += 1
-    return np.concatenate(parts, axis=1)
-
-
-def ran(synthesizer, score, **more):
-    return Running(synthesizer.bank, score, SETTINGS, {}, **more)
-
-
-def test_what_runs_is_what_is_rendered_however_it_is_cut(score, synthesizer):
-    expected = np.concatenate(list(synthesizer.stream(score, SETTINGS)), axis=1)
-    for sizes in ((4096,), (777, 20_000), (65536,)):
-        heard = whole(ran(synthesizer, score), *sizes)
-        n = expected.shape[1]
-        assert np.abs(expected).max() > 0.1 and heard.shape[1] >= n
-        np.testing.assert_allclose(heard[:, :n], expected, atol=2e-5)  # far below what 16 bits hold
-        assert np.abs(heard[:, n:]).max(initial=0) < 1e-4  # the room's last, which a file leaves out
-
-
-def test_going_on_from_the_middle_with_what_the_room_was_sent_is_as_if_it_had_never_stopped(score, synthesizer):
-    rate = SETTINGS.sample_rate
-    first = ran(synthesizer, score)
-    heard = np.concatenate([first.block(16384) for _ in range(8)], axis=1)
-    at = 5 * 16384
-    second = ran(synthesizer, score, start=at / rate, past=first.sent_until(at), known={})
-    again = np.concatenate([second.block(16384) for _ in range(3)], axis=1)
-    n = min(again.shape[1], heard.shape[1] - at)
-    faded = round(0.02 * rate)  # a note that is under way begins at its level, and filters without a past
-    np.testing.assert_allclose(again[:, faded:n], heard[:, at + faded : at + n], atol=1e-3)
-    dry = ran(synthesizer, score, start=at / rate)
-    without = np.concatenate([dry.block(16384) for _ in range(3)], axis=1)
-    assert np.abs(without[:, faded:n] - heard[:, at + faded : at + n]).max() > 5e-3  # the room's past is heard
-
-
-def test_a_loop_ends_where_it_is_to_and_its_seam_is_faded(score, synthesizer):
-    running = ran(synthesizer, score, start=1.0, end=2.5)
-    heard = whole(running, 10_000)
-    assert heard.shape[1] == round(1.5 * SETTINGS.sample_rate)
-    assert np.abs(heard[:, -1]).max() < 1e-3 < np.abs(heard[:, -2000]).max()
-    assert running.block(100).shape == (2, 0)
-
-
-def test_a_chunk_that_was_written_is_not_written_again(score, toy_bank):
-    asked = []
-
-    def decode(kind, **inputs):
-        asked.append(kind)
-        return toy_bank.decode(kind, **inputs)
-
-    bank, known = replace(toy_bank, decode=decode, encode=None), {}
-    Running(bank, score, SETTINGS, {}, known=known).block(65536)
-    n = len(asked)
-    Running(bank, score, SETTINGS, {}, known=known).block(65536)
-    assert n >= 2 and len(asked) == n

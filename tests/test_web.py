@@ -231,16 +231,16 @@ def test_another_word_changes_what_is_heard_from_where_the_listener_is(client, s
     with client.websocket_connect(LINE) as socket:
         key = brought(client, song, socket.receive_json()["session"])["song"]
         played(socket, {"song": key, "generation": 1}, 30_000)
-        socket.send_json({"do": "heard", "generation": 1, "samples": 30_000})
-        socket.send_json({"do": "play", "song": key, "generation": 2, "at": 2.0, "echo": 1, "arrangement": quieter})
+        change = {"do": "play", "song": key, "generation": 2, "echo": 1, "heard": 30_000, "arrangement": quieter}
+        socket.send_json(change)
         while True:
             received = socket.receive()
             if received.get("bytes") and frame(received["bytes"])[0] == 2:
                 _, position, samples = frame(received["bytes"])
                 break
-        assert position == 2.0
+        assert round(position * 44_100) == 30_000
         score = Arrangement.of(quieter).score(read_score(song))
-        expected = np.concatenate(list(synthesizer.stream(score, gain_db=14.0, start=2.0)), axis=1)
+        expected = np.concatenate(list(synthesizer.stream(score, gain_db=14.0, start=position)), axis=1)
         loud = np.sqrt(np.square(samples[:, 1000:]).mean()) / np.sqrt(np.square(expected[:, 1000:4000]).mean())
         assert 0.7 < loud < 1.4  # the bass alone, and the room still tells of what was before
 
@@ -493,7 +493,7 @@ def keyboard(client):
         socket.send_json({"do": "choose", "program": 1, "room": "none"})
         while not (told := socket.receive()).get("text"):
             pass
-        assert json.loads(told["text"]) == {"tell": "ready"}, told
+        assert json.loads(told["text"]) == {"tell": "ready", "is_new": True}, told
         yield socket
 
 
@@ -524,6 +524,16 @@ def test_keys_that_are_pressed_sound_until_they_are_let_go(keyboard):
     keyboard.send_bytes(bytes([0x80, 69, 64]))
     listened(keyboard, 10.0, lambda part: not part.any())
     assert not listened(keyboard, 0.1).any()
+
+
+def test_the_room_changes_while_keys_are_held_and_they_sound_on(keyboard):
+    keyboard.send_bytes(bytes([0x90, 69, 100]))
+    listened(keyboard, 5.0, lambda part: np.abs(part).max() > 0.01)
+    keyboard.send_json({"do": "choose", "program": 1, "room": "studio"})
+    while not (told := keyboard.receive()).get("text"):
+        pass
+    assert json.loads(told["text"]) == {"tell": "ready", "is_new": False}
+    assert abs(hertz(listened(keyboard, 0.3)) - 440) < 2
 
 
 def test_panic_silences_and_nonsense_is_told(keyboard, client):

@@ -81,8 +81,8 @@ def live(
     miao live --mood tender:0.6 --plane 20,21
     miao live --test
 
-    In the terminal: A to ' are white and black keys, Z and X octaves, C and V softer and harder, space silences all,
-    Ctrl-C ends it.
+    In the terminal: A to ' are white and black keys, Z and X octaves, C and V softer and harder, R is the next room,
+    space silences all, Ctrl-C ends it.
     """
     from miao.expression.moods import cues_of
     from miao.live.card import cards, open_card
@@ -128,7 +128,8 @@ def live(
         things.callback(keyboards.close)
         take = things.enter_context(Take(instrument, record, force=force)) if record else None
         read = things.enter_context(keys_of_terminal())
-        piano = Piano(instrument.put)
+        rooms = _Rooms(stage, room)
+        piano = Piano(instrument.put, next_room=rooms.next)
         heard = ", ".join(keyboards.names) or "no keyboard"
         port = ' (other programs find the port "miao")' if keyboards.own is not None else ""
         say(f"{heard}{port} -> {where.name}, {block} samples at {sample_rate} Hz; Ctrl-C ends it")
@@ -139,7 +140,7 @@ def live(
             piano.let_go(time.monotonic())
             if take is not None:
                 take.collect()
-            status.show()
+            status.show(f"{rooms.name}  ")
     if record:
         say(f"{record}.mid, {record}.wav")
 
@@ -233,6 +234,23 @@ def _reel(tape: Any, status: "_Status", read: Callable[[float], str], until: flo
     finally:
         if sys.stderr.isatty():
             say("")
+
+
+class _Rooms:
+    """The rooms that there are, one after the other, while a stage plays."""
+
+    def __init__(self, stage: "Stage", name: str) -> None:
+        from miao.sound.rooms import NO_ROOM, room_paths
+
+        self._stage, self.name = stage, name
+        self._names = [*room_paths(), NO_ROOM]
+
+    def next(self) -> None:
+        from miao.sound.rooms import find_room
+
+        at = self._names.index(self.name) if self.name in self._names else -1
+        self.name = self._names[(at + 1) % len(self._names)]
+        self._stage.change_room(find_room(self.name))
 
 
 class _Status:

@@ -84,11 +84,7 @@ class Bound {
           double octaves, double floor, double gain, double room_level, nb::tuple chorus, nb::object room, nb::object limiter)
         : slots((size_t)n_slots) {
         require(rate >= 8000 && n_parts > 0 && n_slots > 0, "an engine needs a rate, parts and slots");
-        std::unique_ptr<miao_sound::Convolver> convolver;
-        if (!room.is_none()) {
-            auto responses = nb::cast<Array<float, nb::shape<2, 2, -1>>>(room);
-            convolver = std::make_unique<miao_sound::Convolver>(responses.data(), (int64_t)responses.shape(2), 512, "");
-        }
+        std::unique_ptr<Message> first_room = room.is_none() ? nullptr : room_of(room);
         std::unique_ptr<miao_sound::Limiter> last;
         if (!limiter.is_none()) {
             auto args = nb::cast<nb::tuple>(limiter);
@@ -101,7 +97,7 @@ class Bound {
                         silent, octaves, floor, gain, room_level};
         const auto number = [&](size_t i) { return nb::cast<double>(chorus[i]); };
         const Chorus swinging((double)rate, number(0), number(1), number(2), number(3));
-        engine = std::make_unique<Engine>(plan, noise.data(), swinging, std::move(convolver), std::move(last));
+        engine = std::make_unique<Engine>(plan, noise.data(), swinging, std::move(first_room), std::move(last));
         for (int slot = (int)n_slots - 1; slot >= 0; --slot) slots[(size_t)((int)n_slots - 1 - slot)] = slot;
     }
 
@@ -158,6 +154,12 @@ class Bound {
         return send_off(message);
     }
 
+    // What is sent goes to another room from the next block on, or to none; false where the queue is full.
+    bool change_room(nb::object room) {
+        std::unique_ptr<Message> message = room_of(room);
+        return send_off(message);
+    }
+
     // What has happened since: notes that are over, and notes that are heard as (handle, sample, of the block, its ns).
     nb::tuple reports() {
         nb::list over, heard;
@@ -193,6 +195,7 @@ class Bound {
         const Counts &c = engine->counts;
         nb::dict found;
         for (auto [name, value] : {std::pair<const char *, int64_t>{"blocks", c.blocks}, {"dropouts", c.dropouts},
+                                   {"own_dropouts", c.own_dropouts},
                                    {"overruns", c.overruns}, {"late", c.late}, {"waited", c.waited}, {"voices", c.voices},
                                    {"most_voices", c.most_voices}, {"busy_ns", c.busy_ns}, {"longest_ns", c.longest_ns},
                                    {"last_ns", c.last_ns}, {"lost_samples", c.lost_samples}, {"block_samples", engine->block_samples}})
@@ -215,6 +218,17 @@ class Bound {
     uintptr_t address() const { return (uintptr_t)engine.get(); }
 
   private:
+    static std::unique_ptr<Message> room_of(const nb::object &room) {
+        auto message = std::make_unique<Message>();
+        message->kind = Message::ROOM;
+        if (room.is_none()) return message;
+        auto responses = nb::cast<Array<float, nb::shape<2, 2, -1>>>(room);
+        nb::gil_scoped_release release;  // many transforms
+        message->n_tail = (int64_t)responses.shape(2);
+        message->room = std::make_unique<miao_sound::Convolver>(responses.data(), message->n_tail, 512, "");
+        return message;
+    }
+
     bool send_off(std::unique_ptr<Message> &message) {
         if (!engine->inbox.push(message.get())) return false;
         message.release();
@@ -241,6 +255,7 @@ NB_MODULE(_engine, module) {
         .def("start", &Bound::start)
         .def("knots", &Bound::knots)
         .def("step", &Bound::step)
+        .def("change_room", &Bound::change_room, "room"_a.none())
         .def("reports", &Bound::reports)
         .def("render", &Bound::render, "out"_a.noconvert())
         .def("taped", &Bound::taped, "out"_a.noconvert())

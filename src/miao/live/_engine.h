@@ -49,13 +49,15 @@ class Queue {
 };
 
 struct Message {
-    enum Kind { START, KNOTS, STEP } kind = START;
+    enum Kind { START, KNOTS, STEP, ROOM } kind = START;
     int slot = 0;
     int64_t handle = 0;
     Sound sound;
     Knots knots;
     int part = 0, name = 0;
     double value = 0, time = 0;
+    std::unique_ptr<miao_sound::Convolver> room;  // none: what is sent goes nowhere
+    int64_t n_tail = 0;                           // samples that it sounds on
 };
 
 struct Report {
@@ -65,8 +67,20 @@ struct Report {
     int64_t handle = 0, sample = 0, block = 0, clock_ns = 0;  // of HEARD: its first sample, that of the block, when
 };
 
+// A room that is sent to, or was: what is sent to it fades in when it is entered and out when it is left; then what it
+// holds sounds on. As `ChangingRoom` of room.py.
+struct Entered {
+    Message *message = nullptr;  // that brought it, and goes back when it is over
+    double level = 0;            // of what is sent to it
+    bool is_left = false, is_pushed_out = false;  // for a room that comes after too many
+    int64_t since_left = 0;
+};
+constexpr int MOST_ROOMS = 4;
+constexpr double CHANGE_SECONDS = 0.05;
+
 struct Counts {  // written by the callback alone
-    std::atomic<int64_t> blocks{0}, dropouts{0}, overruns{0}, late{0}, waited{0}, voices{0}, most_voices{0};
+    // of the dropouts those that a block of ours was late for; of the others the system was
+    std::atomic<int64_t> blocks{0}, dropouts{0}, own_dropouts{0}, overruns{0}, late{0}, waited{0}, voices{0}, most_voices{0};
     std::atomic<int64_t> busy_ns{0}, longest_ns{0}, last_ns{0}, lost_samples{0};
 };
 
@@ -85,10 +99,9 @@ struct Plan {
 
 class Engine {
   public:
-    Engine(const Plan &plan, const float *noise, const Chorus &chorus, std::unique_ptr<miao_sound::Convolver> room,
+    Engine(const Plan &plan, const float *noise, const Chorus &chorus, std::unique_ptr<Message> room,
            std::unique_ptr<miao_sound::Limiter> limiter)
         : plan(plan), loops(best_loops()), table(noise, noise + plan.n_bands * plan.n_table), chorus(chorus),
-          room(std::move(room)),
           limiter(std::move(limiter)), inbox(1 << 16), outbox((1 << 16) + (1 << 14)),
           tape((size_t)plan.rate * 2 * 8), voices((size_t)plan.n_slots), parts((size_t)plan.n_parts) {
         for (Voice &voice : voices) voice.allot((int)plan.n_cells);
@@ -102,9 +115,12 @@ class Engine {
         knots_at.resize(MOST_KNOTS);
         noise_offsets.resize(2 * (size_t)plan.n_bands);
         if (this->limiter) this->limiter->reserve(plan.most_samples);
+        if (room) rooms[0].message = room.release(), rooms[0].level = 1;
         scratch.resize((size_t)(8 * 512 + 4 * (plan.n_cells + 5 * 512) + 4 * MOST_KNOTS * (512 + plan.n_bands)) / 8 + 8);
     }
     ~Engine() {
+        for (Entered &entered : rooms) delete entered.message;
+        delete coming_room;
         Message *message;
         while (inbox.pop(message)) delete message;
         Report report;
@@ -144,8 +160,11 @@ class Engine {
                 if (!tape.push(out[s])) add(counts.lost_samples, 1);
         const int64_t took = now_ns() - began;
         add(counts.blocks, 1);
+        const bool is_overrun = took * plan.rate > n * 1000000000;
         add(counts.dropouts, is_dropout);
-        add(counts.overruns, took * plan.rate > n * 1000000000);
+        add(counts.own_dropouts, is_dropout && was_overrun);
+        add(counts.overruns, is_overrun);
+        was_overrun = is_overrun;
         add(counts.busy_ns, took);
         counts.last_ns.store(took, std::memory_order_relaxed);
         if (took > counts.longest_ns.load(std::memory_order_relaxed)) counts.longest_ns.store(took, std::memory_order_relaxed);
@@ -216,12 +235,10 @@ class Engine {
                 sent_to_chorus[s] += line * gains[CHORUS_SEND][s];
             }
         }
-        if (room) {
-            const float level = (float)plan.room_level;
-            for (int64_t s = 0; s < 2 * n; ++s) sent[s] *= level;
-            room->process(sent.data(), sent.data() + n, n, wet.data());
-            for (int64_t s = 0; s < 2 * n; ++s) mix[s] += wet[s];
-        }
+        const float level = (float)plan.room_level;
+        for (int64_t s = 0; s < 2 * n; ++s) sent[s] *= level;
+        for (Entered &entered : rooms)
+            if (entered.message) add_room(entered, n);
         chorus.add(sent_to_chorus.data(), n, mix.data());
         const float gain = (float)plan.gain;
         if (gain != 1)
@@ -249,7 +266,14 @@ class Engine {
     void take_messages() {
         Message *message;
         // what has been taken must find room to go back
-        while (outbox.room() > (size_t)plan.n_slots * 2 + 2 && inbox.pop(message)) {
+        enter_room();
+        while (outbox.room() > (size_t)(plan.n_slots * 2 + MOST_ROOMS + 3) && inbox.pop(message)) {
+            if (message->kind == Message::ROOM) {
+                if (coming_room) send_back(coming_room);  // that one is not wanted any more
+                coming_room = message;
+                enter_room();
+                continue;
+            }
             if (message->kind == Message::STEP) {
                 parts[(size_t)message->part].tell(message->name, message->value, std::max(message->time, (double)position));
             } else if (message->kind == Message::START) {
@@ -260,9 +284,59 @@ class Engine {
                 if (voice.is_on && voice.sound.handle == message->handle)
                     add(counts.late, voice.take(message->knots, (double)position, (int)plan.n_cells, plan.silent, plan.octaves));
             }
-            Report report;
-            report.kind = Report::SPENT, report.message = message;
-            outbox.push(report);
+            send_back(message);
+        }
+    }
+
+    void send_back(Message *message) {
+        Report report;
+        report.kind = Report::SPENT, report.message = message;
+        outbox.push(report);
+    }
+
+    // The room that was asked for is entered and the others are left, once there is a place for it.
+    void enter_room() {
+        if (!coming_room) return;
+        Entered *place = nullptr, *oldest = nullptr;
+        for (Entered &entered : rooms) {
+            if (!entered.message)
+                place = &entered;
+            else if (entered.is_left && (!oldest || entered.since_left > oldest->since_left))
+                oldest = &entered;
+        }
+        if (!place && coming_room->room) {
+            if (oldest) oldest->is_pushed_out = true;  // it fades out in this block
+            return;
+        }
+        for (Entered &entered : rooms) entered.is_left = true;
+        if (coming_room->room)
+            *place = Entered{coming_room, 0, false, false, 0};
+        else
+            send_back(coming_room);
+        coming_room = nullptr;
+    }
+
+    // What a room makes of what is sent, added to the mix.
+    void add_room(Entered &entered, int64_t n) {
+        const double goal = entered.is_left ? 0 : 1, step = 1 / (CHANGE_SECONDS * (double)plan.rate);
+        const float *from = sent.data();
+        if (entered.level != goal || goal == 0) {
+            for (int64_t s = 0; s < n; ++s) {
+                const float gain = (float)entered.level;
+                own[s] = gain * sent[s], own[n + s] = gain * sent[n + s];
+                entered.level = goal > 0 ? std::min(entered.level + step, 1.0) : std::max(entered.level - step, 0.0);
+            }
+            from = own.data();
+        }
+        entered.message->room->process(from, from + n, n, wet.data());
+        for (int64_t s = 0; s < n; ++s) {
+            const float gain = entered.is_pushed_out ? 1 - (float)(s + 1) / (float)n : 1;
+            mix[s] += gain * wet[s], mix[n + s] += gain * wet[n + s];
+        }
+        if (entered.is_left && entered.level == 0) entered.since_left += n;
+        if (entered.is_pushed_out || entered.since_left > entered.message->n_tail) {
+            send_back(entered.message);
+            entered = Entered{};
         }
     }
 
@@ -389,8 +463,9 @@ class Engine {
     const miao::Variant &loops;
     std::vector<float> table;
     Chorus chorus;
-    std::unique_ptr<miao_sound::Convolver> room;
     std::unique_ptr<miao_sound::Limiter> limiter;
+    Entered rooms[MOST_ROOMS];
+    Message *coming_room = nullptr;
 
   public:
     Queue<Message *> inbox;
@@ -402,6 +477,7 @@ class Engine {
     std::vector<Part> parts;
     std::vector<Voice *> active;
     float decay = 0;
+    bool was_overrun = false;
     std::atomic<uint32_t> sequence{0};
     int64_t position = 0;
     std::vector<float> stem, extra, own, mix, sent, wet, finished, sent_to_chorus, gains[N_FADERS];

@@ -103,7 +103,7 @@ class Stage:
             self.sample_rate, len(channels), 2 * self.settings.polyphony + SPARE_SLOTS, self.player.noise, tk.N_CELLS,
             *oscillators.LEVEL_SCALE, FLOOR, 1.0 if is_plain else 10 ** (gain_db / 20), ROOM_LEVEL,
             (*_swing(chorus), CHORUS_LEVEL),
-            None if room is None else np.ascontiguousarray(response_of(self.sample_rate, room), np.float32),
+            self._responses(room),
             None if is_plain else _limiter_arguments(self.sample_rate),
         )  # fmt: skip
 
@@ -143,6 +143,17 @@ class Stage:
                 del self._sent[handle]
                 self.player.forget(handle)
         self.heard.extend(Heard(self._handles.get(number, -1), *rest) for number, *rest in heard)
+
+    def change_room(self, room: Acoustics | None) -> None:
+        """What is sent goes over to another room from here on, or to none, within 50 ms; what the old one holds sounds
+        on in it. Raises: MiaoError where the engine takes nothing more."""
+        if not self.engine.change_room(self._responses(room)):
+            raise MiaoError("the engine has no place for another room; is anything playing?")
+
+    def _responses(self, room: Acoustics | None) -> Floats | None:
+        if room is None:
+            return None
+        return np.ascontiguousarray(response_of(self.sample_rate, room), np.float32)
 
     def begin_again(self, now: float, channels: Sequence[int] | None = None) -> None:
         """Whatever sounds fades out, and a new player begins, which may be told of what was before: it is then under

@@ -18,10 +18,13 @@ ESCAPES = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"
 
 
 class Piano:
-    """Keys to messages, which ``put`` takes: Z and X shift by an octave, C and V by velocity, space is panic."""
+    """Keys to messages, which ``put`` takes: Z and X shift by an octave, C and V by velocity, space is panic; R calls
+    ``next_room``."""
 
-    def __init__(self, put: Callable[[bytes], None], channel: int = 0) -> None:
-        self._put, self._channel = put, channel
+    def __init__(
+        self, put: Callable[[bytes], None], channel: int = 0, next_room: Callable[[], None] = lambda: None
+    ) -> None:
+        self._put, self._channel, self._next_room = put, channel, next_room
         self.octave, self.velocity = 4, 96
         self._down: dict[int, float] = {}  # until when, by pitch
 
@@ -31,6 +34,8 @@ class Piano:
         if key == " ":
             self._down.clear()
             self._put(b"\xff")
+        elif key == "r":
+            self._next_room()
         elif key in ("z", "x"):
             self.octave = min(max(self.octave + (1 if key == "x" else -1), 0), 8)
         elif key in ("c", "v"):

@@ -58,7 +58,7 @@ class DrawnRoom:
         From 200 to 2000 Hz noise on both speakers comes back as loud as it went in, i.e. a send of 1 gives as much
         room as sound.
         """
-        return _drawn(self, sample_rate)
+        return _drawn(replace(self, gain_db=0.0), sample_rate)
 
     def with_t60(self, seconds: float) -> "DrawnRoom":
         """The same room with another reverberation time at 1 kHz, the other octaves in proportion."""
@@ -92,6 +92,7 @@ def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) ->
     return DrawnRoom(rt60_seconds, seed=seed).response(sample_rate)
 
 
+@lru_cache(maxsize=16)  # a room that is only louder is not drawn again
 def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     rng = np.random.default_rng(room.seed)
     n = int((room.predelay_seconds + 1.25 * room.t60_seconds) * sample_rate)

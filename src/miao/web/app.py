@@ -1,11 +1,10 @@
 """The server: routes, and what each asks of the studio. `create_app` gives the application, `serve` runs it."""
 
 import asyncio
-import json
-import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from miao.errors import ConfigError, MiaoError
 from miao.files import reason
@@ -25,30 +23,32 @@ from miao.synth.synthesizer import Synthesizer
 from miao.web import exports, learning
 from miao.web.guard import LOOPBACK, Guard, Refusal, body_of, explained
 from miao.web.jobs import Job
-from miao.web.keyboard import echoed
 from miao.web.limits import Limits
+from miao.web.lines import Lines, parsed
 from miao.web.openapi import openapi
 from miao.web.songs import EXAMPLES, Song, examples
 from miao.web.studio import Studio
 
-_log = logging.getLogger(__name__)
-
 PAGE = Path(__file__).parent / "page"
-MOST_BAD_MESSAGES = 20
+SWITCH_SECONDS = 0.001  # that a thread keeps the others waiting: somebody may be listening
 _ARRANGEMENT_BYTES = 1 << 18
 _LONGEST_NAME = 120
 
 
 def create_app(
-    synthesizer: Synthesizer, limits: Limits | None = None, hosts: tuple[str, ...] | None = LOOPBACK
-) -> Starlette:
-    """The application for one bank. ``hosts`` are the names it goes by; None: any."""
+    synthesizer: Synthesizer, limits: Limits | None = None, hosts: tuple[str, ...] | None = LOOPBACK, *,
+    is_prepared: bool = False,
+) -> Starlette:  # fmt: skip
+    """The application for one bank. ``hosts`` are the names it goes by; None: any. ``is_prepared``: what is slow when
+    asked for first is made ready behind the start."""
     studio = Studio(synthesizer, limits or Limits())
-    routes = _Routes(studio)
+    routes, lines = _Routes(studio), Lines(studio)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await studio.open()
+        if is_prepared:
+            studio.prepare()
         try:
             yield
         finally:
@@ -71,7 +71,7 @@ def create_app(
             Route("/api/render", routes.render, methods=["POST"]),
             Route("/api/jobs/{job}", routes.job, methods=["GET", "DELETE"]),
             Route("/api/jobs/{job}/files/{name}", routes.file),
-            WebSocketRoute("/api/session", routes.session), WebSocketRoute("/api/keyboard", routes.keyboard),
+            WebSocketRoute("/api/session", lines.session), WebSocketRoute("/api/keyboard", lines.keyboard),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={MiaoError: explained, Exception: explained},
@@ -96,7 +96,8 @@ def serve(
         why = reason(error) if isinstance(error, OSError) else "there is no such port"
         raise ConfigError(f"cannot serve at {host} port {port}: {why}; choose another with --port") from error
     shown = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
-    app = create_app(synthesizer, limits, hosts)
+    app = create_app(synthesizer, limits, hosts, is_prepared=True)
+    sys.setswitchinterval(SWITCH_SECONDS)
     tell(f"http://{shown}:{opened.getsockname()[1]}/")
     uvicorn.Server(server_config(app, limits)).run(sockets=[opened])
 
@@ -184,7 +185,7 @@ class _Routes:
         song, wanted = self._song(request), await _json(request)
         return self._started(song.owner, "survey", lambda job: exports.survey(
             job, self._studio.synthesizer, song, wanted.get("arrangement", {}), self._limits.polyphony,
-            self._studio.find(song.owner),
+            self._studio.find(song.owner), self._studio.courtesy,
         ))  # fmt: skip
 
     def _export(self, song: Song, wanted: dict[str, Any], format: str, job: Job) -> None:
@@ -197,7 +198,7 @@ class _Routes:
         """The body, a MIDI file, as sound: one request, one answer."""
         self._studio.counts["requests"] += 1
         format = exports.wanted_format(request.query_params.get("format", "wav"))
-        told = _parsed(request.query_params.get("arrangement", "{}"))
+        told = parsed(request.query_params.get("arrangement", "{}"))
         name = request.query_params.get("name", "song.mid")[:_LONGEST_NAME]
         data = await body_of(request, self._limits.midi_bytes, "the file")
         loop = asyncio.get_running_loop()
@@ -288,128 +289,12 @@ class _Routes:
     def _song(self, request: Request) -> Song:
         return self._studio.songs.get(request.path_params["song"])
 
-    # the page's own line
-
-    async def session(self, socket: WebSocket) -> None:
-        """Open as long as the page is: what it asks to hear comes in, sound and news go out."""
-        await socket.accept()
-        lock = asyncio.Lock()
-
-        async def tell(what: dict[str, Any] | bytes) -> None:
-            with suppress(WebSocketDisconnect, RuntimeError):  # it has gone, which whoever reads finds out
-                async with lock:
-                    await (socket.send_bytes(what) if isinstance(what, bytes) else socket.send_json(what))
-
-        try:
-            session = self._studio.open_session(tell)
-        except MiaoError as error:
-            await tell({"tell": "refused", "message": str(error)})
-            await socket.close(1013)
-            return
-        try:
-            await tell({"tell": "session", "session": session.key})
-            handlers = {"play": session.stream.play, "heard": session.stream.heard,
-                        "stop": lambda _: session.stream.stop()}  # fmt: skip
-            await serve_messages(socket, tell, handlers)
-        finally:
-            self._studio.close_session(session)
-
-    async def keyboard(self, socket: WebSocket) -> None:
-        """Open as long as somebody plays: MIDI bytes and wishes come in, sound goes out."""
-        await socket.accept()
-        lock, studio, loop = asyncio.Lock(), self._studio, asyncio.get_running_loop()
-
-        async def tell(what: dict[str, Any] | bytes) -> None:
-            with suppress(WebSocketDisconnect, RuntimeError):
-                async with lock:
-                    await (socket.send_bytes(what) if isinstance(what, bytes) else socket.send_json(what))
-
-        try:
-            keyboard = studio.open_keyboard(socket.query_params.get("session", ""))
-        except MiaoError as error:
-            await tell({"tell": "refused", "message": str(error)})
-            await socket.close(1013)
-            return
-        waiting: list[asyncio.Task[None]] = []
-
-        async def choose(message: dict[str, Any]) -> None:
-            try:
-                await loop.run_in_executor(studio.readers, keyboard.open, message)
-                await tell({"tell": "ready"})
-            except MiaoError as error:
-                await tell({"tell": "error", "message": str(error)})
-            except Exception as error:  # told in one line, and the log has the rest
-                _log.exception("keyboard", exc_info=error)
-                await tell({"tell": "error", "message": "the server made a mistake; its log says which"})
-
-        def chosen(message: dict[str, Any]) -> None:
-            if waiting and not waiting[-1].done():
-                raise Refusal("one instrument after the other")
-            waiting[:] = [asyncio.create_task(choose(message))]
-
-        def ping(message: dict[str, Any]) -> None:
-            waiting.insert(0, asyncio.create_task(tell(echoed(keyboard, message))))
-            del waiting[1:-1]
-
-        pump = asyncio.create_task(keyboard.pump(tell))
-        try:
-            await serve_messages(socket, tell, {"choose": chosen, "ping": ping}, keyboard.put)
-        finally:
-            pump.cancel()
-            for task in waiting:
-                with suppress(asyncio.CancelledError):
-                    await task
-            await loop.run_in_executor(None, studio.close_keyboard, keyboard)
-
-
-async def serve_messages(
-    socket: WebSocket, tell: Callable[[dict[str, Any]], Awaitable[None]],
-    handlers: dict[str, Callable[[dict[str, Any]], None]], put: Callable[[bytes], None] | None = None,
-) -> None:  # fmt: skip
-    """Does what JSON messages say, by their "do", until the client goes; one that talks nonsense is told so, and in the
-    end sent away. Bytes are ``put``, where they are expected."""
-    n_bad = 0
-    while True:
-        try:
-            received = await socket.receive()
-        except RuntimeError:
-            return
-        if received["type"] == "websocket.disconnect":
-            return
-        try:
-            if put is not None and received.get("bytes") is not None:
-                put(received["bytes"])
-                continue
-            message = _parsed(received.get("text") or "")
-            handler = handlers.get(str(message.get("do")))
-            if handler is None:
-                raise Refusal(f'"do" is one of {", ".join(handlers)}')
-            handler(message)
-        except MiaoError as error:
-            n_bad += 1
-            about = {} if not isinstance(error, Refusal) or error.status != 404 else {"status": 404}
-            await tell({"tell": "error", "message": str(error)} | about)
-            if n_bad > MOST_BAD_MESSAGES:
-                with suppress(RuntimeError):
-                    await socket.close(1008)
-                return
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Refusal("this must be a JSON object")
-    return found
-
 
 async def _json(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refusal("the content must be application/json", 415)
     data = await body_of(request, _ARRANGEMENT_BYTES, "the request")
-    return _parsed(data.decode("utf-8", "replace"))
+    return parsed(data.decode("utf-8", "replace"))
 
 
 def _number(request: Request, key: str, usual: float) -> float:

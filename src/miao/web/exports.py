@@ -12,9 +12,11 @@ import numpy as np
 from miao.errors import ScoreError
 from miao.expression.written import performance_bytes
 from miao.files import write_bytes
-from miao.synth.rendering import Levels, rows_of
+from miao.synth.rendering import Levels
+from miao.synth.running import Running
 from miao.synth.settings import PlaySettings
 from miao.synth.synthesizer import UNSAFE_IN_NAMES, Synthesizer
+from miao.web.courtesy import Courtesy
 from miao.web.guard import Refusal
 from miao.web.jobs import Job
 from miao.web.songs import Song, wished
@@ -26,6 +28,7 @@ MEDIA = {
     "mid": "audio/midi", "json": "application/json", "png": "image/png", "safetensors": "application/octet-stream",
 }  # fmt: skip
 N_SHAPE = 1200  # columns of the seek bar
+SURVEYED_SAMPLES = 32768  # at once
 
 Find = Callable[[str], Any]
 
@@ -63,10 +66,13 @@ def export(
     job.files[path.name] = path
 
 
-def survey(job: Job, synthesizer: Synthesizer, song: Song, told: dict[str, Any], polyphony: int, find: Find) -> None:
+def survey(
+    job: Job, synthesizer: Synthesizer, song: Song, told: dict[str, Any], polyphony: int, find: Find, courtesy: Courtesy
+) -> None:  # fmt: skip
     """How loud a song is as arranged, and the shape of its sound for the seek bar: what it peaks at, column by column.
 
-    The job's result has `gain_db`, by which it is as loud as wished, and `shape`, 0 to 1 after that gain.
+    The job's result has `gain_db`, by which it is as loud as wished, and `shape`, 0 to 1 after that gain. Whoever waits
+    for sound goes first.
     """
     arrangement = wished(told)
     score = arrangement.score(song.score, song.played(arrangement))
@@ -75,12 +81,15 @@ def survey(job: Job, synthesizer: Synthesizer, song: Song, told: dict[str, Any],
     rate = settings.sample_rate
     n_all = max(round(max(score.end, score.duration) * rate), 1)
     levels, peaks, done = Levels(rate), np.zeros(N_SHAPE), 0
-    for rows in rows_of(bank, score, settings, voices, with_stems=False):
-        levels.add(rows)
-        highest = np.abs(rows[0]).max(axis=0)
+    running = Running(bank, score, settings, voices)
+    while (mix := running.mixed(SURVEYED_SAMPLES)) is not None:
+        levels.add(mix[None])
+        highest = np.abs(mix).max(axis=0)
         columns = np.minimum((done + np.arange(len(highest), dtype=np.int64)) * N_SHAPE // n_all, N_SHAPE - 1)
         np.maximum.at(peaks, columns, highest)
         done += len(highest)
+        running.heard(done)
+        courtesy.give_way()
         job.result = {"shape": peaks.round(4).tolist(), "is_whole": False}
         job.tell(done / n_all)
     gain_db = levels.gain_to(arrangement.loudness)

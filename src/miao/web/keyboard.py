@@ -5,6 +5,7 @@ on, a few milliseconds at a time; how much of it waits on the other side is the 
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,48 +34,71 @@ _AT_ONCE = 8192
 
 
 class Keyboard:
-    """One page's instrument; `open` before anything else and `close` when the page goes, both from a thread that may
-    wait."""
+    """One page's instrument; `choose` one before anything else and `close` when the page goes, both from a thread that
+    may wait."""
 
     def __init__(self, bank: Bank, polyphony: int, find: Callable[[str], Any]) -> None:
         self._bank, self._find = bank, find
         self._settings = PlaySettings(sample_rate=SAMPLE_RATE, polyphony=polyphony)
         self._instrument: Instrument | None = None
+        self._told: dict[str, Any] = {}  # which instrument it is
+        self._lock, self._is_closed = threading.Lock(), False
         self._buffer = np.empty(_AT_ONCE, np.float32)
         self._second, self._n_messages = 0, 0
         self.n_dropped = 0
 
-    def open(self, wish: dict[str, Any]) -> None:
-        """Plays one instrument from here on; whatever sounds is gone. Raises: MiaoError."""
-        made = wished({"tracks": {"1": {key: wish[key] for key in ("program", "kit", "voice") if key in wish}},
-                       "room": wish.get("room", "hall")})  # fmt: skip
-        changes = made.tracks.get(1, TrackChanges())
+    def choose(self, wish: dict[str, Any]) -> bool:
+        """Plays an instrument in a room from here on; gives whether it is a new one, so that what sounded is gone.
+
+        Where only the room is another, all sounds on. Raises: MiaoError.
+        """
+        told: dict[str, Any] = {key: wish[key] for key in ("program", "kit", "voice") if key in wish}
+        made = wished({"tracks": {"1": told}, "room": wish.get("room", "hall")})
+        changes, room = made.tracks.get(1, TrackChanges()), made.room or "hall"
         if changes.kit >= 0 and changes.kit not in GM_DRUM_KITS:
             raise Refusal("there is no such kit")
+        if self._instrument is not None and told == self._told:
+            self._instrument.stage.change_room(find_room(room))
+            return False
+        instrument = self._made(changes, room)
+        with self._lock:
+            self._dismiss()
+            self._instrument, self._told = instrument, told
+            instrument.stage.engine.set_taping(True)
+            instrument.stage.engine.start_clock(BLOCK_SAMPLES)
+            instrument.start()
+            if self._is_closed:  # meanwhile
+                self._dismiss()
+        return True
+
+    def _made(self, changes: TrackChanges, room: str) -> Instrument:
         bank, voices = self._bank, {}
         program = max(changes.program - 1, 0)
         if changes.voice:
             voices = {0: len(bank.table.kind)}
             bank = bank.with_voices([self._find(changes.voice)])
-        stage = Stage(bank, range(N_CHANNELS), self._settings, gain_db=GAIN_DB, room=find_room(made.room or "hall"))
+        stage = Stage(bank, range(N_CHANNELS), self._settings, gain_db=GAIN_DB, room=find_room(room))
         instrument = Instrument(stage, voices=voices)
         instrument.choose(0, program)
         if changes.kit >= 0:
             instrument.choose(DRUM_CHANNEL, changes.kit)
         elif bank.encode is None:  # where notes hear each other, nothing is known before they sound
             stage.player.prefetch(voices.get(0, program), PREPARED_KEYS)
-        self.close()
-        stage.engine.set_taping(True)
-        stage.engine.start_clock(BLOCK_SAMPLES)
-        instrument.start()
-        self._instrument = instrument
+        return instrument
 
     def close(self) -> None:
         """Silence, and no more threads."""
+        with self._lock:
+            self._is_closed = True
+            self._dismiss()
+
+    def _dismiss(self) -> None:
         instrument, self._instrument = self._instrument, None
         if instrument is not None:
-            instrument.stop()
-            instrument.stage.engine.stop_clock()
+            try:
+                instrument.stop()
+            finally:
+                instrument.stage.engine.stop_clock()
 
     def put(self, message: bytes) -> None:
         """A MIDI message, as long as there are not too many. Raises: Refusal if it is none."""

@@ -12,15 +12,20 @@ from miao.bank.learnt_voice import LearntVoice, find_voice, voice_paths
 from miao.errors import MiaoError, needs
 from miao.live.stage import needs_engine
 from miao.midi.general_midi import GM_PROGRAMS
-from miao.sound.rooms import NO_ROOM, room_paths
+from miao.midi.score import read_score
+from miao.sound.room import response_of
+from miao.sound.rooms import NO_ROOM, find_room, room_paths
+from miao.synth.running import Running
+from miao.synth.settings import PlaySettings
 from miao.synth.synthesizer import Synthesizer
+from miao.web.courtesy import Courtesy
 from miao.web.guard import Refusal
 from miao.web.jobs import Jobs
 from miao.web.keyboard import Keyboard
 from miao.web.limits import Limits
-from miao.web.songs import Songs, examples, kits
+from miao.web.songs import EXAMPLES, Songs, examples, kits
 from miao.web.sounds import Sounds
-from miao.web.stream import Stream, Tell
+from miao.web.stream import SAMPLE_RATE, Stream, Tell
 
 SWEEP_SECONDS = 5.0
 _THREADS = 4  # that make the sound of streams, each waiting for `_PART_THREADS`
@@ -49,6 +54,7 @@ class Studio:
         self.sessions: dict[str, Session] = {}
         self.n_keyboards = 0
         self.counts = {"requests": 0, "refused": 0, "uploads": 0, "uploaded_bytes": 0, "sessions_opened": 0}
+        self.courtesy = Courtesy()
         self.began = time.monotonic()
         self._samples_of_closed = 0
 
@@ -60,6 +66,18 @@ class Studio:
         self.readers = ThreadPoolExecutor(2, "miao reader")
         self.pool = ThreadPoolExecutor(_PART_THREADS, "miao part")
         self._sweeper = asyncio.create_task(self._sweep())
+
+    def prepare(self) -> None:
+        """Have at hand what the first listener would wait for: rooms that are drawn, voices that have played."""
+        for name in room_paths():
+            self.readers.submit(_drawn, name)
+        self.readers.submit(self._rehearse)
+
+    def _rehearse(self) -> None:
+        score = read_score(EXAMPLES / f"{next(iter(examples()))}.mid")
+        settings = PlaySettings(SAMPLE_RATE)
+        bank, voices = self.synthesizer.cast(score, settings)
+        Running(bank, score, settings, voices).block(SAMPLE_RATE)
 
     async def close(self) -> None:
         """End all work."""
@@ -78,7 +96,7 @@ class Studio:
         found: list[Session] = []
         stream = Stream(
             self.synthesizer, self.songs, tell, self.workers, self.pool, self.limits.polyphony,
-            lambda name: found[0].find(name),
+            lambda name: found[0].find(name), self.courtesy,
         )  # fmt: skip
         session = Session(secrets.token_urlsafe(16), stream)
         found.append(session)
@@ -151,6 +169,12 @@ class Studio:
                 await asyncio.sleep(SWEEP_SECONDS)
                 self.songs.sweep()
                 self.jobs.sweep()
+
+
+def _drawn(name: str) -> None:
+    room = find_room(name)
+    if room is not None:
+        response_of(SAMPLE_RATE, room)
 
 
 def _shared_voice(name: str) -> LearntVoice:

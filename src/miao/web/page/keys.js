@@ -51,11 +51,16 @@ function open() {
   socket.onmessage = ({ data }) => {
     if (typeof data !== "string") { const samples = new Float32Array(data); node.port.postMessage({ sound: samples }, [samples.buffer]); return; }
     const message = JSON.parse(data);
-    if (message.tell === "ready") { state.isOpen = true; node.port.postMessage({}); show(); page.clear("keys"); page.say("The keyboard is ready."); midi([0xB0, 64, $("hold").checked ? 127 : 0]); }
+    if (message.tell === "ready") ready(message.is_new);
     else if (message.tell === "pong") { state.roundTrip = performance.now() - message.at; state.block = message.block; state.voices = message.voices || 0; latency(); }
     else page.tell(message.message, "keys");
   };
   socket.onclose = () => { const was = state.isOpen; state.isOpen = false; node.port.postMessage({}); show(); if (was) page.tell("The line to the server is gone. Press Start to play again.", "keys"); };
+}
+function ready(isNew) {
+  page.clear("keys");
+  if (!isNew) return page.say("Another room.");
+  state.isOpen = true; node.port.postMessage({}); show(); page.say("The keyboard is ready."); midi([0xB0, 64, $("hold").checked ? 127 : 0]);
 }
 setInterval(() => { if (state.isOpen) say({ do: "ping", at: performance.now() }); }, 1000);
 const say = (message) => { if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)); };

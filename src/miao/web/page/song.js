@@ -47,9 +47,9 @@ export function setUp(shell) {
   $("zoom-in").onclick = () => zoom(0.6); $("zoom-out").onclick = () => zoom(1 / 0.6);
   $("roll").onpointerdown = (event) => seek(Math.min(Math.max(roll.seconds(event.offsetX), 0), song.seconds));
   $("roll").addEventListener("wheel", (event) => { if (event.ctrlKey) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2); } }, { passive: false });
-  for (const id of ["tempo", "transpose", "room", "wet", "loudness", "expression", "valence", "arousal"]) $(id).oninput = () => { showSettings(); change(["expression", "valence", "arousal"].includes(id) ? 150 : 60); };
+  for (const id of ["tempo", "transpose", "room", "wet", "loudness", "expression", "valence", "arousal"]) $(id).oninput = () => { showSettings(); change(); };
   setUpPad();
-  $("reset").onclick = () => { reset(); change(0); };
+  $("reset").onclick = () => { reset(); change(); };
   for (const button of document.querySelectorAll("[data-format]")) button.onclick = () => { $("export").open = false; save(button.dataset.format); };
   document.addEventListener("pointerdown", (event) => { if (!$("export").contains(event.target)) $("export").open = false; });
   $("export").addEventListener("keydown", (event) => { if (event.key === "Escape") { $("export").open = false; $("export").querySelector("summary").focus(); } });
@@ -126,21 +126,19 @@ export async function toggle() {
 
 export async function seek(at) {
   if (!song) return;
-  showTime(at); roll.now = at; roll.draw(); target = { at, generation: -1 };
-  const asked = sound.ask({ song: song.song, arrangement: arrangement(), at, loop });
-  await asked; if (target) target.generation = sound.state.asked;
+  showTime(at); roll.now = at; roll.draw();
+  await sound.ask({ song: song.song, arrangement: arrangement(), at, loop });
   if ($("text").open) showText();
 }
-let target = null, timer = 0;
 
-// Something was changed: heard soon, but not for every step of a slider.
-function change(wait = 60) {
+// Something was changed, and is heard at once.
+function change() {
   if (!song) return;
   roll.silent = silentTracks(song, changes); roll.transpose = Number($("transpose").value); roll.repaint();
   for (const row of document.querySelectorAll(".track")) row.classList.toggle("is-silent", roll.silent.has(Number(row.dataset.track)));
   if (roll.silent.size === song.tracks.length) { page.tell("All tracks are muted; nothing is heard.", "song"); }
-  if (timer) return;
-  timer = setTimeout(() => { timer = 0; sound.ask({ song: song.song, arrangement: arrangement(), loop, at: target && sound.state.generation !== target.generation && !sound.state.isPlaying ? target.at : null }); survey(1500); }, wait);
+  sound.ask({ song: song.song, arrangement: arrangement(), loop });
+  survey(1500);
 }
 
 // How loud it is and what shape it has, worked out behind what plays.
@@ -173,8 +171,7 @@ function setLoop(a, b) {
 function moved(state) {
   if (!song) return;
   $("buffering").hidden = !state.isStarved;
-  if (target && state.generation === target.generation) target = null;
-  if (isSeeking || target) return;
+  if (isSeeking || sound.jumpTarget() !== null) return;
   const now = Math.min(sound.songTime(), song.seconds);
   roll.now = now; roll.draw();
   if (Math.abs(now - shown_at) > 0.08) showTime(now);
@@ -204,7 +201,7 @@ function setUpPad() {
     const box = pad.getBoundingClientRect(), at = (x) => Math.max(-100, Math.min(100, Math.round(x / 5) * 5)), snap = (x) => Math.abs(x) < 9 ? 0 : x;
     $("valence").value = snap(at(200 * (event.clientX - box.left) / box.width - 100));
     $("arousal").value = snap(at(100 - 200 * (event.clientY - box.top) / box.height));
-    showSettings(); change(150);
+    showSettings(); change();
   };
   pad.onpointerdown = (event) => { pad.setPointerCapture(event.pointerId); put(event); };
   pad.onpointermove = (event) => { if (pad.hasPointerCapture(event.pointerId)) put(event); };

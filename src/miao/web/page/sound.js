@@ -4,10 +4,10 @@ import { on, send } from "./link.js";
 const RATE = 44100;
 const news = new EventTarget();
 let context = null, node = null, starting = null;
-let generation = 0, toldAt = 0, marks = new Map(), markId = 0, captures = [];
+let generation = 0, toldAt = 0, captures = [], isWaiting = false, later = null, timer = 0, usual = 0.03;
 const clocks = new Map();                    // generation -> [moments of the song, when they are heard]
 const totals = new Map();                    // generation -> all its samples
-const state = { generation: -1, heard: 0, position: 0, ahead: 0, isStarved: false, isPlaying: false, asked: -1, gain: 14 };
+const state = { generation: -1, heard: 0, position: 0, clock: 0, time: 0, ahead: 0, joins: [], jump: null, isStarved: false, isPlaying: false, asked: -1, gain: 14 };
 export { state };
 export const onSound = (name, act) => news.addEventListener(name, (event) => act(event.detail));
 const tell = (name, detail) => news.dispatchEvent(new CustomEvent(name, { detail }));
@@ -36,8 +36,6 @@ export async function unlock() {
 }
 
 const post = (message, transfer) => node.port.postMessage(message, transfer || []);
-const mark = () => new Promise((resolve) => { marks.set(++markId, resolve); post({ do: "mark", id: markId }); });
-
 function interpolate(value, from, to) {
   let low = 0, high = from.length - 1;
   if (value <= from[0]) return to[0];
@@ -46,35 +44,59 @@ function interpolate(value, from, to) {
   return to[low] + (to[high] - to[low]) * (value - from[low]) / Math.max(from[high] - from[low], 1e-9);
 }
 // The song's own time of what is heard now.
-export function songTime() {
+export function songTime(ahead = 0) {
+  const to = jumpTarget();
+  if (to !== null) return to;
   const clock = clocks.get(state.generation);
-  return clock ? interpolate(state.position, clock[1], clock[0]) : 0;
+  return clock ? interpolate(state.position + ahead, clock[1], clock[0]) : 0;
 }
 export const heardTime = (seconds) => { const clock = clocks.get(state.generation); return clock ? interpolate(seconds, clock[0], clock[1]) : seconds; };
 
 // Play a song from a moment, or (at null) go on from where the listener is in another way.
-export async function ask({ song, arrangement, at = null, loop = null, gain = state.gain, fade = 0 }) {
+// What is asked while the last answer is on its way waits for it: a slider that is moved is heard all the while.
+export async function ask(wish) {
   await start();
-  const keep = at === null, marked = await mark();
-  if (marked.generation >= 0) { state.position = marked.position; state.generation = marked.generation; }
-  const next = ++generation;
-  state.asked = next; state.gain = gain; state.askedAt = performance.now();
-  post({ do: "change", generation: next, keep, since: marked.clock, fade });
-  send({ do: "heard", generation: marked.generation, samples: marked.heard });
-  send({ do: "play", generation: next, song, arrangement, at: keep ? songTime() : at, loop, gain_db: gain, echo: state.isPlaying ? marked.generation : null });
+  if (wish.at === undefined) wish.at = null;
+  if (wish.at !== null) { later = null; now(wish); }
+  else if (isWaiting) later = { ...later, ...wish, at: null };
+  else now({ ...wish, at: jumpTarget() });
+}
+// The moment that was jumped to and is not heard yet, or null.
+export const jumpTarget = () => state.asked >= 0 && state.generation !== state.asked ? state.jump : null;
+function release() {
+  clearTimeout(timer); isWaiting = false;
+  if (later) { const wish = later; later = null; ask(wish); }
+}
+function now({ song, arrangement, at = null, loop = null, gain = state.gain, fade = 0 }) {
+  const keep = at === null && state.generation >= 0, next = ++generation;
+  // by the time that it is there the clock will have gone on; what plays until then is not made again
+  const since = state.clock + (state.isPlaying && !state.isStarved ? Math.max(Math.round((context.currentTime - state.time + usual) * RATE), 0) : 0);
+  const heard = state.heard + since - state.clock;
+  state.asked = next; state.gain = gain; state.askedAt = performance.now(); state.jump = keep ? null : at ?? 0;
+  isWaiting = true; clearTimeout(timer); timer = setTimeout(release, state.isPlaying ? 400 : 100);
+  post({ do: "change", generation: next, keep, since, fade });
+  send({ do: "play", generation: next, song, arrangement, at: keep ? songTime((since - state.clock) / RATE) : at ?? 0, loop, gain_db: gain, ...(keep ? { echo: state.generation, heard } : { hurry: state.isPlaying }) });
+}
+function joined(data) {
+  const took = performance.now() - state.askedAt;
+  state.joinedAfter = took; state.joins.push([data.generation, performance.now()]);
+  if (state.joins.length > 50) state.joins.shift();
+  // so long that what comes is seldom late, and little more
+  usual = Math.min(Math.max(data.passed > 0 ? usual + 0.5 * data.passed / RATE : 0.95 * usual, 0.01), 0.12);
+  for (const old of clocks.keys()) if (old < data.generation) { clocks.delete(old); totals.delete(old); }
+  if (data.generation === state.asked) release();
 }
 export function resume() { state.isPlaying = true; post({ do: "resume" }); }
 export function pause() { state.isPlaying = false; if (node) post({ do: "pause" }); }
-export function empty() { pause(); send({ do: "stop" }); if (node) post({ do: "empty" }); state.generation = -1; state.position = 0; }
+export function empty() { pause(); send({ do: "stop" }); if (node) post({ do: "empty" }); state.generation = -1; state.position = state.heard = 0; state.asked = -1; state.jump = later = null; isWaiting = false; clearTimeout(timer); }
 export const latency = () => context ? (context.outputLatency || context.baseLatency || 0) : 0;
 export const contextState = () => context ? context.state : "none";
 export function capture(seconds) { return new Promise((resolve) => { captures.push(resolve); post({ do: "capture", seconds }); }); }
 
 function heard(data) {
-  if (data.tell === "marked") { marks.get(data.id)(data); marks.delete(data.id); return; }
   if (data.tell === "captured") { captures.shift()(data); return; }
-  if (data.tell === "joined") { state.joinedAfter = performance.now() - state.askedAt; for (const old of clocks.keys()) if (old < data.generation) { clocks.delete(old); totals.delete(old); } return; }
-  state.generation = data.generation; state.heard = data.heard; state.ahead = data.ahead; state.position = data.position;
+  if (data.tell === "joined") return joined(data);
+  state.generation = data.generation; state.heard = data.heard; state.clock = data.clock; state.time = data.time; state.ahead = data.ahead; state.position = data.position;
   state.isStarved = data.isStarved && state.isPlaying && !(totals.has(data.generation) && data.heard >= totals.get(data.generation));
   if (performance.now() - toldAt > 150) { toldAt = performance.now(); send({ do: "heard", generation: data.generation, samples: data.heard }); }
   if (state.isPlaying && totals.has(data.generation) && data.heard >= totals.get(data.generation) && state.asked === data.generation) { pause(); tell("over"); }

@@ -1,6 +1,7 @@
 // What is heard: frames of a song, one generation after the other, each joined to the last without a click.
-// A generation that keeps time begins where the listener is by then; what has passed of it is skipped.
-const FADE = 441, REPORT = 1024, ENOUGH = 6615;   // samples; after a gap so many are waited for
+// A generation that keeps time takes over at a moment of the clock, which counts the samples that are played; if it comes
+// later, what has passed of it is skipped, and the last one sounds on until then.
+const FADE = 441, JUMP = 882, REPORT = 1024, READY = 1024, ENOUGH = 6615;   // samples; after a gap so many are waited for
 
 class Output extends AudioWorkletProcessor {
   constructor() {
@@ -17,9 +18,8 @@ class Output extends AudioWorkletProcessor {
     if (this.next && generation === this.next.generation) this.coming.push(frame);
     else if (generation === this.generation) this.queue.push(frame);
   }
-  mark({ id }) { this.port.postMessage({ tell: "marked", id, generation: this.generation, heard: this.heard, position: this.position, clock: this.clock }); }
-  change({ generation, keep, since, fade }) { 
-    this.next = { generation, keep, since, fade: fade || FADE }; this.coming = [];
+  change({ generation, keep, since, fade }) {
+    this.next = { generation, keep, since, fade: fade || (keep ? FADE : JUMP) }; this.coming = [];
     if (this.isPaused && !keep) { this.queue = []; this.at = 0; }   // nobody wants to hear of the old place any more
   }
   all({ generation }) { if (this.next && this.next.generation === generation) this.next.isAll = true; else if (generation === this.generation) this.isWhole = true; }
@@ -33,13 +33,16 @@ class Output extends AudioWorkletProcessor {
   join() {
     if (!this.next || !this.coming.length) return;
     const passed = this.next.keep ? this.clock - this.next.since : 0;
-    if (this.available(this.coming) < passed + 256 && !this.next.isAll) return;
+    if (passed < 0 && this.queue.length) return;
+    if (this.available(this.coming) < passed + READY && !this.next.isAll) return;
     this.fade = this.fadeLength = this.last && this.queue.length ? this.next.fade : 0;   // after a silence nothing is to be faded
     this.tail = this.take(this.fade);        // of the old one, which fades out under the new
     this.queue = this.coming; this.coming = []; this.at = 0; this.heard = 0;
     this.generation = this.next.generation; this.isWhole = Boolean(this.next.isAll); this.isFilling = false; this.next = null;
     this.skip(passed);
-    this.port.postMessage({ tell: "joined", generation: this.generation });
+    if (this.queue.length) this.position = this.queue[0].position + this.at / sampleRate;
+    this.report();                           // before anything is asked of what has joined
+    this.port.postMessage({ tell: "joined", generation: this.generation, passed });
   }
   skip(n) {
     while (n > 0 && this.queue.length) {
@@ -100,7 +103,7 @@ class Output extends AudioWorkletProcessor {
     if (c.n === c.left.length) { this.port.postMessage({ tell: "captured", left: c.left, right: c.right, from: c.from }); this.captured = null; }
   }
   report() {
-    this.port.postMessage({ tell: "heard", generation: this.generation, heard: this.heard, position: this.position,
+    this.port.postMessage({ tell: "heard", generation: this.generation, heard: this.heard, position: this.position, clock: this.clock, time: currentTime,
       ahead: this.available(this.queue), isStarved: this.isStarved, isPaused: this.isPaused });
   }
 }
