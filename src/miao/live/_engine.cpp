@@ -108,7 +108,7 @@ class Bound {
               Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> noise_offsets) {
         const size_t n = ratios.shape(0), bands = (size_t)engine->plan.n_bands;
         require(part >= 0 && part < engine->plan.n_parts && pitch >= 0 && pitch < N_PITCHES, "no such part or pitch");
-        require(cells.size() == n && shares.size() == n && offsets.size() == n && gains.shape(0) == n && n <= 512 &&
+        require(cells.size() == n && shares.size() == n && offsets.size() == n && gains.shape(0) == n && n <= miao_live::MOST_PARTIALS &&
                     balance.shape(0) == bands && noise_offsets.shape(0) == bands,
                 "the arrays of a note do not fit together");
         for (size_t p = 0; p < n; ++p)

@@ -116,7 +116,8 @@ class Engine {
         noise_offsets.resize(2 * (size_t)plan.n_bands);
         if (this->limiter) this->limiter->reserve(plan.most_samples);
         if (room) rooms[0].message = room.release(), rooms[0].level = 1;
-        scratch.resize((size_t)(8 * 512 + 4 * (plan.n_cells + 5 * 512) + 4 * MOST_KNOTS * (512 + plan.n_bands)) / 8 + 8);
+        rows.resize(MOST_KNOTS);
+        scratch.resize((size_t)(miao::SHARED_BYTES + miao::scratch_bytes(MOST_PARTIALS, plan.n_bands)) / 8 + 8);
     }
     ~Engine() {
         for (Entered &entered : rooms) delete entered.message;
@@ -375,14 +376,15 @@ class Engine {
             }
             if (k + 1 == passed) phase_there = phase;
         }
+        for (int k = 0; k < stop; ++k) rows[(size_t)k] = voice.levels.data() + (int64_t)k * plan.n_cells;
         const int64_t origin = position + (int64_t)std::ceil(knots_at[0]);
         for (size_t i = 0; i < noise_offsets.size(); ++i) noise_offsets[i] = voice.sound.noise_offsets[i] + origin;
         const miao::NotePart note{stop, n_fine, plan.n_cells, n_partials, plan.n_bands, plan.n_table, knots_at.data(),
-                                  fine_at.data(), fine_phase.data(), voice.levels.data(), voice.sound.ratios.data(),
+                                  fine_at.data(), fine_phase.data(), rows.data(), voice.sound.ratios.data(),
                                   voice.sound.cells.data(), voice.sound.shares.data(), voice.sound.offsets.data(),
                                   voice.sound.gains.data(), voice.sound.balance.data(), table.data(), noise_offsets.data()};
         const miao::Scale scale{(float)plan.silent, (float)plan.octaves, (float)plan.floor, 0.0f};
-        loops.add_note({to, to + n, n}, note, scale, scratch.data());
+        loops.add_notes({to, to + n, n}, &note, 1, scale, scratch.data());
         if (passed) {
             voice.drop(passed, (int)plan.n_cells);
             voice.sound.phase = phase_there;
@@ -483,6 +485,7 @@ class Engine {
     std::vector<float> stem, extra, own, mix, sent, wet, finished, sent_to_chorus, gains[N_FADERS];
     std::vector<double> fine_at, fine_phase, knots_at, scratch;
     std::vector<int64_t> noise_offsets;
+    std::vector<const float *> rows;
 };
 
 }  // namespace miao_live

@@ -17,6 +17,7 @@ constexpr double SMOOTHING_SECONDS = 0.005;  // of bends and faders
 constexpr double KEPT_SECONDS = 0.1;         // of bends behind a block
 constexpr double PI = 3.14159265358979323846;
 constexpr int MOST_KNOTS = 256;   // of a note, from the one passed last on
+constexpr int MOST_PARTIALS = 512;  // of a note
 constexpr int MOST_STEPS = 1024;  // of a controller that are remembered; of more the newest are merged
 constexpr int MOST_KEY_STEPS = 64;  // of the pressure of a key
 constexpr int N_PITCHES = 128;

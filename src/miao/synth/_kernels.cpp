@@ -30,10 +30,12 @@ static nb::object bind_partials(const Variant &variant) {
             if (phase.shape(0) != n || amplitudes.shape(0) != n || amplitudes.shape(1) != partials ||
                 offsets.shape(0) != partials || gains.shape(0) != partials)
                 throw nb::value_error("the shapes of a note's partials do not fit together");
+            const Block block = to_block(out);
             nb::gil_scoped_release release;
-            variant.add_partials(to_block(out),
-                                 {(int64_t)n, (int64_t)n, (int64_t)partials, knots.data(), knots.data(), phase.data(),
-                                  amplitudes.data(), ratios.data(), offsets.data(), gains.data(), (float)floor});
+            const Partials note{(int64_t)n, (int64_t)n, (int64_t)partials, knots.data(), knots.data(), phase.data(),
+                                amplitudes.data(), ratios.data(), offsets.data(), gains.data(), (float)floor};
+            std::vector<double> scratch((size_t)scratch_bytes(note) / sizeof(double) + 1);
+            variant.add_partials(block, note, scratch.data());
         },
         "out"_a.noconvert(), "knots"_a.noconvert(), "phase"_a.noconvert(), "amplitudes"_a.noconvert(),
         "ratios"_a.noconvert(), "offsets"_a.noconvert(), "gains"_a.noconvert(), "floor"_a);
@@ -66,7 +68,8 @@ static void require(bool fits) {
 }
 
 // The fields of oscillators.NotePart.
-static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &table) {
+static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &table,
+                        std::vector<const float *> &rows) {
     require(part.size() == 11);
     auto knots = field<Array<double, nb::ndim<1>>>(part, 0), pitch_knots = field<Array<double, nb::ndim<1>>>(part, 1);
     auto phase = field<Array<double, nb::ndim<1>>>(part, 2);
@@ -84,8 +87,10 @@ static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &
     require(gains.shape(0) == partials && balance.shape(0) == bands && noise_offsets.shape(0) == bands);
     const int32_t last = (int32_t)(n_cells - bands - 3);  // the cell before the last one of a partial
     for (size_t p = 0; p < partials; ++p) require(cells.data()[p] >= 0 && cells.data()[p] <= last);
+    require(n_cells <= MOST_CELLS);
+    for (size_t row = 0; row < n; ++row) rows.push_back(levels.data() + row * n_cells);
     return {(int64_t)n, (int64_t)pitch_knots.shape(0), (int64_t)n_cells, (int64_t)partials, (int64_t)bands,
-            (int64_t)table.shape(1), knots.data(), pitch_knots.data(), phase.data(), levels.data(), ratios.data(),
+            (int64_t)table.shape(1), knots.data(), pitch_knots.data(), phase.data(), rows.data(), ratios.data(),
             cells.data(), shares.data(), offsets.data(), gains.data(), balance.data(), table.data(),
             noise_offsets.data()};
 }
@@ -98,16 +103,16 @@ static nb::object bind_notes(const Variant &variant) {
             const Block block = to_block(out);
             std::vector<nb::tuple> kept;  // so that the arrays live on whatever happens to the list
             std::vector<NotePart> notes;
-            size_t bytes = 0;
+            std::vector<std::vector<const float *>> rows(parts.size());
+            int64_t bytes = SHARED_BYTES;
             for (nb::handle part : parts) {
                 kept.push_back(nb::cast<nb::tuple>(part));
-                notes.push_back(to_note(kept.back(), table));
-                bytes = std::max(bytes, (size_t)scratch_bytes(notes.back()));
+                notes.push_back(to_note(kept.back(), table, rows[notes.size()]));
+                bytes += scratch_bytes(notes.back().n_partials, notes.back().n_bands);
             }
             nb::gil_scoped_release release;
-            std::vector<double> scratch(bytes / sizeof(double) + 1);
-            for (const NotePart &note : notes)
-                variant.add_note(block, note, {silent, octaves, floor, masked}, scratch.data());
+            std::vector<double> scratch((size_t)bytes / sizeof(double) + 1);
+            variant.add_notes(block, notes.data(), (int64_t)notes.size(), {silent, octaves, floor, masked}, scratch.data());
         },
         "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "silent"_a, "octaves"_a, "floor"_a, "masked"_a);
 }

@@ -37,7 +37,7 @@ struct NotePart {
     int64_t n_knots, n_pitch_knots, n_cells, n_partials, n_bands, n_table;
     const double *knots;                     // [n]
     const double *pitch_knots, *phase;       // [m]
-    const float *levels;                     // [n, n_cells]: partial cells, n_bands, and how far the row was reached, 1
+    const float *const *rows;                // [n] of n_cells levels: partial cells, n_bands, how far it was reached
     const double *ratios;                    // [P]
     const int32_t *cells;                    // [P] the lower of the two neighbouring cells that set a partial's level
     const float *shares, *offsets, *gains;   // [P] of the upper cell, [P], [P, 2]
@@ -45,16 +45,24 @@ struct NotePart {
     const int64_t *noise_offsets;            // [N, 2]
 };
 
-inline int64_t scratch_bytes(const NotePart &note) {
-    return 8 * note.n_partials + 4 * (note.n_cells + 5 * note.n_partials) +
-           4 * note.n_knots * (note.n_partials + note.n_bands);
+constexpr int64_t MOST_LANES = 16;   // of any variant
+constexpr int64_t MOST_CELLS = 1024;
+
+// The memory that `add_notes` works in: for all notes together, and for each of them.
+constexpr int64_t SHARED_BYTES = 3 * 512 * 4 * MOST_LANES + 4 * MOST_CELLS + 1024;
+inline int64_t scratch_bytes(int64_t n_partials, int64_t n_bands) {
+    return 512 + (n_partials + MOST_LANES) * 64 + n_bands * 44;
+}
+inline int64_t scratch_bytes(const Partials &note) {
+    const int64_t padded = note.n_partials + MOST_LANES;
+    return padded * (20 + 4 * note.n_knots) + 64;
 }
 
 struct Variant {
     const char *name;
-    void (*add_partials)(const Block &, const Partials &);
+    void (*add_partials)(const Block &, const Partials &, void *scratch);
     void (*add_noise)(const Block &, const Noise &);
-    void (*add_note)(const Block &, const NotePart &, const Scale &, void *scratch);
+    void (*add_notes)(const Block &, const NotePart *, int64_t n_notes, const Scale &, void *scratch);
 };
 
 extern const Variant plain, avx2, avx512;
