@@ -156,7 +156,7 @@ def handed(monkeypatch):
     found, add = [], oscillators.add_notes
 
     def recorded(out, parts, *rest):
-        found.extend(parts)
+        found.extend(oscillators.NotePart(*part.arrays()) for part in parts)
         add(out, parts, *rest)
 
     monkeypatch.setattr(oscillators, "add_notes", recorded)

@@ -75,6 +75,7 @@ class _Sent:
     times: NDArray[np.float64]  # of the knots it has,
     levels: NDArray[np.float32]  # and what they are
     base: int = 0  # knots before these
+    changes: int = -1  # of its course by then
 
 
 class Stage:
@@ -131,8 +132,9 @@ class Stage:
         self.player.write(now + seconds)
         self._carry(now)
         for sent in self._sent.values():
-            sent.base += sent.note.pass_by(now - KEPT_SECONDS)
-            sent.times, sent.levels = sent.note.times, sent.note.levels
+            passed = sent.note.course.pass_by(now - KEPT_SECONDS)
+            sent.base += passed
+            sent.times, sent.levels = sent.times[passed:], sent.levels[passed:]
 
     def collect(self) -> None:
         """What the engine reports."""
@@ -177,42 +179,44 @@ class Stage:
                 self._send(gone)
         for handle, note in list(notes.items()):
             sent = self._sent.get(handle) or self._start(handle, note, now)
-            if sent is not None and sent.times is not note.times:
+            if sent is not None and sent.changes != note.course.changes:
                 self._send(sent)
 
     def _start(self, handle: int, note: Note, now: float) -> _Sent | None:
-        if not len(note.times):
+        if not len(note.course):
             return None
         if self._is_under_way and note.strike.time < now:  # what has passed of it is not sent
             note.part(int(now * self.sample_rate), 1, self.sample_rate, self.player.bend_of(note))
             if note.end <= now:
                 self.player.forget(handle)
                 return None
-        number, strike, sound = next(self._numbers), note.strike, note.timbre
+        number, strike, sound = next(self._numbers), note.strike, note.sound
         slot = self.engine.start(
-            number, strike.part, strike.pitch, strike.time, strike.glide, strike.glide_seconds, note.phase, strike.send,
-            not self._is_under_way, sound.ratios, sound.cells, sound.shares, np.ascontiguousarray(note.offsets),
-            np.ascontiguousarray(note.gains, np.float32), np.ascontiguousarray(note.balance, np.float32),
-            np.ascontiguousarray(note.noise_offsets, np.int64),
+            number, strike.part, strike.pitch, strike.time, strike.glide, strike.glide_seconds, note.course.phase,
+            strike.send, not self._is_under_way, sound.ratios, sound.cells, sound.shares,
+            np.ascontiguousarray(sound.offsets),
+            np.ascontiguousarray(sound.gains, np.float32), np.ascontiguousarray(sound.balance, np.float32),
+            np.ascontiguousarray(sound.noise_offsets, np.int64),
         )  # fmt: skip
         if slot < 0:
             self.n_left_out += 1
             self.player.forget(handle)
             return None
         self._handles[number] = handle
-        self._sent[handle] = _Sent(note, slot, number, np.zeros(0), note.levels[:0])
+        self._sent[handle] = _Sent(note, slot, number, np.zeros(0), note.course.levels[:0])
         return self._sent[handle]
 
     def _send(self, sent: _Sent) -> None:
-        note, n = sent.note, min(len(sent.times), len(sent.note.times))
-        differ = np.flatnonzero((sent.times[:n] != note.times[:n]) | (sent.levels[:n] != note.levels[:n]).any(axis=1))
+        note, times, levels = sent.note, sent.note.course.times, sent.note.course.levels
+        n = min(len(sent.times), len(times))
+        differ = np.flatnonzero((sent.times[:n] != times[:n]) | (sent.levels[:n] != levels[:n]).any(axis=1))
         same = int(differ[0]) if len(differ) else n
-        hz = np.concatenate([[0.0], note.hz])[same:]
+        hz = np.concatenate([[0.0], note.course.hz])[same:]
         self.engine.knots(
-            sent.slot, sent.number, sent.base + same, np.ascontiguousarray(note.times[same:]), hz,
-            np.ascontiguousarray(note.levels[same:]), note.is_written,
+            sent.slot, sent.number, sent.base + same, np.ascontiguousarray(times[same:]), hz,
+            np.ascontiguousarray(levels[same:]), note.is_written,
         )  # fmt: skip
-        sent.times, sent.levels = note.times, note.levels
+        sent.times, sent.levels, sent.changes = times, levels, note.course.changes
 
 
 def _swing(chorus: str) -> tuple[float, float, float]:

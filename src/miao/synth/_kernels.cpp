@@ -1,11 +1,13 @@
 // miao._kernels: the loops of _oscillators.cpp for Python, in the fastest form that this processor can run.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/unique_ptr.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "../_processor.h"
+#include "_course.h"
 #include "_oscillators.h"
 
 namespace nb = nanobind;
@@ -101,13 +103,19 @@ static nb::object bind_notes(const Variant &variant) {
                   float masked) {
             require(table.shape(1) > 0 && !(table.shape(1) & (table.shape(1) - 1)));
             const Block block = to_block(out);
-            std::vector<nb::tuple> kept;  // so that the arrays live on whatever happens to the list
+            std::vector<nb::object> kept;  // so that they live on whatever happens to the list
             std::vector<NotePart> notes;
             std::vector<std::vector<const float *>> rows(parts.size());
             int64_t bytes = SHARED_BYTES;
             for (nb::handle part : parts) {
-                kept.push_back(nb::cast<nb::tuple>(part));
-                notes.push_back(to_note(kept.back(), table, rows[notes.size()]));
+                kept.push_back(nb::borrow(part));
+                if (nb::isinstance<Part>(part)) {
+                    Part &own = nb::cast<Part &>(part);
+                    require(own.sound->balance.size() == 2 * table.shape(0) && own.n_cells >= (int64_t)table.shape(0) + 3);
+                    notes.push_back(own.note(table.data(), (int64_t)table.shape(0), (int64_t)table.shape(1)));
+                } else {
+                    notes.push_back(to_note(nb::cast<nb::tuple>(part), table, rows[notes.size()]));
+                }
                 bytes += scratch_bytes(notes.back().n_partials, notes.back().n_bands);
             }
             nb::gil_scoped_release release;
@@ -117,8 +125,133 @@ static nb::object bind_notes(const Variant &variant) {
         "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "silent"_a, "octaves"_a, "floor"_a, "masked"_a);
 }
 
+template <class T>
+static nb::object array_of(std::vector<T> values, std::initializer_list<size_t> shape) {
+    auto *kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void *p) noexcept { delete (std::vector<T> *)p; });
+    return nb::cast(nb::ndarray<nb::numpy, T>(kept->data(), shape.size(), shape.begin(), owner));
+}
+
+static nb::object levels_of(const std::vector<const float *> &rows, int64_t n_cells) {
+    std::vector<float> levels;
+    levels.reserve(rows.size() * (size_t)n_cells);
+    for (const float *row : rows) levels.insert(levels.end(), row, row + n_cells);
+    return array_of(std::move(levels), {rows.size(), (size_t)n_cells});
+}
+
+struct Heard {  // what Python holds of rows
+    RowsPointer rows;
+};
+
+static void bind_rows(nb::module_ &module) {
+    nb::class_<Heard>(module, "Rows")
+        .def("__init__",
+             [](Heard *self, Array<float, nb::ndim<2>> levels, Array<double, nb::ndim<1>> bends) {
+                 const size_t n = levels.shape(0);
+                 if (!n || bends.shape(0) != n) throw nb::value_error("rows of levels and their bends do not fit together");
+                 const std::vector<float> cells(levels.data(), levels.data() + levels.size());
+                 new (self) Heard{std::make_shared<const Rows>(
+                     Rows{(int64_t)n, (int64_t)levels.shape(1), cells, {bends.data(), bends.data() + n}})};
+             },
+             "levels"_a, "bends"_a)
+        .def("__len__", [](const Heard &self) { return self.rows->n; })
+        .def_prop_ro("levels", [](const Heard &self) {
+            return array_of(std::vector<float>(self.rows->levels), {(size_t)self.rows->n, (size_t)self.rows->n_cells});
+        })
+        .def_prop_ro("bends", [](const Heard &self) {
+            return array_of(std::vector<double>(self.rows->bends), {(size_t)self.rows->n});
+        });
+    nb::class_<Part>(module, "Part")
+        .def("scaled", [](const Part &self, float factor) {
+            auto other = std::make_unique<Part>(self);
+            other->factor *= factor;
+            return other;
+        }, "factor"_a)
+        .def("arrays", [](Part &self) {  // the fields of oscillators.NotePart
+            const Sound &s = *self.sound;
+            const size_t partials = s.ratios.size(), bands = s.balance.size() / 2;
+            const NotePart note = self.note(nullptr, (int64_t)bands, 0);
+            const auto both = [](const float *from, size_t n) { return array_of(std::vector<float>(from, from + 2 * n), {n, 2}); };
+            return nb::make_tuple(
+                array_of(std::vector<double>(self.knots), {self.knots.size()}),
+                array_of(std::vector<double>(note.pitch_knots, note.pitch_knots + note.n_pitch_knots), {(size_t)note.n_pitch_knots}),
+                array_of(std::vector<double>(self.phase), {self.phase.size()}), levels_of(self.held.rows, self.n_cells),
+                array_of(std::vector<float>(s.offsets), {partials}),
+                array_of(std::vector<int64_t>(self.noise_offsets), {bands, 2}),
+                array_of(std::vector<double>(s.ratios), {partials}), array_of(std::vector<int32_t>(s.cells), {partials}),
+                array_of(std::vector<float>(s.shares), {partials}), both(note.gains, partials), both(note.balance, bands));
+        });
+}
+
+static void bind_course(nb::module_ &module) {
+    nb::class_<Course>(module, "Course")
+        .def("__init__",
+             [](Course *self, double hz, size_t n_cells, Array<double, nb::ndim<1>> ratios,
+                Array<int32_t, nb::ndim<1>> cells, Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets,
+                Array<float, nb::shape<-1, 2>> gains, Array<float, nb::shape<-1, 2>> balance,
+                Array<int64_t, nb::shape<-1, 2>> noise_offsets) {
+                 const size_t n = ratios.shape(0), bands = balance.shape(0);
+                 require(cells.shape(0) == n && shares.shape(0) == n && offsets.shape(0) == n && gains.shape(0) == n);
+                 require(noise_offsets.shape(0) == bands && n_cells >= bands + 3 && n_cells <= (size_t)MOST_CELLS);
+                 for (size_t p = 0; p < n; ++p)
+                     require(cells.data()[p] >= 0 && cells.data()[p] <= (int32_t)(n_cells - bands - 3));
+                 const auto copied = [](const auto &array) {
+                     return std::vector(array.data(), array.data() + array.size());
+                 };
+                 new (self) Course(hz, (int64_t)n_cells, std::make_shared<const Sound>(Sound{
+                     copied(ratios), copied(cells), copied(shares), copied(offsets), copied(gains), copied(balance),
+                     copied(noise_offsets)}));
+             },
+             "hz"_a, "n_cells"_a, "ratios"_a.noconvert(), "cells"_a.noconvert(), "shares"_a.noconvert(),
+             "offsets"_a.noconvert(), "gains"_a.noconvert(), "balance"_a.noconvert(), "noise_offsets"_a.noconvert())
+        .def("__len__", [](const Course &self) { return self.knots.size(); })
+        .def_rw("phase", &Course::phase)
+        .def_ro("changes", &Course::changes)
+        .def_prop_ro("last", &Course::last)
+        .def_prop_ro("times", [](const Course &self) {
+            return array_of(std::vector<double>(self.knots.at), {self.knots.at.size()});
+        })
+        .def_prop_ro("hz", [](const Course &self) {
+            return array_of(std::vector<double>(self.knots.hz), {self.knots.hz.size()});
+        })
+        .def_prop_ro("levels", [](const Course &self) { return levels_of(self.knots.rows, self.n_cells); })
+        .def("copy", [](const Course &self) { return std::make_unique<Course>(self); })
+        .def("append",
+             [](Course &self, const Heard &heard, double start, Array<double, nb::ndim<1>> times, int64_t first) {
+                 require(heard.rows->n_cells == self.n_cells && (int64_t)times.shape(0) == heard.rows->n && first >= 0);
+                 if (first < heard.rows->n) self.append(heard.rows, start, times.data(), first);
+             },
+             "heard"_a, "start"_a, "times"_a.noconvert(), "first"_a)
+        .def("fall_silent", &Course::fall_silent, "seconds"_a)
+        .def("truncate", &Course::truncate, "moment"_a)
+        .def("rejoin", &Course::rejoin, "other"_a)
+        .def("loudest_at", &Course::loudest_at, "moment"_a)
+        .def("pass_by", &Course::pass_by, "moment"_a)
+        .def("span",
+             [](const Course &self, int64_t begin, int64_t n_samples, double rate) -> nb::object {
+                 const int64_t stop = std::min(self.before((double)(begin + n_samples), rate) + 1, self.knots.size());
+                 if (stop < 2) return nb::none();
+                 return nb::make_tuple(self.knots.at[0], self.knots.at[(size_t)stop - 1]);
+             },
+             "begin"_a, "n_samples"_a, "rate"_a)
+        .def("part",
+             [](Course &self, int64_t begin, int64_t n_samples, double rate) {
+                 return self.part(begin, n_samples, rate, nullptr, nullptr, 0);
+             },
+             "begin"_a, "n_samples"_a, "rate"_a)
+        .def("part",
+             [](Course &self, int64_t begin, int64_t n_samples, double rate, Array<double, nb::ndim<1>> cells,
+                Array<double, nb::ndim<1>> bends) {
+                 require(cells.shape(0) == bends.shape(0) && cells.shape(0) > 0);
+                 return self.part(begin, n_samples, rate, cells.data(), bends.data(), (int64_t)cells.shape(0));
+             },
+             "begin"_a, "n_samples"_a, "rate"_a, "cells"_a.noconvert(), "bends"_a.noconvert());
+}
+
 NB_MODULE(_kernels, module) {
     module.doc() = "The compiled loops of miao.oscillators; `variants` holds all that this processor can run.";
+    bind_rows(module);
+    bind_course(module);
     nb::dict variants;
     for (const Variant *variant : {
 #ifdef MIAO_X86

@@ -13,6 +13,7 @@ from miao.arrays import Reals
 from miao.bank import lasting
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.synth.course import rows_of
 from miao.synth.note import Chunk, Note
 from miao.synth.oscillators import REACHED
 
@@ -113,7 +114,7 @@ def chunks_of(kind: int, levels: NDArray[np.float32]) -> list[Chunk]:
     rows[:, :, REACHED] = 1  # in place of the pitch, which is told as bends
     loudest, at_end = cells.max(axis=(1, 2)).tolist(), cells[:, -8:].max(axis=(1, 2)).tolist()
     return [
-        Chunk(own.copy(), heard.copy(), bend.copy(), *rest)
+        Chunk(own.copy(), rows_of(heard, bend), *rest)
         for own, heard, bend, *rest in zip(levels, rows, bends, loudest, at_end, strict=True)
     ]
 

@@ -62,6 +62,11 @@ def set_variant(name: str) -> None:
         _kernels = SimpleNamespace(**(vars(_compiled) | dict(loops)))
 
 
+def loops() -> Any:
+    """The compiled loops in use, with the compiled twins of `course`; None where those in NumPy are."""
+    return _kernels
+
+
 class NotePart(NamedTuple):
     """What is heard of one note in a stretch of time; a plain tuple of arrays, as the compiled loop takes it.
 
@@ -82,6 +87,14 @@ class NotePart(NamedTuple):
     shares: NDArray[np.float32]  # [P] so far from the one to the other
     gains: NDArray[np.float32]  # [P, 2] left and right
     balance: NDArray[np.float32]  # [N, 2] left and right
+
+    def scaled(self, factor: float) -> "NotePart":
+        """The same so many times as loud."""
+        return self._replace(gains=self.gains * np.float32(factor), balance=self.balance * np.float32(factor))
+
+    def arrays(self) -> tuple[AnyArray, ...]:
+        """Its fields, as the compiled one gives them too."""
+        return tuple(self)
 
 
 def add_notes(

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter, Known
+from miao.synth.course import Sound, course_of
 from miao.synth.ear import Ear
 from miao.synth.envelope import Envelope, release_factor
 from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
@@ -205,7 +207,7 @@ class Player:
         stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
         extra: dict[int, NDArray[np.float32]] = {}
         busy: tuple[list[tuple[float, float]], ...] = tuple([] for _ in self._parts)
-        parts: dict[tuple[int, bool], list[oscillators.NotePart]] = {}
+        parts: dict[tuple[int, bool], list[Any]] = {}
         over = []
         for handle, note in (*self._over.items(), *self._notes.items()):
             strike = note.strike
@@ -217,16 +219,14 @@ class Player:
             if heard is not None:
                 parts.setdefault((strike.part, False), []).append(heard)
                 if strike.send != 1:
-                    gains = (heard.gains * np.float32(strike.send - 1), heard.balance * np.float32(strike.send - 1))
-                    more = heard._replace(gains=gains[0], balance=gains[1])
-                    parts.setdefault((strike.part, True), []).append(more)
+                    parts.setdefault((strike.part, True), []).append(heard.scaled(strike.send - 1))
                     extra.setdefault(strike.part, np.zeros((2, n_samples), np.float32))
             if note.end <= until:
                 over.append(handle)
         for handle in over:
             self.forget(handle)
         self._over = {handle: note for handle, note in self._over.items() if note.end > until}
-        largest_first = sorted(parts, key=lambda key: -sum(len(part.ratios) for part in parts[key]))
+        largest_first = sorted(parts, key=lambda key: -len(parts[key]))
         jobs = []
         for i, is_extra in largest_first:
             arguments = (extra[i] if is_extra else stems[i], parts[i, is_extra], self._noise, FLOOR, 0.0)
@@ -343,8 +343,12 @@ class Player:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
             own = np.array([strike.gain * left, strike.gain * right], np.float32)
             gains, balance = gains * own, balance * own
+        own_sound = Sound(
+            sound.ratios, sound.cells, sound.shares, chance.turns[turn : turn + len(sound.ratios)], gains, balance,
+            noise_offsets,
+        )  # fmt: skip
         return Note(
-            strike, sound, gains, balance, chance.turns[turn : turn + len(sound.ratios)], noise_offsets,
+            strike, own_sound, course_of(sound.hz * 2.0 ** (strike.cents / 1200), own_sound),
             np.float32(variation) * chance.sways[sway : sway + tk.N_CELLS] if variation else None,
             next_chunk=strike.time, repeats_from=self._bank.repeats_from(strike.voice),
             envelope=Envelope(strike.time, strike.attack, strike.decay) if strike.attack or strike.decay else None,
