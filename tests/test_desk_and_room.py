@@ -6,7 +6,7 @@ from conftest import rounding
 
 from miao.midi.score import Curve
 from miao.sound.desk import Brightness, Desk, Fader, pan_gains, send_gains, track_gains
-from miao.sound.room import Room, room_response
+from miao.sound.room import DrawnRoom, Room, room_response
 
 RATE = 44100
 
@@ -264,6 +264,19 @@ def test_the_tail_has_no_ringing_modes(response):
         band = spectrum[int(low * 32768 / RATE) : int(high * 32768 / RATE)]
         flatness = np.exp(np.mean(np.log(band))) / np.mean(band)
         assert flatness > 0.45  # exp(-0.577) = 0.56 for noise; modes would lower it
+
+
+def test_reflections_end_with_the_build_up_and_are_stronger_on_the_speakers_own_side():
+    own_sides = []
+    for seed in range(6):
+        room = DrawnRoom(0.4, reflections=0.999999, seed=seed)  # nearly nothing but reflections
+        power = np.square(room.response(16_000)).cumsum(axis=-1)
+        ends = (power < 0.9995 * power[..., -1:]).sum(axis=-1) / 16_000  # those of 24 that are drawn lie evenly
+        np.testing.assert_allclose(ends, room.predelay_seconds + 1.6 * room.build_up_seconds, atol=0.003)
+        total = power[..., -1]
+        own_sides.append(total[0, 0] / total[0, 1] * total[1, 1] / total[1, 0])
+    # a power of 24 that overlap by chance spreads by some 15 %; of six rooms of four paths each by 5 %
+    assert np.exp(np.mean(np.log(own_sides)) / 2) == pytest.approx(1 / 0.6**2, rel=0.15)
 
 
 def test_the_two_ears_hear_different_tails(response):

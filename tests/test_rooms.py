@@ -75,8 +75,10 @@ def test_the_reverberation_time_of_noise_that_dies_away_is_found(t60, floor):
 def test_octaves_of_which_nothing_is_known_have_no_time():
     octaves = measure_octaves(dying_noise(0.5, 1, 8000), 8000)
     assert [bool(np.isfinite(o.t60_seconds)) for o in octaves[5:]] == [True, False, False, False]
+    assert octaves[5].range_db > 0
     flat = measure_octaves(noise(1, rate=44_100), 44_100)
     assert not any(np.isfinite(o.t60_seconds) for o in flat[2:])
+    assert not any(o.range_db for o in [*octaves[6:], *flat[2:]])
 
 
 def test_a_recording_that_ends_before_the_noise_is_followed_to_its_end():
