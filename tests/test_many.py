@@ -11,7 +11,9 @@ import time
 import mido
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from miao.cli.main import app
 from miao.errors import ConfigError
 from miao.synth import many
 from miao.synth.many import JOURNAL, Job, Wishes, plan, render_job, render_many, shown
@@ -87,13 +89,13 @@ def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(col
     was, song_again = times(tmp_path / "out"), song(collection / "plain.mid", 72)
     missing = tmp_path / "out" / "日本.wav"
     missing.unlink()
-    second = list(render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2))
+    second = list(render_many(jobs, tmp_path / "out", Wishes()))
     assert states(second) == {
         "日本.wav": "rendered", "bad.wav": "failed", "plain.wav": "failed",  # another song now: it is not written over
         "with space.wav": "there", "new\nline.wav": "there", "song.wav": "there",
     }  # fmt: skip
     assert song_again.exists() and all(times(tmp_path / "out")[p] == t for p, t in was.items() if p != missing)
-    third = list(render_many(jobs, tmp_path / "out", Wishes(force=True), n_jobs=2))
+    third = list(render_many(jobs, tmp_path / "out", Wishes(force=True)))
     assert states(third)["plain.wav"] == "rendered" and states(third)["with space.wav"] == "there"
     assert not half_written(tmp_path)
 
@@ -168,15 +170,20 @@ def command(*words):
     return [sys.executable, "-m", "miao", "render", *map(str, words)]
 
 
+def run(*words):
+    """The same in this process."""
+    return CliRunner().invoke(app, ["render", *map(str, words)], prog_name="miao")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal")
 def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
     for n in range(4):
         song(tmp_path / "in" / f"{n}.mid", 50 + n, 0.1)
     song(tmp_path / "in" / "9 long.mid", 40, 3600)
-    words = command(tmp_path / "in", "-o", tmp_path / "out", "--jobs", 2)
+    words = (tmp_path / "in", "-o", tmp_path / "out", "--jobs", 2)
     # programs that are started in the background ignore Ctrl-C; this one must not, however the tests were started
     with subprocess.Popen(
-        words,
+        command(*words),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -193,16 +200,16 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
         time.sleep(0.1)
     assert not half_written(tmp_path) and len(times(tmp_path / "out")) == 4
     song(tmp_path / "in" / "9 long.mid", 40, 0.1)
-    again = subprocess.run(words, capture_output=True, text=True)
-    assert again.returncode == 0 and "1 rendered, 4 were there" in again.stderr
+    again = run(*words[:-2])
+    assert again.exit_code == 0 and "1 rendered, 4 were there" in again.stderr
 
 
 def test_the_command_tells_by_its_exit_code(collection, tmp_path):
     done = subprocess.run(command(collection, "-o", tmp_path / "out", "-j", 2), capture_output=True, text=True)
     assert done.returncode == 3 and "6 songs: 5 rendered, 1 failed" in done.stderr
     (collection / "bad.mid").unlink()
-    done = subprocess.run(command(collection, "-o", tmp_path / "out"), capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == "5 songs: 5 were there\n" and not done.stdout
+    done = run(collection, "-o", tmp_path / "out")
+    assert done.exit_code == 0 and done.stderr == "5 songs: 5 were there\n" and not done.stdout
     journal = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
     assert {entry["target"] for entry in journal} >= {"plain.wav", "new\nline.wav"}
 
@@ -219,8 +226,8 @@ def test_the_command_tells_by_its_exit_code(collection, tmp_path):
 )
 def test_wishes_that_cannot_be_are_one_line(collection, tmp_path, words, message):
     words = [word.replace("{in}", str(collection)).replace("{out}", str(tmp_path / "out")) for word in words]
-    done = subprocess.run(command(*words), capture_output=True, text=True)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    done = run(*words)
+    assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

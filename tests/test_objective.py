@@ -215,8 +215,9 @@ def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
     trainer.save()
     again = tiny(pairs_folder, tmp_path, *changes)
     assert again.resume() and again.step_number == 1
+    resumed = again.objective.state_dict()
     for name, value in trainer.objective.state_dict().items():
-        assert torch.equal(value, again.objective.state_dict()[name]), name
+        assert torch.equal(value, resumed[name]), name
 
 
 def test_shared_parameters_are_one_and_stay_one(pairs_folder, tmp_path):

@@ -1,4 +1,7 @@
-"""The page in a browser: a song is dropped, heard, changed and exported; what goes wrong is explained."""
+"""The page in a browser: a song is dropped, heard, changed and exported; what goes wrong is explained.
+
+A page costs a second or two of the processor, so what can be seen on one page is, and the rest is slow.
+"""
 
 import base64
 import json
@@ -33,6 +36,8 @@ LOCKED = "--autoplay-policy=document-user-activation-required"
 RULES = {"resultTypes": ["violations"]}  # what is well is not listed
 SOUNDING = "--autoplay-policy=no-user-gesture-required"
 RATE = 44_100
+SLOW = pytest.mark.slow
+PATIENCE = 90.0  # seconds for what takes one: other work may have the processors
 DROP = """([name, content]) => {
   const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), files = new DataTransfer();
   files.items.add(new File([bytes], name));
@@ -66,7 +71,7 @@ class Server:
 
     def stop(self, how=signal.SIGINT):
         self.process.send_signal(how)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
         self.process.stderr.close()
 
 
@@ -99,7 +104,7 @@ def page(browser, server):
     page.on(
         "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
     )
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(server.address)
     until(page, "window.miao && miao.page.about")
     yield page
@@ -114,19 +119,19 @@ def gm():
 
 @pytest.fixture(scope="module")
 def orchestra(tmp_path_factory):
-    """Fourteen seconds of Beethoven for ten instruments and more, as a file."""
+    """Eight seconds of Beethoven for four of the orchestra, as a file."""
     path = tmp_path_factory.mktemp("song") / "ode.mid"
-    write_score(read_score(ROOT / "examples" / "ode_to_joy.mid").between(48, 62), path)
-    assert len(read_score(path).tracks) >= 10
+    everybody = read_score(ROOT / "examples" / "ode_to_joy.mid").between(48, 56)
+    write_score(everybody.select([0, 1, 2, 9]), path)
     return path
 
 
-def until(page, what, patience=20.0):
+def until(page, what, patience=PATIENCE):
     """Waits for something to be true on the page; its policy lets nothing be evaluated in it."""
     end = time.monotonic() + patience
     while not page.evaluate(what):
         assert time.monotonic() < end, f"never: {what}; {page.evaluate('miao.sound.state')}"
-        page.wait_for_timeout(20)
+        page.wait_for_timeout(40)
 
 
 def drop(page, name, content):
@@ -140,7 +145,7 @@ def opened(page, path):
 
 def measured(page):
     """Waits until the song's loudness is known."""
-    until(page, "miao.sound.state.gain !== 14", 60)
+    until(page, "miao.sound.state.gain !== 14")
     return page.evaluate("miao.sound.state.gain")
 
 
@@ -214,22 +219,22 @@ def test_a_loop_stays_within_its_bounds_and_seeking_goes_where_it_says(page, orc
     assert sum(later < earlier for earlier, later in pairwise(times)) >= 1  # it went round
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [("empty.mid", b"", "empty"), ("broken.mid", b"MThd\x00\x00\x00\x06\x00\x01", ""),
-     ("photo.jpg", b"\xff\xd8\xff" * 99, ""), ("large.mid", 17_000_000, "larger than 16 MB")],
-)  # fmt: skip
-def test_a_file_that_is_no_song_is_explained(page, name, content, said):
-    if isinstance(content, int):  # made there: it would take long to send
-        page.evaluate(DROP_OF_SIZE, [name, content])
-    else:
-        drop(page, name, content)
-    notice = page.get_by_role("alert")
-    notice.wait_for()
-    assert name in notice.inner_text() and said in notice.inner_text()
-    assert page.locator("#welcome").is_visible()
+def test_a_file_that_is_no_song_is_explained(page):
+    for name, content, said in (
+        ("empty.mid", b"", "empty"), ("broken.mid", b"MThd\x00\x00\x00\x06\x00\x01", ""),
+        ("photo.jpg", b"\xff\xd8\xff" * 99, ""), ("large.mid", 17_000_000, "larger than 16 MB"),
+    ):  # fmt: skip
+        if isinstance(content, int):  # made there: it would take long to send
+            page.evaluate(DROP_OF_SIZE, [name, content])
+        else:
+            drop(page, name, content)
+        notice = page.get_by_role("alert").filter(has_text=name)
+        notice.wait_for()
+        assert said in notice.inner_text()
+        assert page.locator("#welcome").is_visible()
 
 
+@SLOW
 def test_a_browser_that_wants_a_click_first_is_explained_and_obeyed(chromium, server, orchestra):
     strict = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", LOCKED])
     try:
@@ -256,7 +261,7 @@ def test_a_browser_that_wants_a_click_first_is_explained_and_obeyed(chromium, se
         strict.close()
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_server_that_goes_is_told_and_the_page_goes_on_when_it_is_back(browser, orchestra):
     server = Server()
     page = browser.new_page()
@@ -318,6 +323,7 @@ def test_a_key_that_is_pressed_is_heard_and_how_soon_is_shown(page):
     until(page, "document.querySelectorAll('#piano .is-on').length === 0")
 
 
+@SLOW
 def test_a_midi_keyboard_that_is_refused_is_explained(page):
     page.get_by_role("tab", name="Play").click()
     page.evaluate("void (navigator.requestMIDIAccess = () => Promise.reject(new DOMException('no', 'SecurityError')))")
@@ -325,7 +331,7 @@ def test_a_midi_keyboard_that_is_refused_is_explained(page):
     page.get_by_text("The browser was not allowed to use MIDI").wait_for()
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path):
     rendered = tmp_path / "ode.wav"
     Synthesizer.from_pretrained("gm").render(read_score(orchestra)).save(rendered)
@@ -337,10 +343,8 @@ def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path)
     assert "Notes" in page.locator("canvas.match").get_attribute("aria-label")
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("look", ["light", pytest.param("dark", marks=SLOW), pytest.param("phone", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
 def test_nobody_is_shut_out(browser, server, look, tmp_path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     size = {"width": 390, "height": 844} if look == "phone" else {"width": 1280, "height": 900}

@@ -124,8 +124,9 @@ def test_resuming_equals_not_having_stopped(tmp_path, rollout_every):
     resumed = tiny(tmp_path, *changes)
     assert resumed.resume()
     assert [resumed.step()["loss/am"] for _ in range(2)] == [whole.step()["loss/am"] for _ in range(2)]
+    values = resumed.objective.state_dict()
     for name, value in whole.objective.state_dict().items():
-        assert torch.equal(value, resumed.objective.state_dict()[name]), name
+        assert torch.equal(value, values[name]), name
 
 
 def test_a_rollout_gives_the_tokens_that_the_net_itself_would_have_left(tmp_path):

@@ -50,10 +50,10 @@ def test_a_melody_of_harmonic_tones_is_heard_note_for_note():
 def test_heard_starts_are_right_on_average_also_in_later_windows():
     """A step from window to window that is not a whole number of frames would make later notes come too late."""
     late = MELODY.copy()
-    late["start"] += 40
-    late["end"] += 40
+    late["start"] += 24
+    late["end"] += 24
     both = np.concatenate([MELODY, late])
-    found = tr.BasicPitch(n_threads=1)(tones(both, 46), RATE)
+    found = tr.BasicPitch(n_threads=1)(tones(both, 30), RATE)
     for notes in (MELODY, late):
         errors = []
         for note in notes:
