@@ -12,6 +12,8 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.
 NAME = $(basename $(notdir $(SONG)))
 BUILD_FILES = pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/miao/s*/*.cpp src/miao/s*/*.h)
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# the processes that tests start need not translate everything anew, even where the environment asks for no bytecode
+TESTING = $(ONE_THREAD) PYTHONDONTWRITEBYTECODE=
 ALL_FILES = $(BUILD_FILES) README.md $(shell find src/miao -type f ! -name '*.pyc')
 
 .PHONY: help demo test test-slow test-processors planted mutants check bench bank examples clean
@@ -34,11 +36,11 @@ demo: $(VENV)/.installed
 
 test: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(ONE_THREAD) $(DEV_VENV)/bin/python -m pytest -m "not slow" -rs -n $(JOBS) --dist worksteal
+	$(TESTING) $(DEV_VENV)/bin/python -m pytest -m "not slow" -rs -n $(JOBS) --dist worksteal
 
 test-slow: $(DEV_VENV)/.installed
 	@sh tests/setup_system.sh
-	$(ONE_THREAD) $(DEV_VENV)/bin/python -m pytest -m slow -rs -n $(JOBS)
+	$(TESTING) $(DEV_VENV)/bin/python -m pytest -m slow -rs -n $(JOBS)
 
 # Each line: loops of the oscillators (skipped where this processor cannot run them), and what torch and NumPy may use.
 test-processors: $(DEV_VENV)/.installed
@@ -48,7 +50,7 @@ test-processors: $(DEV_VENV)/.installed
 	    $(DEV_VENV)/bin/python -c "import sys; from miao.synth.oscillators import variants as v; sys.exit('$$1' not in v())" \
 	        || { echo "this processor has no $$1"; continue; }; \
 	    echo "=== loops $$1, torch $$2, oneDNN $$3, BLAS $$4"; \
-	    ATEN_CPU_CAPABILITY=$$2 ONEDNN_MAX_CPU_ISA=$$3 OPENBLAS_CORETYPE=$$4 $(ONE_THREAD) \
+	    ATEN_CPU_CAPABILITY=$$2 ONEDNN_MAX_CPU_ISA=$$3 OPENBLAS_CORETYPE=$$4 $(TESTING) \
 	        $(DEV_VENV)/bin/python -m pytest -m "not slow" -q -n $(JOBS) --dist worksteal --kernels $$1 || exit 1; \
 	done
 

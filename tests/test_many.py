@@ -1,7 +1,6 @@
 """Many songs at once: what each file is called, that nothing stops the rest, and that a second call goes on."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -36,6 +35,12 @@ def times(folder):
 
 def half_written(folder):
     return list(folder.rglob(".miao-*.part"))
+
+
+def wait_until(is_so, patience=120):
+    deadline = time.monotonic() + patience
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_folders_keep_their_shape_and_files_go_to_the_top(tmp_path):
@@ -131,20 +136,23 @@ def test_two_at_once_do_not_write_into_one_folder(tmp_path):
 
 
 def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path):
-    sources = [song(tmp_path / f"{n}.mid", 50 + n, 0.1 if n else 600) for n in range(6)]
-    jobs = plan(sources, tmp_path / "out")
+    source = song(tmp_path / "in" / "long" / "0.mid", 50, 600)
+    for n in range(1, 6):
+        song(tmp_path / "in" / "short" / f"{n}.mid", 50 + n, 0.1)
+    jobs = plan([tmp_path / "in"], tmp_path / "out")
     outcomes = []
     for outcome in render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2):
         if not outcomes:  # the short songs run past the long one, which was begun first
-            oldest = min(multiprocessing.active_children(), key=lambda process: process.pid)
-            os.kill(oldest.pid, signal.SIGKILL)
+            wait_until(lambda: half_written(tmp_path / "out" / "long"))
+            (written,) = half_written(tmp_path / "out" / "long")
+            os.kill(int(written.name.split("-")[1]), signal.SIGKILL)  # whose it is stands in its name
         outcomes.append(outcome)
     found = states(outcomes)
     assert found.pop("0.wav") == "failed" and set(found.values()) == {"rendered"} and len(found) == 5
     (failed,) = (outcome for outcome in outcomes if outcome.state == "failed")
-    assert "SIGKILL" in failed.message and not (tmp_path / "out" / "0.wav").exists()
+    assert "SIGKILL" in failed.message and not (tmp_path / "out" / "long" / "0.wav").exists()
     assert not half_written(tmp_path)  # not its either
-    song(sources[0])
+    song(source)
     assert list(states(render_many(jobs, tmp_path / "out", Wishes())).values()).count("there") == 5
 
 
@@ -195,9 +203,7 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
     assert process.returncode == 130, rest
     assert "goes on where it was" in rest and "4 rendered, 1 not begun" in rest and "Traceback" not in rest, rest
     assert all(line.startswith("[") for line in said)
-    deadline = time.monotonic() + 120
-    while half_written(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: not half_written(tmp_path))
     assert not half_written(tmp_path) and len(times(tmp_path / "out")) == 4
     song(tmp_path / "in" / "9 long.mid", 40, 0.1)
     again = run(*words[:-2])

@@ -30,7 +30,8 @@ from miao.midi.writing import write_score
 
 
 @pytest.mark.parametrize(("written", "ticks"), [
-    (b"\x87\x40", 960), (b"\x80\x87\x40", 960), (b"\x80\x80\x87\x40", 960), (b"\x80\x60", 96), (b"\x82\x80\x00", 32_768),
+    (b"\x87\x40", 960), (b"\x80\x87\x40", 960), (b"\x80\x80\x87\x40", 960), (b"\x80\x60", 96),
+    (b"\x82\x80\x00", 32_768),
 ])  # fmt: skip
 def test_a_pause_is_read_seven_bits_a_byte_also_if_it_begins_with_zeros(written, ticks):
     body = b"\x00" + on(60) + written + off(60) + b"\x00" + END

@@ -131,7 +131,8 @@ def _written(node: ast.AST) -> str:
 
 def _around_the_change(was: str, becomes: str) -> tuple[str, str]:
     """Both in some hundred letters, where they begin to differ."""
-    same = len(os.path.commonprefix([was, becomes]))
+    differ = (n for n, (a, b) in enumerate(zip(was, becomes, strict=False)) if a != b)
+    same = next(differ, min(len(was), len(becomes)))
     start = max(same - 60, 0)
     return was[start : same + 60].strip(), becomes[start : same + 60].strip()
 
