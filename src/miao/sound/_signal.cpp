@@ -173,6 +173,45 @@ void add_products(int64_t n, int64_t first, int64_t count, const float *__restri
     }
 }
 
+// All kernels go along the line side by side, a vector of the row at a time: the sums stay in registers, and each stretch
+// of the line is read once for all of them.
+#if defined(__AVX512F__)
+constexpr int STRETCH = 16;
+#elif defined(__AVX2__)
+constexpr int STRETCH = 8;
+#else
+constexpr int STRETCH = 4;
+#endif
+
+#if defined(__GNUC__)
+typedef float Stretch __attribute__((vector_size(4 * STRETCH), aligned(4), may_alias));
+
+void look_between(const float *__restrict line, const float *__restrict kernels, float *__restrict highest) {
+    static_assert(KERNELS == 7, "seven sums are written out");
+    for (int first = 0; first < ROW; first += STRETCH) {
+        Stretch a = {}, b = {}, c = {}, d = {}, e = {}, f = {}, g = {};
+        for (int t = 0; t < TAPS; ++t) {
+            const Stretch at = *(const Stretch *)(line + first + t);
+            const float *tap = kernels + t;
+            a += at * tap[0];
+            b += at * tap[TAPS];
+            c += at * tap[2 * TAPS];
+            d += at * tap[3 * TAPS];
+            e += at * tap[4 * TAPS];
+            f += at * tap[5 * TAPS];
+            g += at * tap[6 * TAPS];
+        }
+        float sums[KERNELS][STRETCH];
+        *(Stretch *)sums[0] = a, *(Stretch *)sums[1] = b, *(Stretch *)sums[2] = c, *(Stretch *)sums[3] = d;
+        *(Stretch *)sums[4] = e, *(Stretch *)sums[5] = f, *(Stretch *)sums[6] = g;
+        for (int k = 0; k < KERNELS; ++k)
+            for (int s = 0; s < STRETCH; ++s) {
+                const float size = fabsf(sums[k][s]);
+                highest[first + s] = size > highest[first + s] ? size : highest[first + s];
+            }
+    }
+}
+#else
 void look_between(const float *__restrict line, const float *__restrict kernels, float *__restrict highest) {
     for (int k = 0; k < KERNELS; ++k) {
         float sums[ROW];
@@ -187,6 +226,7 @@ void look_between(const float *__restrict line, const float *__restrict kernels,
         }
     }
 }
+#endif
 
 float peak(const float *__restrict samples, int64_t n) {
     constexpr int SIDE_BY_SIDE = 64;
