@@ -4,6 +4,7 @@ A page costs a second or two of the processor, so what can be seen on one page i
 """
 
 import base64
+import io
 import json
 import os
 import re
@@ -12,12 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from miao.expression.written import performance_bytes
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
 from miao.sound.audio import read_audio
@@ -181,6 +184,46 @@ def test_a_dropped_song_is_heard_as_it_is_exported_and_as_the_command_renders_it
     assert Path(download.value.path()).read_bytes() == rendered.read_bytes()
     assert download.value.suggested_filename == "ode.wav"
     assert same_as(samples, read_audio(rendered).samples, begin) < 2e-3  # 16 bits
+
+
+@pytest.mark.slow
+def test_every_export_of_a_changed_song_is_what_the_command_makes_of_it(page, tmp_path):
+    short = tmp_path / "short.mid"
+    write_score(read_score(ROOT / "examples" / "ode_to_joy.mid").between(48, 51), short)
+    opened(page, short)
+    page.locator(".track").nth(1).get_by_role("button", name="Mute").click()
+    page.locator(".track").nth(0).locator("select").select_option(label="Harpsichord")
+    page.locator("#tempo").fill("120")
+    saved = {}
+    for button in ("WAV", "FLAC", "Ogg", "MP3", "Stems, packed", "Changed MIDI", "Arrangement"):
+        page.get_by_text("Export", exact=True).click()
+        with page.expect_download(timeout=60_000) as download:
+            page.get_by_role("button", name=button, exact=True).click()
+        saved[button] = Path(download.value.path()).read_bytes()
+    (tmp_path / "told.json").write_bytes(saved["Arrangement"])
+    told = Arrangement.load(tmp_path / "told.json")
+    assert told.tempo == 1.2 and told.tracks[1].program == 7 and told.tracks[2].muted
+
+    def rendered(name, *options):
+        command = [sys.executable, "-m", "miao", "render", short, "-o", tmp_path / name, *options]
+        command += ["--arrangement", tmp_path / "told.json"]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True)
+        return (tmp_path / name).read_bytes()
+
+    for button, name in (("WAV", "short.wav"), ("FLAC", "short.flac"), ("MP3", "short.mp3")):
+        assert saved[button] == rendered(name)
+    rendered("short.ogg")
+    (tmp_path / "saved.ogg").write_bytes(saved["Ogg"])
+    np.testing.assert_array_equal(
+        read_audio(tmp_path / "saved.ogg").samples, read_audio(tmp_path / "short.ogg").samples
+    )
+    (tmp_path / "stemmed").mkdir()
+    rendered("stemmed/short.wav", "--stems", tmp_path / "stemmed" / "stems")
+    with zipfile.ZipFile(io.BytesIO(saved["Stems, packed"])) as packed:
+        assert len(packed.namelist()) > 5
+        for name in packed.namelist():
+            assert packed.read(name) == (tmp_path / "stemmed" / name).read_bytes()
+    assert saved["Changed MIDI"] == performance_bytes(told.score(read_score(short)))
 
 
 def test_what_is_changed_is_heard_from_where_one_is(page, orchestra, gm, tmp_path):

@@ -1,14 +1,21 @@
 """The server among many, and among those who mean no good: it stays up, frees what it held; nobody hears another."""
 
 import json
+import os
+import re
+import resource
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +26,10 @@ uvicorn = pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
 websockets_closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 
-from miao.web.app import create_app, server_config  # noqa: E402
+from miao.web.app import PING_SECONDS, PONG_SECONDS, create_app, server_config  # noqa: E402
 from miao.web.limits import Limits  # noqa: E402
 from miao.web.songs import DRAWN, Songs  # noqa: E402
+from miao.web.studio import SWEEP_SECONDS  # noqa: E402
 
 RATE = 44_100
 
@@ -52,6 +60,22 @@ def asked(port, path, data=None):
 
 def line(port):
     return websockets.connect(f"ws://127.0.0.1:{port}/api/session", compression=None, max_size=None, close_timeout=0.5)
+
+
+@contextmanager
+def served():
+    """`miao serve` in a process of its own: its port, and the process."""
+    source = Path(__file__).resolve().parents[1] / "src"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "miao", "serve", "--port", "0"], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        yield int(re.search(r":(\d+)/", process.stderr.readline())[1]), process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        process.stderr.close()
 
 
 def settled(what, patience=10.0):
@@ -142,6 +166,72 @@ def test_who_breaks_off_and_who_sends_rubbish_ends_nothing_and_leaves_nothing(se
     with line(port) as client:  # and it still serves
         session = json.loads(client.recv())["session"]
         assert asked(port, f"/api/songs?session={session}", song)["seconds"] == 6.0
+
+
+def test_a_socket_that_is_closed_frees_all_within_a_second(server, song):
+    port, studio = server
+    for is_reset in (False, True):
+        with suppress(OSError, websockets_closed), line(port) as client:
+            session = json.loads(client.recv())["session"]
+            key = asked(port, f"/api/songs?session={session}", song)["song"]
+            client.send(json.dumps({"do": "play", "song": key, "generation": 1}))
+            client.recv()
+            assert studio.sessions and len(studio.songs)
+            if is_reset:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.socket.close()
+        settled(lambda: not studio.sessions and not len(studio.songs), 1.0)
+
+
+@pytest.mark.slow
+def test_who_says_nothing_more_though_the_line_is_open_is_gone_within_seconds(server):
+    port, studio = server
+    with socket.create_connection(("127.0.0.1", port)) as opened:
+        opened.sendall(
+            f"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        settled(lambda: bool(studio.sessions))
+        settled(lambda: not studio.sessions, PING_SECONDS + PONG_SECONDS + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux how much memory is held")
+def test_memory_returns_when_twenty_have_come_and_gone():
+    with served() as (port, process):
+
+        def held_megabytes():
+            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+            return pages * resource.getpagesize() / 1e6
+
+        def one():
+            with line(port) as socket:
+                session = json.loads(socket.recv())["session"]
+                key = asked(port, f"/api/songs?session={session}&example=ode_to_joy", b"")["song"]
+                socket.send(json.dumps({"do": "play", "song": key, "generation": 1, "at": 30.0}))
+                n = 0
+                while n < 2 * RATE:
+                    received = socket.recv()
+                    n += struct.unpack_from("<I", received, 4)[0] if isinstance(received, bytes) else 0
+
+        def come_and_go():
+            clients = [threading.Thread(target=one) for _ in range(20)]
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join(180)
+            settled(lambda: asked(port, "/health")["sessions"] == 0)
+            time.sleep(SWEEP_SECONDS + 1)
+
+        one()
+        time.sleep(SWEEP_SECONDS + 1)
+        before = held_megabytes()
+        come_and_go()
+        after = held_megabytes()
+        come_and_go()
+        again = held_megabytes()
+        assert after < before + 60, (before, after, again)  # threads and what they have at hand
+        assert again < after + 15, (before, after, again)
 
 
 def test_a_million_notes_are_drawn_by_what_is_seen_of_them(monkeypatch):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.02
 STATUS_SECONDS = 0.2
 SEEK_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005  # that a thread keeps the others waiting: one of them has a key to play
 
 CardOption = Annotated[
     str | None, typer.Option("--card", metavar="NAME", help='Words of a sound card\'s name; "none" for none.')
@@ -86,7 +87,7 @@ def live(
     """
     from miao.expression.moods import cues_of
     from miao.live.card import cards, open_card
-    from miao.live.instrument import N_CHANNELS, Instrument
+    from miao.live.instrument import N_CHANNELS, PREPARED_KEYS, Instrument
     from miao.live.ports import Keyboards, check_wanted, ports
     from miao.live.routing import CURVES, Routing, key_number, zones_of
     from miao.live.take import Take
@@ -118,7 +119,10 @@ def live(
     for channel, number in chosen.items():
         instrument.choose(channel, number)
     for channel in sorted({0, *chosen}):
-        stage.player.prefetch(voices.get(channel, chosen.get(channel, 0)), range(36, 97))
+        played = voices.get(channel, chosen.get(channel, 0))
+        stage.player.prefetch(played, PREPARED_KEYS)
+        instrument.prepare(played)
+    sys.setswitchinterval(SWITCH_SECONDS)
     check_wanted(keyboard or ())
     with ExitStack() as things:
         where = things.enter_context(open_card(stage, card, block))

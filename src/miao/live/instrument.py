@@ -15,6 +15,7 @@ import numpy as np
 
 from miao.bank.voices import DRUM_KEYS
 from miao.expression.moods import Cues, cues_of
+from miao.live.attacks import VELOCITIES, Preparing
 from miao.live.feeling import Feeling
 from miao.live.routing import Routing
 from miao.live.stage import Stage, clock_ns
@@ -38,6 +39,7 @@ from miao.midi.module import Module
 from miao.synth.note import Strike
 
 N_CHANNELS = 16
+PREPARED_KEYS = range(36, 97)
 ACTIVE_SENSING, SYSTEM_RESET = 0xFE, 0xFF
 SENSING_SECONDS = 0.4  # a sender that has said so once says something every 0.3 s (MIDI 1.0), or is gone
 ROUND_SECONDS = 0.005  # of silence, then what is needed soon is written,
@@ -59,13 +61,17 @@ class Instrument:
     """Sixteen channels that play a stage; ``voices`` says of some (from 0) which voice plays all their notes.
 
     ``mood`` is what they are played in; two controllers, ``plane``, add to it a point of the plane of moods, valence
-    and arousal, 0 at 64. They then say nothing else.
+    and arousal, 0 at 64. They then say nothing else. Once `start` was called, attacks of the voices that are played are
+    written beforehand for some ``velocities``, the first ones first.
     """
 
     def __init__(
         self, stage: Stage, routing: Routing | None = None, voices: Mapping[int, int] | None = None, *,
-        mood: Cues | None = None, plane: tuple[int, int] | None = None,
+        mood: Cues | None = None, plane: tuple[int, int] | None = None, velocities: Iterable[int] = VELOCITIES,
     ) -> None:  # fmt: skip
+        self._velocities = tuple(velocities)
+        self._prepared: set[int] = set()  # voices
+        self._preparing: Preparing | None = None
         self.stage, self.routing, self.voices = stage, routing or Routing(), dict(voices or {})
         self._mood, self._plane, self._point = mood or Cues(), plane or (), [0.0, 0.0]
         self.feeling = Feeling(
@@ -112,6 +118,12 @@ class Instrument:
     def choose(self, channel: int, program: int) -> None:
         """A channel (from 0) plays a program (from 0) from here on."""
         self._do(self._module.feed(self._latest, Event(PROGRAM, channel, program, program)))
+
+    def prepare(self, voice: int, keys: Iterable[int] = PREPARED_KEYS) -> None:
+        """A voice will be played."""
+        if voice not in self._prepared:
+            self._prepared.add(voice)
+            self.stage.attacks.want(voice, keys, self._velocities)
 
     def _steer(self, time: float, number: int, value: int) -> None:
         """A controller of the plane of moods has a value."""
@@ -174,6 +186,7 @@ class Instrument:
             return
         if voice is None:
             voice = self.stage.player.voice(sound.program, start.pitch, is_drum=sound.is_drum, bank=sound.bank)
+        self.prepare(voice, (start.pitch,) if rings else PREPARED_KEYS)
         self._handles[start.note] = self.stage.player.start(
             Strike(
                 start.time, part, voice, start.pitch, start.velocity / 127, rings, shape.tuning, shape.glide,
@@ -191,10 +204,13 @@ class Instrument:
         """Serve in a thread of its own."""
         self._thread = threading.Thread(target=self._serve, name="miao live", daemon=True)
         self._thread.start()
+        self._preparing = Preparing(self.stage.attacks)
 
     def stop(self) -> None:
-        """End the thread. Raises: what went wrong in it."""
+        """End the threads. Raises: what went wrong in them."""
         self._is_over.set()
+        if self._preparing is not None:
+            self._preparing.stop()
         if self._thread is not None:
             self._thread.join()
         if self.error is not None:

@@ -18,6 +18,7 @@ from miao.synth.settings import PlaySettings
 HELD = 32  # notes that sound all the time
 ORGAN, STRINGS = 19, 48  # programs (from 0) that go on as long as they are held
 COUNTED_VOICES, COUNTED_SECONDS = 64, 2.0
+PREPARING_SECONDS = 20.0  # at most, until attacks are at hand as they are soon after one has sat down
 _PATIENCE_SECONDS = 0.5
 
 
@@ -36,6 +37,7 @@ class Found:
     limiter_latency: float
     n_unheard: int
     n_dropouts: int
+    n_own_dropouts: int  # those before which a block of ours had taken too long
     n_overruns: int
     longest_block: float  # seconds that a block took, at most
     most_voices: int
@@ -54,8 +56,8 @@ class Found:
                 f"({len(ms)} notes, {self.n_unheard} unheard)",
                 f"                  with {1000 * self.limiter_latency:.1f} ms of the limiter, without "
                 f"{1000 * self.card_latency:.1f} ms of the card",
-                f"dropouts          {self.n_dropouts} in {self.seconds:.0f} s, up to {self.most_voices} voices, a busy "
-                "Python thread beside",
+                f"dropouts          {self.n_own_dropouts} by us, {self.n_dropouts - self.n_own_dropouts} by the system "
+                f"in {self.seconds:.0f} s, up to {self.most_voices} voices, a busy Python thread beside",
                 f"blocks            {self.n_overruns} took longer than they last, the longest "
                 f"{1000 * self.longest_block:.2f} ms",
                 f"load              {self.load:.0%} of a core; {self.voices_a_core:.0f} voices would fill one",
@@ -78,10 +80,14 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
     sys.setswitchinterval(0.0005)
     try:
         with open_card(stage, card, block) as where:
+            instrument.prepare(0)
             instrument.start()
             for key in range(36, 36 + HELD):
                 instrument.put(bytes([NOTE_ON | 1, key, 80]))
             time.sleep(1.0)
+            until = time.monotonic() + PREPARING_SECONDS
+            while stage.attacks.is_waiting and time.monotonic() < until:
+                time.sleep(0.05)
             busy.start()
             counts, latencies, n_unheard = stage.engine.counts(), [], 0
             until = time.monotonic() + seconds
@@ -103,7 +109,8 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
     load = (after["busy_ns"] - counts["busy_ns"]) * 1e-9 / max(made, 1e-9)
     return Found(
         name, int(after["block_samples"]), sample_rate, seconds, np.array(latencies), latency, stage.limiter_seconds,
-        n_unheard, after["dropouts"] - counts["dropouts"], after["overruns"] - counts["overruns"],
+        n_unheard, after["dropouts"] - counts["dropouts"], after["own_dropouts"] - counts["own_dropouts"],
+        after["overruns"] - counts["overruns"],
         after["longest_ns"] * 1e-9, after["most_voices"], load, voices,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from miao.arrays import Floats
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.errors import MiaoError
+from miao.live.attacks import Attacks
 from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, USUAL
 from miao.sound.limiter import HALF_TAPS, RELEASE_SECONDS, SMALLEST_REDUCTION, interpolation
 from miao.sound.room import Acoustics, DrawnRoom, response_of
@@ -93,7 +94,8 @@ class Stage:
         self.bank, self.channels = bank, tuple(channels)
         self.settings = settings or PlaySettings(polyphony=128)
         self.sample_rate = self.settings.sample_rate
-        self.player = Player(bank, channels, self.settings)
+        self.attacks = Attacks(bank, self.settings)
+        self.player = Player(bank, channels, self.settings, known=self.attacks)
         self.n_left_out = 0
         self.heard: deque[Heard] = deque(maxlen=_REPORTS)
         self._numbers = itertools.count()
@@ -166,7 +168,8 @@ class Stage:
         self._sent.clear()
         self._handles.clear()
         self.channels = self.channels if channels is None else tuple(channels)
-        self.player = Player(self.bank, self.channels, self.settings, int(now * self.sample_rate))
+        start = int(now * self.sample_rate)
+        self.player = Player(self.bank, self.channels, self.settings, start, self.attacks)
         self._is_under_way = True
 
     def _carry(self, now: float) -> None:

@@ -30,6 +30,8 @@ from miao.web.songs import EXAMPLES, Song, examples
 from miao.web.studio import Studio
 
 PAGE = Path(__file__).parent / "page"
+PING_SECONDS, PONG_SECONDS = 2.0, 3.0  # who is silent for longer, though the line is not closed, is gone
+BACKLOG = 128
 SWITCH_SECONDS = 0.001  # that a thread keeps the others waiting: somebody may be listening
 _ARRANGEMENT_BYTES = 1 << 18
 _LONGEST_NAME = 120
@@ -91,6 +93,7 @@ def serve(
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((host, port))
+        opened.listen(BACKLOG)  # who comes as soon as the address is told waits, and is not refused
     except (OSError, OverflowError) as error:
         opened.close()
         why = reason(error) if isinstance(error, OSError) else "there is no such port"
@@ -106,7 +109,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     """How uvicorn is to run it."""
     return uvicorn.Config(
         app, log_level="warning", access_log=False, ws="websockets-sansio", ws_max_size=limits.message_bytes,
-        ws_ping_interval=5.0, ws_ping_timeout=5.0, ws_per_message_deflate=False,
+        ws_ping_interval=PING_SECONDS, ws_ping_timeout=PONG_SECONDS, ws_per_message_deflate=False,
         timeout_graceful_shutdown=1, lifespan="on", server_header=False,
     )  # fmt: skip
 

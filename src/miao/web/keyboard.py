@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from miao.bank.bank import Bank
-from miao.live.instrument import N_CHANNELS, Instrument
+from miao.live.instrument import N_CHANNELS, PREPARED_KEYS, Instrument
 from miao.live.stage import Stage
 from miao.midi.general_midi import GM_DRUM_KITS
 from miao.sound.rooms import find_room
@@ -28,7 +28,7 @@ BLOCK_SAMPLES = 256
 PUMP_SECONDS = 0.005
 GAIN_DB = 14.0
 MOST_MESSAGES_A_SECOND = 2000
-PREPARED_KEYS = range(36, 97)
+VELOCITIES = (90, 80, 100, 70, 110, 60, 120)  # that the computer's keys strike with
 DRUM_CHANNEL = 9
 _AT_ONCE = 8192
 
@@ -78,12 +78,13 @@ class Keyboard:
             voices = {0: len(bank.table.kind)}
             bank = bank.with_voices([self._find(changes.voice)])
         stage = Stage(bank, range(N_CHANNELS), self._settings, gain_db=GAIN_DB, room=find_room(room))
-        instrument = Instrument(stage, voices=voices)
+        instrument = Instrument(stage, voices=voices, velocities=VELOCITIES)
         instrument.choose(0, program)
         if changes.kit >= 0:
             instrument.choose(DRUM_CHANNEL, changes.kit)
         elif bank.encode is None:  # where notes hear each other, nothing is known before they sound
             stage.player.prefetch(voices.get(0, program), PREPARED_KEYS)
+            instrument.prepare(voices.get(0, program))
         return instrument
 
     def close(self) -> None:

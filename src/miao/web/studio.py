@@ -23,6 +23,7 @@ from miao.web.guard import Refusal
 from miao.web.jobs import Jobs
 from miao.web.keyboard import Keyboard
 from miao.web.limits import Limits
+from miao.web.memory import give_back_memory
 from miao.web.songs import EXAMPLES, Songs, examples, kits
 from miao.web.sounds import Sounds
 from miao.web.stream import SAMPLE_RATE, Stream, Tell
@@ -57,6 +58,7 @@ class Studio:
         self.courtesy = Courtesy()
         self.began = time.monotonic()
         self._samples_of_closed = 0
+        self._is_memory_due = False  # somebody has gone whose memory the system has not got back
 
     async def open(self) -> None:
         """Start the threads."""
@@ -108,6 +110,7 @@ class Studio:
         """A page is gone, and with it all that was its."""
         session.stream.stop()
         self._samples_of_closed += session.stream.n_samples
+        self._is_memory_due = True
         self.sessions.pop(session.key, None)
         self.songs.forget(session.key)
         self.sounds.forget(session.key)
@@ -169,6 +172,9 @@ class Studio:
                 await asyncio.sleep(SWEEP_SECONDS)
                 self.songs.sweep()
                 self.jobs.sweep()
+                if self._is_memory_due:
+                    self._is_memory_due = False
+                    await asyncio.to_thread(give_back_memory)
 
 
 def _drawn(name: str) -> None:
