@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -275,6 +276,58 @@ def test_a_file_that_is_no_song_is_explained(page):
         notice.wait_for()
         assert said in notice.inner_text()
         assert page.locator("#welcome").is_visible()
+
+
+def large_midi(n_notes, seconds):
+    """A file of so many short notes for eight instruments."""
+    random, chunks = np.random.default_rng(0), [b"MThd" + struct.pack(">IHHH", 6, 1, 8, 1000)]  # 2,000 ticks a second
+    event = np.dtype([("delta", "u1"), ("status", "u1"), ("pitch", "u1"), ("velocity", "u1")])
+    for channel in range(8):
+        events = np.zeros(2 * n_notes // 8, event)
+        gaps = random.integers(0, 2 * min(2000 * seconds / len(events), 63) + 1, len(events))
+        n_idle = int(2000 * seconds - gaps.sum()) // 127  # events that only let time pass
+        events["delta"], events["status"][0::2], events["status"][1::2] = gaps, 0x90 | channel, 0x80 | channel
+        events["pitch"] = np.repeat(random.integers(30, 100, len(events) // 2), 2)
+        events["velocity"] = 80
+        if n_idle > 0:
+            idle = np.zeros(n_idle, event)
+            idle["delta"], idle["status"], idle["pitch"], idle["velocity"] = 127, 0xB0 | channel, 20, 0
+            at = 2 * random.integers(0, len(events) // 2 + 1, n_idle)
+            events = np.insert(events, np.sort(at), idle)
+        data = bytes([0, 0xC0 | channel, 8 * channel]) + events.tobytes() + b"\x00\xff\x2f\x00"
+        chunks.append(b"MTrk" + struct.pack(">I", len(data)) + data)
+    return b"".join(chunks)
+
+
+WATCHED = """() => {
+  window.longest = 0; let last = performance.now();
+  const frame = (now) => { longest = Math.max(longest, now - last); last = now; requestAnimationFrame(frame); };
+  requestAnimationFrame(frame);
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_notes", "minutes"), [(1_000_000, 60), (30_000, 60)])
+def test_a_large_file_never_stops_the_page(page, tmp_path, n_notes, minutes):
+    """No two frames lie further apart than a fifth of a second; for a machine that has nothing else to do."""
+    path = tmp_path / "large.mid"
+    path.write_bytes(large_midi(n_notes, 60 * minutes))
+    page.wait_for_timeout(1000)
+    page.evaluate(WATCHED)
+    page.locator("#file").set_input_files(path)
+    until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 0", 240)
+    assert page.evaluate("miao.song.current().notes") == n_notes
+    assert abs(page.evaluate("miao.song.current().seconds") - 60 * minutes) < 60
+    page.wait_for_timeout(2000)
+    for k in range(4):
+        page.evaluate(f"miao.song.seek({300 + 700 * k})")
+        page.wait_for_timeout(800)
+        page.locator("#zoom-out" if k % 2 else "#zoom-in").click()
+    page.get_by_text("Notes as text").click()
+    until(page, "document.querySelectorAll('#text-rows tr').length > 5")
+    page.locator(".track").nth(1).get_by_role("button", name="Mute").click()
+    until(page, "miao.sound.state.generation === miao.sound.state.asked", 60)
+    assert page.evaluate("longest") < 200
 
 
 @SLOW

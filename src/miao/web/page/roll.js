@@ -2,6 +2,7 @@
 import { ask } from "./link.js";
 
 const TILE = 10, MOST_TILES = 24, AHEAD = 0.3;      // seconds; the share of the picture left of now
+const FRAME = 4;                                    // milliseconds after which no other tile is begun
 export const COLOURS = ["#7c5cff", "#e8590c", "#1098ad", "#d6336c", "#2f9e44", "#b8860b", "#1c7ed6", "#9c36b5", "#5c940d", "#c2410c", "#0b7285", "#a61e4d", "#4263eb", "#846358", "#087f5b", "#e03131"];
 export const colour = (track) => COLOURS[track % COLOURS.length];
 const motion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -45,10 +46,12 @@ export class Roll {
     if (this.canvas.width !== width || this.canvas.height !== height) { this.canvas.width = width; this.canvas.height = height; }
     return [width, height, width / this.span, height / (this.high - this.low + 1)];
   }
-  picture(number, perSecond, perPitch, height) {
+  // A tile's picture, if there is one or there is time left in this frame to draw it; else in the next.
+  picture(number, perSecond, perPitch, height, until) {
     const notes = this.tiles.get(number);
     if (!notes) return null;
     if (!this.pictures.has(number)) {
+      if (performance.now() > until) { this.draw(); return null; }
       const picture = new OffscreenCanvas(Math.max(Math.ceil(TILE * perSecond), 1), height), pen = picture.getContext("2d");
       for (let i = 0; i < notes.n; i++) {
         const x = Math.max((notes.start[i] - number * TILE) * perSecond, 0), until = (notes.end[i] - number * TILE) * perSecond;
@@ -75,10 +78,11 @@ export class Roll {
     pen.fillStyle = style.getPropertyValue("--line");
     for (let second = Math.ceil(Math.max(from, 0)); second < from + this.span; second += this.span > 30 ? 5 : 1) pen.fillRect((second - from) * perSecond, 0, 1, height);
     if (this.loop) { pen.globalAlpha = 0.16; pen.fillStyle = style.getPropertyValue("--accent"); pen.fillRect((this.loop[0] - from) * perSecond, 0, (this.loop[1] - this.loop[0]) * perSecond, height); pen.globalAlpha = 1; }
+    const until = performance.now() + FRAME;
     const first = Math.max(Math.floor(from / TILE), 0), last = Math.min(Math.floor((from + this.span) / TILE), Math.floor(this.song.seconds / TILE));
     for (let number = first; number <= last; number++) {
       if (!this.tiles.has(number)) this.tile(number);
-      const picture = this.picture(number, perSecond, perPitch, height);
+      const picture = this.picture(number, perSecond, perPitch, height, until);
       if (picture) pen.drawImage(picture, (number * TILE - from) * perSecond, -this.transpose * perPitch);
       this.light(number, from, perSecond, perPitch);
     }

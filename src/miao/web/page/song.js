@@ -68,6 +68,7 @@ export async function open(what) {
   const isFile = what instanceof File;
   if (isFile && what.size > page.about.limits.midi_bytes) return page.tell(`${what.name} is larger than ${page.about.limits.midi_bytes / 1e6} MB, the most that is taken. Is it a MIDI file?`);
   if (isFile && !what.size) return page.tell(`${what.name} is empty.`);
+  sound.start().catch(() => {});                   // meanwhile; what is wrong with it is told when it is to sound
   const done = page.busy(isFile ? `Reading ${what.name}` : "Opening the example");
   try {
     const path = `/api/songs?session=${sessionKey()}`;

@@ -12,9 +12,16 @@ export const decibels = (db) => db <= -60 ? "off" : `${db > 0 ? "+" : db < 0 ? "
 const place = (pan) => Math.abs(pan) < 0.02 ? "centre" : `${Math.round(Math.abs(pan) * 100)} % ${pan < 0 ? "left" : "right"}`;
 const FAMILIES = ["Piano", "Chromatic percussion", "Organ", "Guitar", "Bass", "Strings", "Ensemble", "Brass", "Reed", "Pipe", "Synth lead", "Synth pad", "Synth effects", "Ethnic", "Percussive", "Sound effects"];
 
+// All instruments to choose from. The list is made once and copied: many tracks, many lists.
+let list = null, listOf = "";
 export function instruments(about, usual, voices) {
+  if (!list || listOf !== voices.join()) { list = filled(about, voices); listOf = voices.join(); }
+  const select = list.cloneNode(true);
+  if (usual) select.prepend(make("option", { value: "", selected: true }, usual));
+  return select;
+}
+function filled(about, voices) {
   const select = make("select");
-  if (usual) select.append(make("option", { value: "" }, usual));
   const learnt = make("optgroup", { label: "Learnt from recordings" });
   for (const name of voices) learnt.append(make("option", { value: `voice:${name}` }, name.replace(/[-_]/g, " ")));
   const kits = make("optgroup", { label: "Drum kits" });
