@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from miao.errors import ConfigError, MiaoError, needs
 from miao.files import drafts_of, make_folder, reason
+from miao.memory import give_back_memory
 
 if TYPE_CHECKING:
     from miao.synth.synthesizer import Synthesizer
@@ -343,6 +344,8 @@ def render_job(job: Job, wishes: Wishes) -> Outcome:
         return Outcome(job, "failed", str(error), is_disk_full=_is_disk_full(error))
     except Exception as error:  # a fault of ours must not stop the others either
         return Outcome(job, "failed", f"a fault of miao's: {type(error).__name__}: {error}")
+    finally:
+        give_back_memory()  # or a worker holds half a gigabyte after some hundred songs
     wall_seconds = time.perf_counter() - began
     return Outcome(job, "rendered", "", summary.seconds, wall_seconds, tuple(summary.warnings))
 

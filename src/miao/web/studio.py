@@ -11,6 +11,7 @@ from typing import Any
 from miao.bank.learnt_voice import LearntVoice, find_voice, voice_paths
 from miao.errors import MiaoError, needs
 from miao.live.stage import needs_engine
+from miao.memory import give_back_memory
 from miao.midi.general_midi import GM_PROGRAMS
 from miao.midi.score import read_score
 from miao.sound.room import response_of
@@ -23,7 +24,6 @@ from miao.web.guard import Refusal
 from miao.web.jobs import Jobs
 from miao.web.keyboard import Keyboard
 from miao.web.limits import Limits
-from miao.web.memory import give_back_memory
 from miao.web.songs import EXAMPLES, Songs, examples, kits
 from miao.web.sounds import Sounds
 from miao.web.stream import SAMPLE_RATE, Stream, Tell
