@@ -32,7 +32,8 @@ EXAMPLES = ("ode_to_joy", "greensleeves", "gymnopedie")
 # a folder imports only from its left; within a folder there is no circle
 ORDER = [
     "errors", "arrays", "files", "memory", "config", "midi", "sound", "bank", "expression", "synth", "nets",
-    "measuring", "plot", "datasets", "training", "peers", "evaluation", "reproduction", "live", "web", "cli", "__main__",
+    "measuring", "plot", "datasets", "training", "peers", "evaluation", "reproduction", "live", "web", "cli",
+    "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "scipy", "numba", "matplotlib", "librosa", "pandas", "sklearn", "onnx", "fluidsynth")
 USERS_FILES = re.compile(r"\b(song|your|FILE|NAME)\b")  # names in documents that stand for the reader's own files
