@@ -26,7 +26,8 @@ from miao.sound.room import BAND_HZ
 from miao.sound.rooms import save_room
 from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel, log_mel_error
 from miao.synth.synthesizer import Synthesizer
-from miao.training.learn_music import Fitted, MusicConfig, Piece
+from miao.training.learn_music import Fitted
+from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
 
 N_TRAIN, SEED = 15, 1
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--sound-banks", type=Path, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--train", type=int, default=N_TRAIN, help="how many of the 15 to learn from")
-    parser.add_argument("--steps", type=int, default=MusicConfig.steps)
+    parser.add_argument("--steps", type=int, help="of learning the levels; default: as `miao learn`")
     parser.add_argument("--render", type=float, default=0.0, help="seconds of each held-out piece to render; 0: none")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -61,16 +62,16 @@ def main() -> None:
         bandwidth = material.bandwidth_hz
         heard = log_mel(material.audio.samples[:1], hop_samples=2 * HOP_SAMPLES)[:, : bands_below(bandwidth)]
         notes = np.concatenate([track.notes for track in material.score.tracks])
-        pieces.append(Piece(note_courses(bank, 0, notes, len(heard)), np.ascontiguousarray(heard)))
+        pieces.append(Piece((note_courses(bank, 0, notes, len(heard)),), np.ascontiguousarray(heard)))
         materials.append(material)
     began = time.process_time()
-    fitted = Fitted(bank, 0, pieces[: len(train)], MusicConfig(steps=options.steps))
+    fitted = Fitted(bank, [0], pieces[: len(train)], MusicConfig(steps=options.steps))
     learnt_from = fitted.learn()
     held_out = pieces[len(train) :]
     row = {
         "pieces": [len(train), len(test)], "seconds": options.seconds, "cpu_seconds": time.process_time() - began,
         "learnt_from": learnt_from, "gain": fitted.one_gain_error(held_out),
-        "room": fitted.error(held_out, with_shift=False), "all": fitted.error(held_out),
+        "room": fitted.room_error(held_out), "all": fitted.error(held_out),
     }  # fmt: skip
     print(f"held out, dB: gm with one gain {row['gain']:.2f}, its room, filter and floor {row['room']:.2f}, "
           f"levels too {row['all']:.2f} (learnt from: {learnt_from['all']:.2f}); {row['cpu_seconds']:.0f} s CPU",

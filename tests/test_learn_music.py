@@ -179,20 +179,21 @@ def random_piece(gm, rng, seconds=8.0):
 @pytest.mark.slow
 def test_a_room_and_a_shift_are_learnt_back_from_the_sum_of_notes(gm):
     torch = pytest.importorskip("torch")
-    from miao.training.learn_music import Fitted, MusicConfig, Piece
+    from miao.training.learn_music import Fitted
+    from miao.training.music_model import MusicConfig, Piece
 
     rng = np.random.default_rng(0)
-    blank = [Piece(random_piece(gm, rng), np.zeros((int(8.0 * SAMPLE_RATE / (2 * HOP_SAMPLES)), 73), np.float32))
+    blank = [Piece((random_piece(gm, rng),), np.zeros((int(8.0 * SAMPLE_RATE / (2 * HOP_SAMPLES)), 73), np.float32))
              for _ in range(3)]  # fmt: skip
-    truth = Fitted(gm, 0, blank, MusicConfig())
+    truth = Fitted(gm, [0], blank, MusicConfig())
     with torch.no_grad():
         truth.music.decay += float(np.log(1.5 / 0.8))
         truth.music.tail += 1.5  # 3 dB
         truth.music.floor -= 50
-        truth.music.held[:, 0, -1] += 2.0
+        truth.music.levels[0].held[:, 0, -1] += 2.0
         pieces = [replace(piece, heard_db=truth.music.heard_db(truth.music.dry(ready, True)).numpy())
                   for piece, ready in zip(blank, truth.ready, strict=True)]  # fmt: skip
-    fitted = Fitted(gm, 0, pieces, MusicConfig(room_steps=90, steps=30))
+    fitted = Fitted(gm, [0], pieces, MusicConfig(room_steps=90, steps=30))
     errors = fitted.learn()
     assert errors["gain"] > 2.5 > 1.0 > errors["all"]
     found = fitted.result(8000)
@@ -205,14 +206,15 @@ def test_a_room_and_a_shift_are_learnt_back_from_the_sum_of_notes(gm):
 
 
 def test_a_piece_is_cut_in_time(gm):
-    from miao.training.learn_music import Piece
+    from miao.training.music_model import Piece
 
     courses = random_piece(gm, np.random.default_rng(1))
-    piece = Piece(courses, np.zeros((courses.n_frames, 10), np.float32))
+    piece = Piece((courses,), np.zeros((courses.n_frames, 10), np.float32))
     first, second = piece.part(0, 100), piece.part(100, courses.n_frames)
-    assert len(first.courses.frame) + len(second.courses.frame) == len(courses.frame)
-    assert first.courses.frame.max() < 100 and second.courses.frame.min() >= 0
-    assert len(second.heard_db) == second.courses.n_frames == courses.n_frames - 100
+    (early,), (late,) = first.courses, second.courses
+    assert len(early.frame) + len(late.frame) == len(courses.frame)
+    assert early.frame.max() < 100 and late.frame.min() >= 0
+    assert second.n_frames == late.n_frames == courses.n_frames - 100
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from miao.synth.many import render_many as render_many
     from miao.synth.synthesizer import RenderSummary as RenderSummary
     from miao.synth.synthesizer import Synthesizer as Synthesizer
+    from miao.training.music_voice import LearntRecording as LearntRecording
+    from miao.training.recording import learn_recording as learn_recording
 
     __version__: str
 
@@ -56,6 +58,7 @@ _PLACES = {  # file, and its name there where it is another one
     "BankError": "errors",
     "ConfigError": "errors",
     "Job": "synth.many",
+    "LearntRecording": "training.music_voice",
     "LearntVoice": "bank.learnt_voice",
     "MiaoError": "errors",
     "Outcome": "synth.many",
@@ -67,6 +70,7 @@ _PLACES = {  # file, and its name there where it is another one
     "Voice": "bank.learnt_voice.LearntVoice",
     "Wishes": "synth.many",
     "find_voice": "bank.learnt_voice",
+    "learn_recording": "training.recording",
     "plan": "synth.many",
     "read_audio": "sound.audio",
     "read_score": "midi.score",
@@ -77,9 +81,9 @@ _PLACES = {  # file, and its name there where it is another one
 _BESIDE = {"Score": "expression", "read_score": "expression"}  # what gives a method to what is imported
 
 __all__ = [
-    "Audio", "AudioError", "Bank", "BankError", "ConfigError", "Job", "LearntVoice", "MiaoError", "Outcome",
-    "RenderSummary", "Score", "ScoreError", "Synthesizer", "Track", "Voice", "Wishes", "__version__", "find_voice",
-    "plan", "read_audio", "read_score", "render_many", "write_score",
+    "Audio", "AudioError", "Bank", "BankError", "ConfigError", "Job", "LearntRecording", "LearntVoice", "MiaoError",
+    "Outcome", "RenderSummary", "Score", "ScoreError", "Synthesizer", "Track", "Voice", "Wishes", "__version__",
+    "find_voice", "learn_recording", "plan", "read_audio", "read_score", "render_many", "write_score",
 ]  # fmt: skip
 
 

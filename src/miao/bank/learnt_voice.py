@@ -6,7 +6,7 @@ numbers a file says what the voice is, where it comes from, under which licence,
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,6 +51,7 @@ _PARTS = {
     "recorded.levels_a_velocity": Array(np.float32, (1,), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
     "shift.held": Array(np.float16, (len(AGES), 2, PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
     "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
+    "shift.keys": Array(np.float16, (2, N_PITCHES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
@@ -142,7 +143,8 @@ class LearntVoice:
             about["release_seconds"] = repr(float(self.correction.release_seconds))
         for prefix, part in (("recorded", self.recorded), ("shift", self.shift), ("keys", self.key_levels)):
             if part is not None:
-                arrays |= {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
+                named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
+                arrays |= {name: array for name, array in named.items() if array is not None}
                 about["format"] = FORMAT_2
         about["checksum"] = checksum_of(arrays, about)
         data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about)
@@ -199,13 +201,14 @@ def _part(path: Path, kind: type[P], prefix: str, arrays: dict[str, AnyArray]) -
 
     Raises: BankError if it has some of them only.
     """
-    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    missing = [f"{prefix}.{name}" for name in names if f"{prefix}.{name}" not in arrays]
-    if len(missing) == len(names):
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    found = {name: arrays[f"{prefix}.{name}"] for name in fields if f"{prefix}.{name}" in arrays}
+    if not found:
         return None
+    missing = [name for name, field in fields.items() if name not in found and field.default is MISSING]
     if missing:
-        raise BankError(f"{path}: has no {missing[0]}")
-    return kind(**{name: arrays[f"{prefix}.{name}"] for name in names})
+        raise BankError(f"{path}: has no {prefix}.{missing[0]}")
+    return kind(**found)
 
 
 # --- where they are ---------------------------------------------------------------------------------------------

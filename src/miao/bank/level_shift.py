@@ -14,6 +14,7 @@ from miao.bank import tokens as tk
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
 
 AGES = np.array([0.0, 0.03, 0.1, 0.3, 0.8, 2.0, 5.0])  # seconds since the note's start, between which it runs straight
+RAMP = np.linspace(-1, 1, len(AGES), dtype=np.float32)  # at these ages: a key's own decay
 SINCE = np.array([0.0, 0.05, 0.15, 0.4, 1.0])  # seconds since it was let go; at 0 nothing is added yet
 
 
@@ -25,6 +26,8 @@ class LevelShift:
     held: NDArray[np.float16]  # [AGES, 2, PITCH_NODES, C - 1]
     let_go: NDArray[np.float16]  # [SINCE, PITCH_NODES, C - 1]
     middle_velocity: Floats  # [1]
+    # [2, N_PITCHES, C - 1] more for single keys: at all times, and by `RAMP`
+    keys: NDArray[np.float16] | None = None
 
     def added(self, kind: int, levels: Floats, pitch: Reals, velocity: Reals, index: Integers, age: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C]; the other arrays are [B]."""
@@ -56,6 +59,10 @@ class LevelShift:
             ends = (1 - share)[:, None, None] * let_go[:, low].transpose(1, 0, 2)
             ends += share[:, None, None] * let_go[:, low + 1].transpose(1, 0, 2)
             found += np.einsum("bnk,bkc->bnc", knot_shares(since, SINCE), ends)
+        if self.keys is not None:
+            nearest = np.clip(np.rint(np.asarray(pitch)), 0, N_PITCHES - 1).astype(np.int64)
+            still, by_age = self.keys[:, nearest].astype(np.float32)
+            found += still[:, None] + (knot_shares(age, AGES) @ RAMP)[:, :, None] * by_age[:, None]
         shift: Floats = found.astype(np.float32)
         return shift
 

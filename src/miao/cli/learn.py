@@ -75,7 +75,14 @@ def learn(
     listen: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Where to write notes that were held out: recorded.wav, before.wav, after.wav."
+            metavar="FOLDER",
+            help="Where to write what was held out, to listen to: recorded.wav, before.wav, after.wav.",
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--beside", metavar="FILE", help="A sound bank that music is compared with, too; needs FluidSynth."
         ),
     ] = None,
     room: Annotated[
@@ -116,8 +123,8 @@ def learn(
     if pairs:
         target_room = cli_music.room_target(room or name, rooms, force=force)
         cli_music.learn(
-            pairs, name, about, target, target_room, bank=bank, like=like, tracks=tracks, seconds=seconds, steps=steps,
-            listen=listen, force=force,
+            pairs, name, about, voices or voices_folder(), output, target_room, bank=bank, like=like, tracks=tracks,
+            seconds=seconds, steps=steps, listen=listen, beside=beside or [], force=force,
         )  # fmt: skip
         return
     recordings, remarks = recordings_from(source, only=only, program=None if program is None else program - 1)

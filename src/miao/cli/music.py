@@ -1,14 +1,16 @@
 """`miao learn` and `miao room learn` from recordings of music: pairs, notes that are missing, the report."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miao.cli.terminal import clock, numbers, progress, say
-from miao.errors import ConfigError, MiaoError
+from miao.errors import BankError, ConfigError, MiaoError
 
 if TYPE_CHECKING:
     from miao.midi.score import Score
-    from miao.training.music_voice import MusicVoice, Performance
+    from miao.training.listening import Player, Players
+    from miao.training.music_voice import LearntRecording
 
 Pair = tuple[Path, Path | None]
 
@@ -43,83 +45,115 @@ def room_target(name: str, folder: Path | None, *, output: Path | None = None, f
 
 def learnt(
     found: list[Pair], name: str, about: dict[str, str], *, bank: str, like: int | None, tracks: str | None,
-    seconds: float, steps: int | None,
-) -> "MusicVoice":  # fmt: skip
-    """The voice and the room of some recordings. Raises: MiaoError."""
+    seconds: float, steps: int | None, work: Path | None = None, players: "Players | None" = None,
+    check: Callable[[list[str]], None] = lambda names: None,
+) -> "LearntRecording":  # fmt: skip
+    """The voices and the room of some recordings; ``check`` is asked whether the voices may be called so before they
+    are learnt. Raises: MiaoError."""
     from dataclasses import replace
 
     from miao.bank.bank import Bank
-    from miao.training.learn_music import MusicConfig
-    from miao.training.music_voice import LONGEST_SECONDS, learn_music
+    from miao.training.music_model import MusicConfig
+    from miao.training.music_voice import learn_music, programs_of, voice_names
+    from miao.training.recording import performed
 
-    performances, left = [], LONGEST_SECONDS
-    for sound, midi in found:
-        if left < 5:
-            say(f"{sound}: left out; {clock(LONGEST_SECONDS)} of music are enough")
-            continue
-        performances.append(_performance(sound, midi, tracks, min(seconds, left)))
-        left -= performances[-1].audio.duration
+    scores = [(sound, _score(sound, midi, seconds)) for sound, midi in found]
+    performances, left_out = performed(scores, None if tracks is None else numbers(tracks), seconds)
+    from_program = None if like is None else like - 1
+    names = voice_names(name, programs_of(performances, from_program))
+    check(names)
+    if len(names) > 1:
+        say(f"{len(names)} voices are learnt: {', '.join(names)}")
     config = MusicConfig() if steps is None else replace(MusicConfig(), steps=steps)
-    with progress("learning") as tell:
-        made = learn_music(
-            Bank.load(bank),
-            performances,
-            name,
-            about,
-            like=None if like is None else like - 1,
-            config=config,
-            tell=tell,
-        )
+    try:
+        with progress("learning") as tell:
+            made = learn_music(Bank.load(bank), performances, name, about, like=from_program, config=config, work=work,
+                               players=players, tell=tell)  # fmt: skip
+    except KeyboardInterrupt:
+        if work is not None and work.is_dir():
+            say("stopped; the same command goes on from here")
+        raise
+    made = made.with_remarks(left_out)
     for remark in made.remarks:
         say(remark)
     return made
 
 
 def learn(
-    found: list[Pair], name: str, about: dict[str, str], target: Path, room_path: Path, *, bank: str, like: int | None,
-    tracks: str | None, seconds: float, steps: int | None, listen: Path | None, force: bool,
+    found: list[Pair], name: str, about: dict[str, str], folder: Path, output: Path | None, room_path: Path, *,
+    bank: str, like: int | None, tracks: str | None, seconds: float, steps: int | None, listen: Path | None,
+    beside: list[Path], force: bool,
 ) -> None:  # fmt: skip
-    """Learn from recordings of music, write voice and room, and print the report."""
+    """Learn from recordings of music, write voices and room, and print the report."""
+    from miao.bank.learnt_voice import SUFFIX
+    from miao.files import make_folder
     from miao.sound.rooms import save_room
 
-    made = learnt(found, name, about, bank=bank, like=like, tracks=tracks, seconds=seconds, steps=steps)
-    made.voice.save(target)
-    if made.room is not None:
-        save_room(
-            room_path, made.room, {"name": room_path.stem, "origin": f"learnt from {found[0][0].name}"}, force=force
-        )
-    print_report(made, name)
+    def check(names: list[str]) -> None:
+        if output is not None and len(names) > 1:
+            raise BankError(
+                f"{output} is one file for {len(names)} voices; leave --output out, or choose with --tracks"
+            )
+        for path in [output] if output is not None else [folder / f"{called}{SUFFIX}" for called in names]:
+            if path.exists() and not force:
+                raise BankError(f"{path} exists; --force overwrites it")
+
+    made = learnt(found, name, about, bank=bank, like=like, tracks=tracks, seconds=seconds, steps=steps, check=check,
+                  work=folder / f".{name}.learning", players=players_of(beside))  # fmt: skip
+    if output is None:
+        written = made.save(folder, room_path.parent, room_name=room_path.stem, force=force)
+    else:
+        made.voice.save(output, force=force)
+        written = [output]
+        if made.room is not None:
+            save_room(room_path, made.room, {"name": room_path.stem, "origin": made.origin}, force=force)
+            written.append(room_path)
+    print_report(made)
     if listen is not None:
-        say("--listen: clips are written for single notes only; render the piece with --voice and --room to compare")
-    say(f"{target}" + (f" and {room_path}" if made.room else "") + f": learnt in {made.seconds / 60:.1f} min")
+        make_folder(listen, MiaoError)
+        for take, audio in made.takes.sounds.items():
+            audio.save(listen / f"{take}.wav", force=True)
+        say(f"{listen}: {', '.join(f'{take}.wav' for take in made.takes.sounds)}")
+    say(f"{', '.join(map(str, written))}: learnt in {made.seconds / 60:.1f} min")
 
 
-def print_report(made: "MusicVoice", name: str) -> None:
+def players_of(sound_banks: list[Path]) -> "Players":
+    """Samplers by the names of their sound banks. Raises: DataError if one cannot be opened."""
+    from miao.evaluation.sampler import Sampler
+
+    def player(sampler: Sampler) -> "Player":
+        return lambda score, seconds: sampler.stems(score, seconds).sum(axis=0)
+
+    return {path.name: player(Sampler(path)) for path in sound_banks}
+
+
+def print_report(made: "LearntRecording") -> None:
     """The held-out figures."""
-    scores = made.scores
-    print(f"log-mel error of {clock(scores.seconds)} held out, dB:")
-    print(f"  {made.voice.about['set_out_from']}, with one gain   {scores.one_gain:6.2f}")
-    print(f"  the same in the room learnt, filtered   {scores.room:6.2f}")
-    print(f"  {name:40}{scores.all:6.2f}")
+    scores, names = made.scores, " + ".join(voice.name for voice in made.voices)
+    start = " + ".join(voice.about["set_out_from"] for voice in made.voices)
+    width = max(len(names), len(start), 40)
+    print(f"log-mel error of {clock(scores.seconds)} held out, by the fit, dB:")
+    print(f"  {start:{width}}{scores.one_gain:6.2f}   (dry, with one gain)")
+    print(f"  {'the same in the room learnt, filtered':{width}}{scores.room:6.2f}")
+    print(f"  {names:{width}}{scores.all:6.2f}")
+    if made.takes.errors:
+        print(f"{made.takes.seconds:.0f} s of it rendered, each at its best gain, dB:")
+        words = {"before": "the program, dry", "before-in-room": "the program in the room learnt", "after": names}
+        for take, error in made.takes.errors.items():
+            print(f"  {words.get(take, take):{width}}{error:6.2f}")
+    if len(made.voices) > 1:
+        for voice, gain in zip(made.voices, made.fit.gains_db, strict=True):
+            print(f"{voice.name}: {gain:+.1f} dB in the mix")
     if made.room is not None:
         print(f"room: {made.room.t60_seconds:.2f} s at 1 kHz, {made.fit.room_db[3:5].mean():+.1f} dB beside the notes")
+    for place, number in sorted(made.places.items()):
+        print(f"  --voice {place + 1}={made.voices[number].name}", end="\n" if place == max(made.places) else "")
 
 
-def _performance(sound: Path, midi: Path | None, tracks: str | None, seconds: float) -> "Performance":
+def _score(sound: Path, midi: Path | None, seconds: float) -> "Score":
     from miao.midi.score import read_score
-    from miao.training.music_voice import read_performance
 
-    score = _transcribed(sound, seconds) if midi is None else read_score(midi)
-    if tracks is not None:
-        places = [number - 1 for number in numbers(tracks)]
-        wrong = [place + 1 for place in places if not 0 <= place < len(score.tracks)]
-        if wrong:
-            raise MiaoError(f"{midi}: there is no track {wrong[0]}; it has tracks 1 to {len(score.tracks)}")
-    else:
-        places = [place for place, track in enumerate(score.tracks) if not track.notes["is_drum"].all()]
-    if not any(len(score.tracks[place].notes) for place in places):
-        raise MiaoError(f"{midi or sound}: holds no pitched notes; drums cannot be learnt from music yet")
-    return read_performance(sound, score, places, seconds)
+    return _transcribed(sound, seconds) if midi is None else read_score(midi)
 
 
 def _transcribed(sound: Path, seconds: float) -> "Score":

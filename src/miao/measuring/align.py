@@ -28,6 +28,7 @@ _PARTIALS = 6
 _SHIFTS = (0, -6, -4, -3, -2, -1, 1, 2, 3, 4, 6)  # semitones; not those that share most partials
 _ROUNDS = 3  # in each the score is moved to where the last found it
 _STRAIGHT_SECONDS = 0.015  # stretches nearer to a line than this are taken to lie on it
+_NEARLY_NEXT_CENTS = 25.0
 _LEAST_MOVE, _CLEAR_MOVE = 0.004, 0.1  # seconds over the piece, from which on there may be, or is, a drift
 
 
@@ -73,11 +74,17 @@ def align(samples: Floats, sample_rate: int, notes: Records) -> Alignment:
     sound = resample(Audio(mono, sample_rate), _RATE).samples[0]
     power, bins_hz = _spectrogram(sound)
     tuning = 0.0 if is_drum.all() else find_tuning(sound, notes[~is_drum])
-    heard = _rises(_bands(power, bins_hz, tuning))
-    written, reach = _written(notes, is_drum, len(heard)), round(LONGEST_OFFSET_SECONDS / FRAME_SECONDS)
-    lag, confidence = _best_lag(written, heard, reach)
-    if not is_drum.all():
-        confidence *= _pitch_contrast(written, heard, lag)
+    # a quarter tone above one key is a quarter tone below the next: the pitches say which
+    others = [tuning - np.copysign(100.0, tuning)] if abs(tuning) > _NEARLY_NEXT_CENTS else []
+    confidence = -1.0
+    for cents in (tuning, *others):
+        image = _rises(_bands(power, bins_hz, cents))
+        image_written = _written(notes, is_drum, len(image))
+        place, sure = _best_lag(image_written, image, round(LONGEST_OFFSET_SECONDS / FRAME_SECONDS))
+        if not is_drum.all():
+            sure *= _pitch_contrast(image_written, image, place)
+        if sure > confidence:
+            heard, lag, confidence, tuning = image, place, sure, float(cents)
     line = Alignment(0.0, 0.0, tuning, confidence, float("nan"))
     places, lags = np.zeros(0), np.zeros(0)
     for n in range(_ROUNDS):

@@ -39,6 +39,12 @@ class Courses:
     since: Floats  # [n] seconds since it was let go, -1 while it is held
     levels: NDArray[np.uint8]  # [n, C - 1] in quarter levels
 
+    def part(self, first: int, last: int) -> "Courses":
+        """Only what sounds in the frames [first, last)."""
+        inside = (self.frame >= first) & (self.frame < last)
+        arrays = {name: getattr(self, name)[inside] for name in ("pitch", "velocity", "age", "since", "levels")}
+        return Courses(min(last, self.n_frames) - first, frame=self.frame[inside] - np.int32(first), **arrays)
+
 
 def band_hz() -> Doubles:
     """Middles of the mel bands of `log_mel`, [N_MELS]."""
@@ -83,6 +89,7 @@ def note_courses(bank: Bank, voice: int, notes: Records, n_frames: int) -> Cours
     Levels are those that the window of a frame sees: the mean power over three places within it.
     """
     parts: list[tuple[AnyArray, ...]] = []
+    notes = notes[notes["start"] < n_frames * FRAME_SECONDS]
     order = np.argsort(notes["start"], kind="stable")
     for first in range(0, len(order), _AT_ONCE):
         parts += _decoded(bank, voice, notes[order[first : first + _AT_ONCE]], n_frames)

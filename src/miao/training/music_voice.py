@@ -1,56 +1,48 @@
-"""From recordings of music and their notes to a voice that plays dry and the room it was played in.
+"""From recordings of music and their notes to voices that play dry and the room that they were played in.
 
 Worth is measured on music that was held out: every fourth piece, or the last quarter where there are fewer than four.
 The figures are those of the fit (`training.learn_music`): the log-mel error between the recording and what the notes
-make of its mel bands, as the program plays them with one gain; with room, filter and noise floor fitted; and with the
-voice's levels as well. If the last is no better than the one before, the levels stay those of the program.
+make of its mel bands, as the programs play them with one gain; with room, filter and noise floor fitted; and with the
+voices' levels as well. If the last is no better than the one before, the levels stay those of the programs. Beside
+these stand, where asked for, some seconds of the held-out music as they are rendered (`training.listening`).
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from miao.arrays import Floats, Records
 from miao.bank.bank import Bank
-from miao.bank.learnt_voice import LearntVoice
-from miao.bank.voices import is_drum_voice, note_voice
-from miao.errors import DataError
-from miao.measuring.align import CONFIDENT, align
-from miao.measuring.power import (
-    FRAME_SECONDS,
-    bands_below,
-    cell_powers,
-    noise_powers,
-    note_courses,
-    powers,
-)
+from miao.bank.learnt_voice import SUFFIX, LearntVoice, voices_folder
+from miao.errors import BankError
+from miao.measuring.power import FRAME_SECONDS, bands_below
 from miao.measuring.rooms import DRY_DB, room_of
 from miao.midi.general_midi import program_name
-from miao.midi.score import NOTE, Score
-from miao.sound.audio import Audio, read_audio, resample
 from miao.sound.room import BAND_HZ, DrawnRoom
-from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel
-from miao.training.learn_music import Fitted, MusicConfig, MusicFit, Piece
+from miao.sound.rooms import SUFFIX as ROOM_SUFFIX
+from miao.sound.rooms import rooms_folder, save_room
+from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.learn_music import Fitted, MusicFit
+from miao.training.listening import Players, Takes, listened
+from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
+from miao.training.performances import (
+    Performance,
+    Span,
+    as_piece,
+    excerpts,
+    instruments,
+    split,
+)
 
-LONGEST_SECONDS = 1800.0  # of music that is learnt from
-SHORTEST_SECONDS = 5.0
-HELD_OUT_EVERY = 4
+KEPT_SUFFIX = ".fit"  # of files that a fit is kept in while it is made
 _MAY_BE_ROOM = -25.0  # dB; a tail this faint is a note's own, or nobody's
 _MIDDLE = slice(3, 5)  # octaves of 500 and 1000 Hz
-
-
-@dataclass(frozen=True)
-class Performance:
-    """A recording and the notes played in it."""
-
-    name: str
-    audio: Audio
-    score: Score
-    tracks: tuple[int, ...]  # places in the score of those that play the instrument to be learnt
+_TUNED_CENTS = 5.0  # from which on a recording's tuning is the voice's
 
 
 @dataclass(frozen=True)
@@ -59,47 +51,73 @@ class MusicScores:
 
     n_pieces: int
     seconds: float
-    one_gain: float  # the program, dry
-    room: float  # the program in the room that was learnt, with filter and noise floor
-    all: float  # the voice in the room
+    one_gain: float  # the programs, dry
+    room: float  # the programs in the room that was learnt, with filter and noise floor
+    all: float  # the voices in the room
 
 
 @dataclass(frozen=True)
-class MusicVoice:
-    """What `learn_music` made."""
+class LearntRecording:
+    """What was learnt from recordings of music: voices and the room that they were played in."""
 
-    voice: LearntVoice  # plays dry
+    voices: tuple[LearntVoice, ...]  # play dry; that with most notes first
     room: DrawnRoom | None  # None where the recordings are dry
     fit: MusicFit
     scores: MusicScores
+    takes: Takes  # held-out music as it was recorded and as it is rendered
     learnt_from: dict[str, float]  # errors on the music learnt from, by stage
-    remarks: tuple[str, ...]
-    seconds: float
+    remarks: tuple[str, ...]  # what the user should know
+    seconds: float  # that it took
+    origin: str = ""
+    places: dict[int, int] = field(default_factory=dict)  # which voice plays a track of the first score, both from 0
+
+    @property
+    def voice(self) -> LearntVoice:
+        """The voice, or that with most notes."""
+        return self.voices[0]
+
+    def with_remarks(self, more: Sequence[str]) -> "LearntRecording":
+        """The same, with more to be said."""
+        return replace(self, remarks=(*more, *self.remarks))
+
+    def save(
+        self,
+        voices: Path | None = None,
+        rooms: Path | None = None,
+        *,
+        room_name: str | None = None,
+        force: bool = False,
+    ) -> list[Path]:
+        """The files written: the voices and the room, called as the first of them, by default among the user's own.
+
+        Raises: BankError or ConfigError if one exists and not ``force``, or cannot be written.
+        """
+        folder = voices_folder() if voices is None else voices
+        written = [folder / f"{voice.name}{SUFFIX}" for voice in self.voices]
+        room_path = (rooms_folder() if rooms is None else rooms) / f"{room_name or self.voice.name}{ROOM_SUFFIX}"
+        for path in written if self.room is None else [*written, room_path]:
+            if path.exists() and not force:
+                raise BankError(f"{path} exists; overwrite it with force=True")
+        for voice, path in zip(self.voices, written, strict=True):
+            voice.save(path, force=force)
+        if self.room is not None:
+            save_room(room_path, self.room, {"name": room_path.stem, "origin": self.origin}, force=force)
+            written.append(room_path)
+        return written
 
 
-def read_performance(sound: Path, score: Score, tracks: Sequence[int], longest: float) -> Performance:
-    """A recording from its beginning, with its notes where they sound in it.
+def voice_names(name: str, programs: Sequence[int]) -> list[str]:
+    """What voices from a recording are called: by the name if there is one, else by name and program."""
+    if len(programs) == 1:
+        return [name]
+    slugs = ["-".join("".join(c if c.isalnum() else " " for c in program_name(p, False).lower()).split())
+             for p in programs]  # fmt: skip
+    return [f"{name}-{slug}" for slug in slugs]
 
-    Raises: DataError if the score is not what is played, or there is nothing to learn from.
-    """
-    audio = read_audio(sound, longest)
-    if audio.duration < SHORTEST_SECONDS:
-        raise DataError(
-            f"{sound}: {audio.duration:.1f} s are too little to learn from; {SHORTEST_SECONDS:g} s are needed"
-        )
-    if np.abs(audio.samples).max() < 1e-4:
-        raise DataError(f"{sound}: silent")
-    notes = np.concatenate([track.notes for track in score.tracks]) if score.tracks else np.zeros(0, NOTE)
-    if not len(notes):
-        raise DataError(f"{sound}: its score holds no notes")
-    found = align(audio.samples, audio.sample_rate, notes)
-    if found.confidence < CONFIDENT:
-        raise DataError(
-            f"{sound}: does not sound like its notes (confidence {found.confidence:.2f}, {CONFIDENT:g} is needed); "
-            "`miao match` says where they part"
-        )
-    moved = tuple(replace(track, notes=found.moved(track.notes)) for track in score.tracks)
-    return Performance(sound.name, audio, replace(score, tracks=moved), tuple(tracks))
+
+def programs_of(performances: Sequence[Performance], like: int | None) -> list[int]:
+    """The programs that voices set out from: ``like`` for all notes, or those that play enough notes."""
+    return [like] if like is not None else instruments(performances)[0]
 
 
 def learn_music(
@@ -110,88 +128,116 @@ def learn_music(
     *,
     like: int | None = None,
     config: MusicConfig | None = None,
+    work: Path | None = None,
+    players: Players | None = None,
     tell: Callable[[float], None] = lambda done: None,
-) -> MusicVoice:
-    """Learn a voice and its room from recordings of music. ``like`` is the program to set out from; by default the one
-    that the scores ask for.
+) -> LearntRecording:
+    """Learn voices and their room from recordings of music: a voice for each instrument in the tracks chosen, or with
+    ``like`` one for all their notes, that sets out from that program.
 
-    Raises: DataError if there is nothing to learn from.
+    ``work`` is a folder that fits are kept in while they are made, so that the same call goes on where it was stopped;
+    it is emptied in the end. With ``players`` (other systems by name, or none) held-out music is rendered for the
+    report. Raises: DataError if there is nothing to learn from.
     """
-    began, config, remarks = time.perf_counter(), config or MusicConfig(), []
-    program = asked_program(performances) if like is None else like
+    began, config = time.perf_counter(), config or MusicConfig()
+    remarks = [remark for performance in performances for remark in performance.remarks]
+    programs = programs_of(performances, like)
+    if like is None and (few := instruments(performances)[1]):
+        others = ", ".join(program_name(p, False) for p in few)
+        remarks.append(f"{others}: too few notes to learn from; they are played by the bank")
+    cents, said = _tuning(performances)
+    remarks += said
+    tuned = replace(bank, table=replace(bank.table, tune_cents=bank.table.tune_cents + np.float32(cents)))
     bandwidth = min(*(p.audio.sample_rate / 2 for p in performances), SAMPLE_RATE / 2)
-    for performance in performances:
-        if np.mean(np.abs(performance.audio.samples) >= 0.999) > 1e-5:
-            remarks.append(f"{performance.name}: clipped; its loud notes are duller than they were")
-    pieces = []
+    pieces, in_time = [], []
     for number, performance in enumerate(performances):
-        pieces.append(as_piece(bank, performance, program, bands_below(bandwidth)))
+        piece, played = as_piece(tuned, performance, programs, bands_below(bandwidth), is_one=like is not None)
+        pieces.append(piece)
+        in_time.append(played)
         tell(0.3 * (number + 1) / len(performances))
-    train, test = split(pieces)
-    trial = Fitted(bank, program, train, config)
-    trial.learn(lambda done: tell(0.3 + 0.3 * done))
-    scores = MusicScores(len(test), sum(p.courses.n_frames for p in test) * FRAME_SECONDS, trial.one_gain_error(test),
-                         trial.error(test, with_shift=False), trial.error(test))  # fmt: skip
+    train, test = split([piece.n_frames for piece in pieces])
+    held_out = excerpts(pieces, test)
+    kept = _Kept(work, pieces, config)
+    trial = Fitted(tuned, programs, excerpts(pieces, train), config)
+    trial.learn(lambda done: tell(0.3 + 0.25 * done), kept.path("trial"))
+    scores = MusicScores(len(test), sum(span.seconds for span in test), trial.one_gain_error(held_out),
+                         trial.room_error(held_out), trial.error(held_out))  # fmt: skip
     is_better = scores.all < scores.room
-    final = Fitted(bank, program, pieces, config if is_better else replace(config, steps=0))
-    errors = final.learn(lambda done: tell(0.6 + 0.4 * done))
+    names = voice_names(name, programs)
+    about = about | {
+        "bank": bank.name, "nets": bank.nets_checksum,
+        "learnt_from": f"{len(pieces)} pieces, {sum(p.n_frames for p in pieces) * FRAME_SECONDS / 60:.1f} min",
+        "held_out_one_gain_db": f"{scores.one_gain:.2f}", "held_out_room_db": f"{scores.room:.2f}",
+        "held_out_db": f"{min(scores.all, scores.room):.2f}", "tuning_cents": f"{cents:.0f}",
+    }  # fmt: skip
+    places = _places(performances[0], programs, is_one=like is not None)
+    takes = Takes({}, {}, 0.0)
+    if players is not None:
+        fit = trial.result(bandwidth)
+        voices = _voices(tuned, programs, names, fit, about)
+        spots = [(in_time[span.piece], span.first * FRAME_SECONDS, span.last * FRAME_SECONDS) for span in test]
+        takes = listened(bank, spots, lambda p: _cast(p, programs, voices, is_one=like is not None), _room(fit)[0],
+                         players, lambda done: tell(0.55 + 0.1 * done))  # fmt: skip
+    final = Fitted(tuned, programs, excerpts(pieces, _all(pieces)), config if is_better else replace(config, steps=0))
+    errors = final.learn(lambda done: tell(0.65 + 0.35 * done), kept.path("all"))
     fit = final.result(bandwidth)
     if not is_better:
         remarks.append("the notes' own levels could not be improved; only filter and room were learnt")
         scores = replace(scores, all=scores.room)
     room, said = _room(fit)
-    remarks += said
-    about = about | {
-        "name": name, "bank": bank.name, "nets": bank.nets_checksum,
-        "set_out_from": f"program {program + 1}, {program_name(program, False)}",
-        "learnt_from": f"{len(pieces)} pieces, {sum(p.courses.n_frames for p in pieces) * FRAME_SECONDS / 60:.1f} min",
-        "held_out_one_gain_db": f"{scores.one_gain:.2f}", "held_out_room_db": f"{scores.room:.2f}",
-        "held_out_db": f"{scores.all:.2f}",
-    }  # fmt: skip
-    voice = replace(program_copy(bank, program, 0.0, about), shift=fit.shift)
-    return MusicVoice(voice, room, fit, scores, errors, tuple(remarks), time.perf_counter() - began)
+    kept.clear()
+    return LearntRecording(
+        _voices(tuned, programs, names, fit, about), room, fit, scores, takes, errors, (*remarks, *said),
+        time.perf_counter() - began, f"learnt from {performances[0].name}", places,
+    )  # fmt: skip
 
 
-def asked_program(performances: Sequence[Performance]) -> int:
-    """The program of most notes to be learnt."""
-    programs = np.concatenate([p.score.tracks[i].notes["program"] for p in performances for i in p.tracks])
-    return int(np.bincount(programs.astype(np.int64)).argmax())
+def _all(pieces: Sequence[Piece]) -> list[Span]:
+    return [Span(number, 0, piece.n_frames) for number, piece in enumerate(pieces)]
 
 
-def as_piece(bank: Bank, performance: Performance, program: int, n_bands: int) -> Piece:
-    """A performance as it will be compared: the notes to be learnt by their courses, all others by their power."""
-    audio = resample(performance.audio, SAMPLE_RATE)
-    heard = np.ascontiguousarray(log_mel(audio.samples[:2], hop_samples=2 * HOP_SAMPLES)[:, :n_bands])
-    tracks = performance.score.tracks
-    notes = np.concatenate([tracks[i].notes for i in performance.tracks])
-    others = _others(bank, [t.notes for i, t in enumerate(tracks) if i not in performance.tracks], len(heard), n_bands)
-    return Piece(note_courses(bank, program, notes, len(heard)), heard, others)
+def _voices(
+    bank: Bank, programs: Sequence[int], names: Sequence[str], fit: MusicFit, about: dict[str, str]
+) -> tuple[LearntVoice, ...]:
+    """The voices of a fit, tuned as the bank is that it was made with."""
+    found = []
+    for program, name, shift in zip(programs, names, fit.shifts, strict=True):
+        own = {"name": name, "set_out_from": f"program {program + 1}, {program_name(program, False)}"}
+        found.append(replace(program_copy(bank, program, 0.0, about | own), shift=shift))
+    return tuple(found)
 
 
-def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """What to learn from and what to hold out for the report."""
-    if len(pieces) >= HELD_OUT_EVERY:
-        test = set(range(HELD_OUT_EVERY - 1, len(pieces), HELD_OUT_EVERY))
-        return [p for i, p in enumerate(pieces) if i not in test], [pieces[i] for i in sorted(test)]
-    cuts = [int(0.75 * piece.courses.n_frames) for piece in pieces]
-    return ([piece.part(0, cut) for piece, cut in zip(pieces, cuts, strict=True)],
-            [piece.part(cut, piece.courses.n_frames) for piece, cut in zip(pieces, cuts, strict=True)])  # fmt: skip
+def _places(performance: Performance, programs: Sequence[int], *, is_one: bool) -> dict[int, int]:
+    """Which of the voices plays a track, by places: that of most of its notes."""
+    found = {}
+    for place in performance.tracks:
+        notes = performance.score.tracks[place].notes
+        notes = notes[~notes["is_drum"]]
+        if len(notes):
+            most = int(np.bincount(notes["program"].astype(np.int64)).argmax())
+            if is_one or most in programs:
+                found[place] = 0 if is_one else list(programs).index(most)
+    return found
 
 
-def _others(bank: Bank, parts: list[Records], n_frames: int, n_bands: int) -> Floats | None:
-    """The power of notes that are played along, as the bank plays them, [frames, bands]; None without any."""
-    if not parts:
-        return None
-    noise, total = noise_powers(), np.zeros((n_frames, n_bands), np.float32)
-    notes = np.concatenate(parts)
-    voices = np.array([note_voice(int(n["program"]), int(n["pitch"]), is_drum=bool(n["is_drum"])) for n in notes])
-    for voice in np.unique(voices).tolist():
-        some = notes[voices == voice].copy()
-        if is_drum_voice(voice):
-            some["damp"] = np.maximum(some["damp"], some["start"] + 2.0)  # drums ring, whatever the key does
-        matrices = {int(p): cell_powers(bank.table, voice, int(p), noise) for p in np.unique(some["pitch"])}
-        total += powers(note_courses(bank, voice, some, n_frames), matrices, n_bands)
-    return total
+def _cast(
+    performance: Performance, programs: Sequence[int], voices: Sequence[LearntVoice], *, is_one: bool
+) -> dict[int, LearntVoice]:
+    """The voices by numbers of tracks, from 1."""
+    return {place + 1: voices[n] for place, n in _places(performance, programs, is_one=is_one).items()}
+
+
+def _tuning(performances: Sequence[Performance]) -> tuple[float, list[str]]:
+    """How the recordings are tuned together, cents, 0 where that is as usual; and what is to be said of it."""
+    each = np.array([p.tuning_cents for p in performances])
+    cents = float(np.median(each))
+    if abs(cents) < _TUNED_CENTS:
+        return 0.0, []
+    side = "above" if cents > 0 else "below"
+    said = [f"the music is tuned {abs(cents):.0f} cents {side} A4 = 440 Hz, and so is what is learnt from it"]
+    if np.abs(each - cents).max() > 10:
+        said.append("the recordings are not tuned alike; those that are off are learnt less well")
+    return cents, said
 
 
 def _room(fit: MusicFit) -> tuple[DrawnRoom | None, list[str]]:
@@ -202,3 +248,30 @@ def _room(fit: MusicFit) -> tuple[DrawnRoom | None, list[str]]:
     known = fit.known & (BAND_HZ >= 200)
     remarks = ["below 200 Hz music tells too little of a room; there it is like the usual one"]
     return room_of(fit.t60_seconds, fit.room_db, known), remarks
+
+
+class _Kept:
+    """Where fits are kept while they are made: files that are called by what is learnt from."""
+
+    def __init__(self, folder: Path | None, pieces: Sequence[Piece], config: MusicConfig) -> None:
+        self.folder = folder
+        digest = hashlib.sha256(repr(config).encode())
+        for piece in pieces if folder is not None else ():
+            digest.update(piece.heard_db.tobytes())
+            for courses in piece.courses:
+                digest.update(courses.levels.tobytes())
+        self.key = digest.hexdigest()[:16]
+
+    def path(self, stage: str) -> Path | None:
+        """The file of a stage."""
+        return None if self.folder is None else self.folder / f"{stage}-{self.key}{KEPT_SUFFIX}"
+
+    def clear(self) -> None:
+        """Removes them, and the folder if nothing else is in it."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in self.folder.glob(f"*{KEPT_SUFFIX}"):
+            with suppress(OSError):
+                path.unlink()
+        with suppress(OSError):
+            self.folder.rmdir()

@@ -115,13 +115,15 @@ def _learn_music(
     job: Job, synthesizer: Synthesizer, name: str, sounds: list[Sound], song: Song, about: dict[str, str],
     longest: float,
 ) -> None:  # fmt: skip
-    from miao.training.music_voice import learn_music, read_performance
+    from miao.training.music_voice import learn_music
+    from miao.training.performances import asked_program, read_performance
 
     places = [n for n, track in enumerate(song.score.tracks) if not track.notes["is_drum"].all()]
     if not places:
         raise Refusal("the song holds no pitched notes; drums cannot be learnt from music")
     performance = read_performance(sounds[0].path, song.score, places, longest)
-    made = learn_music(synthesizer.bank, [performance], name, about, tell=lambda done: job.tell(0.9 * done))
+    made = learn_music(synthesizer.bank, [performance], name, about, like=asked_program([performance]),
+                       tell=lambda done: job.tell(0.9 * done))  # fmt: skip
     job.kept = (made.voice, made.room)
     start = made.voice.about.get("set_out_from", "")
     job.result = {"voice": name, "from": start, "kept": "learnt", "remarks": list(made.remarks),

@@ -1,0 +1,228 @@
+"""What is fitted to music in the power domain: the levels of voices, a room, a filter, a noise floor, gains.
+
+What the notes of voices make of each mel band (`measuring.power`) is added up and sent through filter and room. All of
+it is one smooth function of a few numbers and of no separation of notes, so that any polyphony goes, pedal included.
+How the numbers are found: `training.learn_music`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from miao.arrays import Floats, Integers
+from miao.bank import tokens as tk
+from miao.bank.level_shift import AGES, RAMP, SINCE, knot_shares
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable
+from miao.measuring.power import FRAME_SECONDS, LEVEL_PARTS, Courses, band_hz, cell_powers, noise_powers
+from miao.sound.room import BAND_HZ
+from miao.sound.spectrum import AUDIBLE_DB
+
+DB_A_NEPER = 10 / np.log(10)
+_T60_SECONDS = (0.08, 8.0)
+_TAIL_FRAMES = 160  # 3.7 s: by then a tail of 2 s has fallen by 110 dB, one of 6 s by 37
+
+
+@dataclass(frozen=True)
+class MusicConfig:
+    """How voices and a room are learnt from music."""
+
+    room_steps: int = 120  # for gains, filter, floor and room alone, over all excerpts
+    steps: int | None = None  # with the voices' levels, an excerpt each; None: as many as suit their number
+    rate: float = 0.15  # in levels, and in steps of 2 dB
+    smooth_semitones: float = 5.0  # what is learnt at one pitch spreads that far
+    size: float = 0.05  # cost of a shift of one level, mean square
+    key_size: float = 0.1  # the same of single keys
+    seed: int = 0
+
+    def steps_for(self, n_excerpts: int) -> int:
+        """How many steps the levels of voices are learnt for."""
+        return int(np.clip(24 * n_excerpts, 120, 480)) if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A recording and its notes as they will be compared."""
+
+    courses: tuple[Courses, ...]  # of each voice that is learnt
+    heard_db: Floats  # [frames, bands] every second frame of `log_mel`, up to the recording's bandwidth
+    others: Floats | None = None  # [frames, bands] power of instruments that are not learnt
+    n_before: int = 0  # frames at its beginning that sound into the rest and are not compared
+
+    @property
+    def n_frames(self) -> int:
+        """Its frames, those not compared among them."""
+        return len(self.heard_db)
+
+    def part(self, first: int, last: int, n_before: int = 0) -> "Piece":
+        """Only its frames [first, last), after as many as `n_before` that are not compared."""
+        n_before = min(n_before, first)
+        begin, end = first - n_before, min(last, self.n_frames)
+        others = None if self.others is None else self.others[begin:end]
+        courses = tuple(course.part(begin, end) for course in self.courses)
+        return Piece(courses, self.heard_db[begin:end], others, n_before)
+
+
+class Pairs:
+    """The notes of a voice in a piece as tensors: pairs of a note and a frame, by pitch."""
+
+    def __init__(self, courses: Courses, middle_velocity: float) -> None:
+        order = np.argsort(courses.pitch, kind="stable")
+        self.frame = torch.from_numpy(courses.frame[order].astype(np.int64))
+        self.parts = torch.from_numpy(courses.levels[order])  # in quarter levels, a byte each
+        ages, since = knot_shares(courses.age[order], AGES), courses.since[order]
+        force = courses.velocity[order] - np.float32(middle_velocity)
+        ends = knot_shares(np.maximum(since, 0), SINCE)[:, 1:] * (since >= 0)[:, None]
+        self.shares = torch.from_numpy(np.concatenate([ages, force[:, None] * ages, ends], axis=1))  # [n, knots]
+        pitches, starts = np.unique(courses.pitch[order], return_index=True)
+        stops = [*starts[1:].tolist(), len(order)]
+        self.spans = list(zip(pitches.tolist(), starts.tolist(), stops, strict=True))
+
+
+class Ready:
+    """A piece as tensors."""
+
+    def __init__(self, piece: Piece, middle_velocities: Sequence[float]) -> None:
+        self.voices = [Pairs(c, middle) for c, middle in zip(piece.courses, middle_velocities, strict=True)]
+        self.n_before = piece.n_before
+        self.heard = torch.from_numpy(piece.heard_db)
+        self.others = torch.zeros_like(self.heard) if piece.others is None else torch.from_numpy(piece.others)
+        self.threshold = float(piece.heard_db.max()) - AUDIBLE_DB
+
+    def error(self, predicted_db: Tensor) -> Tensor:
+        """The log-mel error, as `spectrum.log_mel_error` defines it."""
+        heard, predicted = self.heard[self.n_before :], predicted_db[self.n_before :]
+        audible = (heard >= self.threshold) | (predicted.detach() >= self.threshold)
+        # what is heard and predicted as inaudible pulls the prediction up, though it counts from the threshold on only
+        counted = predicted + (predicted.clamp(min=self.threshold) - predicted).detach()
+        return (counted - heard.clamp(min=self.threshold)).abs()[audible].mean()
+
+
+class VoiceLevels(nn.Module):
+    """One voice: what its levels are shifted by, and what they make of each mel band."""
+
+    def __init__(self, table: VoiceTable, voice: int, pitches: Integers, n_bands: int, config: MusicConfig) -> None:
+        super().__init__()
+        self.table, self.voice, self.n_bands = table, voice, n_bands
+        self.matrices: dict[int, Tensor] = {}
+        self.knows(np.unique(pitches).tolist())
+        self.heard = torch.from_numpy(np.unique(pitches).astype(np.int64))
+        first, last = int(pitches.min() // SEMITONES_A_NODE), int(-(-pitches.max() // SEMITONES_A_NODE))
+        n = last - first + 1
+        self.node = torch.arange(PITCH_NODES).clamp(first, last) - first
+        distance = SEMITONES_A_NODE * (torch.arange(n)[:, None] - torch.arange(n)[None])
+        spread = torch.exp(-0.5 * (distance / config.smooth_semitones).square())
+        self.near = spread / spread.sum(dim=1, keepdim=True)
+        place = torch.arange(N_PITCHES).clamp(max=N_PITCHES - 2) / SEMITONES_A_NODE
+        low = place.floor().long().clamp(max=PITCH_NODES - 2)
+        self.low, self.share = low, (place - low)[:, None]
+        self.held = nn.Parameter(torch.zeros(len(AGES), 2, n + 1, tk.PITCH_CELL))  # the last is for all pitches
+        self.let_go = nn.Parameter(torch.zeros(len(SINCE) - 1, n + 1, tk.PITCH_CELL))
+        self.keys = nn.Parameter(torch.zeros(2, N_PITCHES, tk.PITCH_CELL))
+        self.ramp = torch.from_numpy(RAMP)[:, None, None]
+        self.gain = nn.Parameter(torch.zeros(()))  # in units of 2 dB
+
+    def knows(self, pitches: Sequence[int]) -> None:
+        """Makes the matrices from cells to bands that are missing."""
+        for pitch in pitches:
+            if pitch not in self.matrices:
+                found = cell_powers(self.table, self.voice, pitch, noise_powers())[:, : self.n_bands]
+                self.matrices[pitch] = torch.from_numpy(found)
+
+    def at_nodes(self, values: Tensor) -> Tensor:
+        """Parameters [..., n + 1, C] at all pitch nodes."""
+        return (self.near @ values[..., :-1, :] + values[..., -1:, :])[..., self.node, :]
+
+    def shifts(self) -> Tensor:
+        """What is added to levels at each knot of `Pairs.shares`, [pitches, knots, C - 1]."""
+        held, let_go = self.at_nodes(self.held), self.at_nodes(self.let_go)  # [A, 2, N, C], [S - 1, N, C]
+        held = torch.lerp(held[:, :, self.low], held[:, :, self.low + 1], self.share)
+        let_go = torch.lerp(let_go[:, self.low], let_go[:, self.low + 1], self.share)
+        return torch.cat([held[:, 0] + self.keys[0] + self.ramp * self.keys[1], held[:, 1], let_go]).transpose(0, 1)
+
+    def added(self, total: Tensor, pairs: Pairs, with_shift: bool) -> Tensor:
+        """A piece's powers [frames, bands] with those of this voice's notes."""
+        if not pairs.spans:
+            return total
+        shifts = self.shifts() if with_shift else None
+        bands = []
+        for pitch, a, b in pairs.spans:  # key by key: products of matrices, where gathering would take longer
+            levels = pairs.parts[a:b].float() / LEVEL_PARTS
+            sounds = levels >= 0.5
+            if shifts is not None:
+                levels = (levels + pairs.shares[a:b] @ shifts[pitch]).clamp(0.5, tk.N_LEVELS - 1)
+            decibels = tk.LEVEL_TOP_DB + (levels - (tk.N_LEVELS - 1)) * tk.LEVEL_STEP_DB
+            bands.append((torch.exp(decibels / DB_A_NEPER) * sounds) @ self.matrices[pitch])
+        return total.index_add(0, pairs.frame, torch.cat(bands) * torch.exp((2 / DB_A_NEPER) * self.gain))
+
+    def penalty(self, config: MusicConfig) -> Tensor:
+        """What shifts cost."""
+        sizes = self.held[..., :-1, :].square().mean() + 0.3 * self.held[..., -1, :].square().mean()
+        keys = self.keys[:, self.heard].square().mean()
+        return config.size * (sizes + self.let_go.square().mean()) + config.key_size * keys
+
+
+class Music(nn.Module):
+    """The parameters, and what they make of a piece."""
+
+    def __init__(self, voices: Sequence[VoiceLevels], n_bands: int, middle_velocities: Sequence[float]) -> None:
+        super().__init__()
+        self.middle_velocities = tuple(middle_velocities)
+        hz = band_hz()[:n_bands]
+        octaves = np.interp(np.log2(hz), np.log2(BAND_HZ), np.arange(len(BAND_HZ)))
+        near = np.clip(1 - np.abs(octaves[:, None] - np.arange(len(BAND_HZ))), 0, 1)
+        self.octave_shares = torch.from_numpy(near.astype(np.float32))  # [bands, 9]
+        self.voices = nn.ModuleList(voices)
+        self.filter = nn.Parameter(torch.zeros(n_bands))  # in units of 2 dB, as all of these
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.floor = nn.Parameter(torch.zeros(n_bands))
+        self.tail = nn.Parameter(torch.full((len(BAND_HZ),), -6.0))  # of the first frame of the tail, in 2 dB
+        self.decay = nn.Parameter(torch.full((len(BAND_HZ),), float(np.log(0.8))))  # logarithm of T60
+
+    @property
+    def levels(self) -> list[VoiceLevels]:
+        """The voices."""
+        return [voice for voice in self.voices if isinstance(voice, VoiceLevels)]
+
+    def of_room(self) -> list[nn.Parameter]:
+        """What is fitted first: all but the voices' levels."""
+        return [self.filter, self.gain, self.floor, self.tail, self.decay, *(voice.gain for voice in self.levels)]
+
+    def of_voices(self) -> list[nn.Parameter]:
+        """The voices' levels."""
+        return [parameter for voice in self.levels for parameter in (voice.held, voice.let_go, voice.keys)]
+
+    def dry(self, piece: Ready, with_shift: bool) -> Tensor:
+        """Power of the notes, [frames, bands]."""
+        total = piece.others
+        for voice, pairs in zip(self.levels, piece.voices, strict=True):
+            total = voice.added(total, pairs, with_shift)
+        return total
+
+    def times(self) -> Tensor:
+        """T60 of each octave, seconds."""
+        low, high = np.log(_T60_SECONDS)
+        return torch.exp(self.decay.clamp(float(low), float(high)))
+
+    def heard_db(self, dry: Tensor) -> Tensor:
+        """What a microphone would hear of it, dB [frames, bands]: filter, room, floor, gain."""
+        rate = 6 * np.log(10) * FRAME_SECONDS / (self.octave_shares @ self.times())  # [bands]
+        frames = torch.arange(_TAIL_FRAMES)[:, None]
+        tail = torch.exp((self.octave_shares @ self.tail)[None] * (2 / DB_A_NEPER) - rate[None] * frames)
+        n = dry.shape[0] + _TAIL_FRAMES
+        wet = torch.fft.irfft(torch.fft.rfft(dry, n, dim=0) * torch.fft.rfft(tail, n, dim=0), n, dim=0)
+        wet = torch.cat([torch.zeros_like(wet[:1]), wet[: dry.shape[0] - 1]]).clamp(min=0)
+        sound = (dry + wet) * torch.exp((2 / DB_A_NEPER) * (self.filter + self.gain))
+        levels: Tensor = DB_A_NEPER * torch.log(sound + torch.exp((2 / DB_A_NEPER) * self.floor) + 1e-14)
+        return levels
+
+    def penalty(self, config: MusicConfig) -> Tensor:
+        """What shifts cost, and what a rough filter does."""
+        total = torch.zeros(())
+        for voice in self.levels:
+            total = total + voice.penalty(config)
+        for rough in (self.filter, self.tail, self.decay):
+            total = total + 0.02 * rough.diff().square().mean()
+        return total
