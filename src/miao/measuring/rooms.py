@@ -35,6 +35,7 @@ class LearntRoom:
     room: DrawnRoom
     octaves: tuple[OctaveDecay, ...]  # as measured: 63 Hz to 16 kHz
     level_db: float  # of the room beside the direct sound, 200 to 2000 Hz
+    levels_db: tuple[float, ...]  # the same by octave
     remarks: tuple[str, ...]  # what could not be measured, and what stands there instead
 
 
@@ -74,7 +75,7 @@ def room_from_clap(audio: Audio, where: str = "the sound") -> LearntRoom:
         remarks.append(f"the room is {level_db:.0f} dB louder than the sound itself, as the microphone was far away; "
                        "--wet 0.3 puts it further back")  # fmt: skip
     room = _drawn_like(t60, levels, known, *_gathering(room_part, rate), _likeness(room_part, rate), level_db)
-    return LearntRoom(room, tuple(octaves), level_db, tuple(remarks))
+    return LearntRoom(room, tuple(octaves), level_db, tuple(levels.tolist()), tuple(remarks))
 
 
 def response_of_sweep(recorded: Audio, played: Audio) -> Audio:
