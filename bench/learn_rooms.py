@@ -5,8 +5,8 @@
 Each piece is played dry by each sound bank (one that none of our voices was taught by) and by `gm` itself, and put into
 each room at --level dB beside it; the room is then learnt from sound and notes, from each piece and from all pooled.
 What counts is T60 over T60 at 500, 1000 and 2000 Hz, as `sound.decay` measures the room's own response, and the
-level between 500 and 1000 Hz. From a clap the whole room is learnt and its drawing measured again. Writes rooms.json row by
-row; rows that are there are not made again.
+level between 500 and 1000 Hz. From a clap the whole room is learnt and its drawing measured again. Writes rooms.json
+row by row; rows that are there are not made again.
 """
 
 import argparse
