@@ -81,7 +81,7 @@ def _wanted(hint: Any) -> str:
 
 def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     """A dataclass from a table that may leave fields out. Raises: ConfigError for what does not fit."""
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # any dataclass
     hints = get_type_hints(kind)
     values = {}
     for key, value in table.items():

@@ -201,7 +201,7 @@ def _part(path: Path, kind: type[P], prefix: str, arrays: dict[str, AnyArray]) -
 
     Raises: BankError if it has some of them only.
     """
-    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]  # any dataclass
     found = {name: arrays[f"{prefix}.{name}"] for name in fields if f"{prefix}.{name}" in arrays}
     if not found:
         return None

@@ -176,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The class that stands for a name. Raises: pickle.UnpicklingError for any other."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _NUMPY_INTERNALS:
-            return getattr(np._core.multiarray, name)  # type: ignore[attr-defined]
+            return getattr(np._core.multiarray, name)  # type: ignore[attr-defined]  # NumPy keeps it to itself, but pickles name it
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not admitted")
         return _ADMITTED[module, name]

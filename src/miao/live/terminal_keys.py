@@ -90,7 +90,7 @@ def _unix_key(seconds: float) -> str:
 
 
 def _windows_key(seconds: float) -> str:
-    import msvcrt  # type: ignore[unused-ignore]
+    import msvcrt  # type: ignore[unused-ignore]  # mypy knows it on Windows alone, here and below
     import time
 
     until = time.monotonic() + seconds

@@ -342,7 +342,7 @@ class Module:
 
     def _reset(self, time: float, lane: int, mode: str) -> None:
         port = self._ports[lane // 16]
-        port.__init__(mode=mode)  # type: ignore[misc]
+        port.__init__(mode=mode)  # type: ignore[misc]  # as new, but the one that its channels have
         for kind in ("room", "chorus"):
             self._keys.actions.append(Effect(time, lane // 16, kind, ""))
         for channel in self._of_port(lane):

@@ -78,7 +78,7 @@ class _Fusion(nn.Module):
         total = torch.zeros_like(x)
         for block in self.blocks:
             y = x
-            for conv in block:  # type: ignore[attr-defined]
+            for conv in block:  # type: ignore[attr-defined]  # which torch takes for any module
                 y = y + conv(F.leaky_relu(y, _SLOPE))
             total = total + y
         return total / len(self.blocks)
@@ -98,7 +98,8 @@ class Inverter(nn.Module):
         self.fine = _Fusion(narrow, config)
         self.after = nn.Conv1d(narrow, 3 * (_FFT // 2 + 1), 7, padding=3)
         nn.init.zeros_(self.after.weight)
-        nn.init.zeros_(self.after.bias)  # type: ignore[arg-type]
+        assert self.after.bias is not None
+        nn.init.zeros_(self.after.bias)
 
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
         """Sound [B, T HOP_SAMPLES] of mel spectrograms [B, T, N_BANDS] in dB and their source signals."""

@@ -259,8 +259,8 @@ class MiDdpm(nn.Module):
         kept = conditions.is_kept[:, None]
         is_there = torch.cat([torch.ones_like(kept), is_event & kept,
                               (conditions.has_context[:, None] & kept).expand(context_at.shape)], dim=1)  # fmt: skip
-        crosses = [layer.cross for layer in self.layers]
-        keys, values = zip(*(cross.see(seen, turn) for cross in crosses), strict=True)  # type: ignore
+        crosses = [layer.cross for layer in self.layers]  # torch takes a layer for any module
+        keys, values = zip(*(cross.see(seen, turn) for cross in crosses), strict=True)  # type: ignore[operator,union-attr]
         return Memory(list(keys), list(values), _bias(is_there)[:, None, None])
 
     def forward(self, noisy: Tensor, time: Tensor, memory: Memory) -> Tensor:

@@ -48,7 +48,7 @@ class _DecoderOfKind(nn.Module):
         super().__init__()
         self.decoder, self.kind = copy.deepcopy(decoder), kind
         if not decoder.is_ffn:
-            self.decoder.parallel = decoder.parallel.merged()  # type: ignore[assignment]
+            self.decoder.parallel = decoder.parallel.merged()  # type: ignore[assignment]  # called alike
         own = slice(kind, kind + 1)
         self.decoder.keep = nn.Parameter(decoder.keep[own].clone())
         self.decoder.expand = nn.ModuleList([copy.deepcopy(decoder.expand[kind])])

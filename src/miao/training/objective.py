@@ -151,7 +151,9 @@ class Objective(nn.Module):
         """The losses and what is worth logging, by name; "loss/total" is what to descend."""
         results: dict[str, Tensor] = {}
         midi = None if batch.frames is None else self.model.encoder(batch.frames)
-        total = batch.chunks[0].target.new_zeros(()) if batch.chunks else batch.frames.new_zeros(())  # type: ignore
+        some = batch.chunks[0].target if batch.chunks else batch.frames
+        assert some is not None, "a batch has chunks or frames"
+        total = some.new_zeros(())
         if batch.chunks and self.config.am:
             results |= self._audio_modelling([_with_context(b, midi) for b in batch.chunks])
             total = total + self.config.am * results["loss/am"]
