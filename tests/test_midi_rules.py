@@ -197,6 +197,12 @@ def test_all_sound_off_silences_what_is_released_but_still_sounds():
     assert actions[-1] == Silence(0.2, 0)
 
 
+def test_a_key_that_comes_up_after_all_sound_off_lets_nothing_go_again():
+    module = Module()
+    feed(module, (0, on(60)), (0.1, control(64, 127)), (0.2, on(64)), (0.25, off(64)), (0.3, control(120, 0)))
+    assert feed(module, (0.4, off(60)), (0.5, control(64, 0))) == [Control(0.5, 0, "sustain", 0.0)]
+
+
 # ports
 
 

@@ -30,6 +30,11 @@ GS_PART_PLAYED = {
     0x13: "poly", 0x15: "drums", 0x19: "volume", 0x1C: "pan", 0x21: "chorus", 0x22: "reverb",
     0x32: "brightness", 0x34: "attack", 0x35: "decay", 0x36: "release",
 }  # fmt: skip
+GS_EFFECTS = {  # what the eight types of its reverb and of its chorus set
+    0x32: {0, 3, 4}, 0x33: {64}, 0x34: {32, 56, 64, 72, 80, 88}, 0x35: {0, 32, 40}, 0x37: {0},
+    0x39: {0}, 0x3A: {64}, 0x3B: {0, 5, 8, 16, 64, 80, 112}, 0x3C: {64, 80, 112, 127}, 0x3D: {0, 1, 2, 3, 9},
+    0x3E: {5, 16, 19, 24, 127}, 0x3F: {0}, 0x40: {0},
+}  # fmt: skip
 WRITERS = {
     "xg": (lambda low, *data: xg(0x08, 2, low, *data), XG_PART, XG_PART_PLAYED, 0x41),
     "gs": (lambda low, *data: gs(0x40, 0x13, low, *data), GS_PART, GS_PART_PLAYED, 0x40),
@@ -49,6 +54,12 @@ def test_what_rests_is_not_told_and_what_moves_is_one_line_of_its_part(standard)
         for value in {rest - 1, rest + 1, 5} & set(range(128)):
             ((kind, words),) = asked(write(low, value))
             assert kind == "told" and words.startswith(f"{standard.upper()}: part 3, "), hex(low)
+
+
+def test_of_reverb_and_chorus_only_values_are_told_that_no_type_sets():
+    for low, rests in GS_EFFECTS.items():
+        told = {value for value in range(128) if asked(gs(0x40, 1, low, value))}
+        assert told == set(range(128)) - rests, hex(low)
 
 
 @pytest.mark.parametrize("standard", WRITERS)

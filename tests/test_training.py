@@ -159,6 +159,20 @@ def test_a_run_logs_and_leaves_a_checkpoint_that_loads(tmp_path, monkeypatch):
     assert load_model(tmp_path).config == trainer.config.model
 
 
+def test_a_checkpoint_makes_its_folder_and_the_time_of_a_step_is_that_of_this_run(tmp_path, monkeypatch):
+    trainer = tiny(tmp_path / "new" / "folder")
+    for _ in range(4):
+        trainer.step()
+    trainer.save()
+    again = tiny(tmp_path / "new" / "folder", "train.steps=6")
+    assert again.resume() and again.step_number == 4
+    again.save = lambda: None
+    monkeypatch.setattr("miao.training.trainer.time.monotonic", iter([100.0, 103.0]).__next__)
+    seen = []
+    again.fit(lambda step, means, seconds: seen.append((step, seconds)), ignore)
+    assert seen == [(6, 1.5)]
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     trainer = tiny(tmp_path)
     trainer.save()
