@@ -425,6 +425,7 @@ def test_a_notes_tuning_and_glide_move_its_pitch(toy_bank):
 
     assert hz(RATE, cents=50.0) == pytest.approx(440 * 2 ** (50 / 1200), rel=1e-3)
     assert hz(RATE, glide=-12.0, glide_seconds=0.5) == pytest.approx(440, rel=1e-3)
+    assert hz(RATE, glide=-12.0, glide_seconds=1e5) == pytest.approx(220, rel=1e-3)
     middle = 440 * 2 ** (-0.5 * (1 - 8192 / RATE))
     assert hz(RATE // 2, glide=-12.0, glide_seconds=1.0) == pytest.approx(middle, rel=0.02)
 

@@ -14,6 +14,7 @@ from miao.bank.voices import balance_of, drum_voice
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import Curve, read_score
 from miao.synth import oscillators
+from miao.synth.player import Player
 from miao.synth.stems import stream_stems
 
 RATE = 44_100
@@ -86,6 +87,16 @@ def test_chunks_far_into_a_note_have_the_highest_number_there_is_and_their_true_
     ages = [float(row["age"]) for row in held]
     np.testing.assert_allclose(ages, 0.16 + 0.64 * np.arange(len(held)), rtol=1e-6)
     assert len(held) > tk.MAX_CHUNK_INDEX + 1
+
+
+def test_what_is_fetched_beforehand_is_asked_of_the_nets():
+    recording = RecordingBank()
+    player = Player(recording.bank, (0,))
+    player.prefetch(40, (60, 62))
+    assert {(row["kind"], int(row["voice"]), int(row["pitch"])) for row in recording.asked} >= {
+        (tk.ATTACK, 40, 60), (tk.ATTACK, 40, 62)
+    }  # fmt: skip
+    assert not player.block(512).stems.any()
 
 
 def test_a_pedal_that_holds_a_note_holds_its_release_back(midi):

@@ -59,7 +59,7 @@ TESTS = {
     "midi/gs.py": f"test_midi_tables {_MIDI}",
     "midi/xg.py": f"test_midi_tables {_MIDI}",
     "midi/general_midi.py": f"test_midi_tables {_MIDI}",
-    "midi/keys.py": _MIDI,
+    "midi/keys.py": f"{_MIDI} test_midi_properties",
     "midi/module.py": _MIDI,
     "midi/notes.py": _MIDI,
     "midi/performance.py": _MIDI,
@@ -78,9 +78,9 @@ TESTS = {
     "synth/stems.py": _SYNTH,
     "synth/synthesizer.py": "test_synthesizer test_midi_rendering",
     "training/losses.py": "test_model test_objective test_training_handovers",
-    "training/objective.py": "test_training_handovers test_objective",
-    "training/scheme.py": "test_training_handovers test_objective",
-    "training/trainer.py": "test_training_handovers test_training",
+    "training/objective.py": "test_settings test_training_handovers test_objective",
+    "training/scheme.py": "test_settings test_training_handovers test_objective test_training",
+    "training/trainer.py": "test_settings test_training_handovers test_training",
 }
 _LEFT_ALONE = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert)
 _SYMMETRIC = ("min", "max", "minimum", "maximum", "gcd", "isclose", "hypot")
