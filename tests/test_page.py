@@ -246,6 +246,7 @@ def test_what_is_changed_is_heard_from_where_one_is(page, orchestra, gm, tmp_pat
     assert same_as(samples, expected.samples, begin) < 2e-2
 
 
+@SLOW
 def test_a_loop_stays_within_its_bounds_and_seeking_goes_where_it_says(page, orchestra):
     opened(page, orchestra)
     page.locator("#seek").fill("2")
@@ -379,6 +380,7 @@ def test_a_server_that_goes_is_told_and_the_page_goes_on_when_it_is_back(browser
         server.stop()
 
 
+@SLOW
 def test_the_notes_are_there_as_text_and_all_is_reached_by_keys(page, orchestra):
     opened(page, orchestra)
     page.locator("body").press("Space")
