@@ -115,18 +115,15 @@ def mutant_at(file: str, source: str, place: tuple[int, int]) -> Mutant:
     tree = ast.parse(source)
     node, parent, name, index = next(islice(_places(tree), place[0], None))
     new = next(islice(_changed(node), place[1], None))
-    shown = [_written(parent if isinstance(node, ast.Constant) else node)]  # a number alone says nothing
+    before = ast.unparse(tree)
     if index is None:
         setattr(parent, name, new)
     else:
         getattr(parent, name)[index] = new
-    shown.append(_written(parent if isinstance(node, ast.Constant) else new))
-    was, becomes = _around_the_change(*shown)
-    return Mutant(file, node.lineno, was, becomes, ast.unparse(ast.fix_missing_locations(tree)))
-
-
-def _written(node: ast.AST) -> str:
-    return " ".join(ast.unparse(ast.fix_missing_locations(node)).split())
+    after = ast.unparse(ast.fix_missing_locations(tree))
+    was, becomes = next(pair for pair in zip(before.splitlines(), after.splitlines(), strict=False) if len({*pair}) > 1)
+    was, becomes = _around_the_change(was.strip(), becomes.strip())
+    return Mutant(file, node.lineno, was, becomes, after)
 
 
 def _around_the_change(was: str, becomes: str) -> tuple[str, str]:
