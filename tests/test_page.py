@@ -64,9 +64,9 @@ HEARD = """async (seconds) => {
 class Server:
     """`miao serve` in a process of its own."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, **environment):
         command = [sys.executable, "-m", "miao", "serve", "--port", "0", *options]
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | environment
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         line = self.process.stderr.readline()
         found = re.match(r"(http://localhost:(\d+)/)", line)
@@ -442,6 +442,40 @@ def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path)
 
 
 @SLOW
+@SLOW
+def test_a_voice_is_learnt_from_music_on_the_page_and_plays(browser, tmp_path, midi):
+    """A recording of a few notes with its MIDI, all the way: sent, learnt, listened to, kept, chosen."""
+    pytest.importorskip("torch")
+    notes, recording = tmp_path / "notes.mid", tmp_path / "recording.wav"
+    melody = [(0.6 * n, 0.6 * n + 0.5, (60, 64, 67, 72, 71, 67, 62, 65)[n % 8], 60 + 7 * (n % 8)) for n in range(16)]
+    notes.write_bytes(midi({"notes": melody, "program": 71}))
+    Synthesizer.from_pretrained("gm").render(notes.read_bytes()).save(recording)
+    server = Server(XDG_DATA_HOME=str(tmp_path))
+    page = browser.new_page()
+    try:
+        page.goto(server.address)
+        until(page, "window.miao && miao.page.about")
+        page.get_by_role("tab", name="Learn").click()
+        page.locator("#learn-tray input").set_input_files([notes, recording])
+        page.locator("#learn-name").fill("learnt-here")
+        page.get_by_role("button", name="Learn", exact=True).click()
+        page.locator("#learn-result .take").first.wait_for(timeout=900_000)
+        takes = "[...document.querySelectorAll('#learn-result audio')].map((audio) => audio.duration > 5)"
+        until(page, f"JSON.stringify({takes}) === '[true,true,true]'")  # as recorded, before and after
+        page.get_by_role("button", name="Keep the voice").click()
+        page.get_by_text("Kept among your voices").wait_for()
+        assert (tmp_path / "miao" / "voices" / "learnt-here.safetensors").is_file()
+        page.get_by_role("tab", name="Song").click()
+        drop(page, notes.name, notes.read_bytes())
+        until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 0")
+        page.locator(".track select").first.select_option("voice:learnt-here")
+        until(page, "miao.sound.state.asked > 1 && miao.sound.state.generation === miao.sound.state.asked", 60)
+        assert page.evaluate("miao.song.arrangement()") == {"tracks": {"1": {"voice": "learnt-here"}}}
+    finally:
+        page.close()
+        server.stop()
+
+
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 def test_nobody_is_shut_out(browser, server, look, tmp_path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
