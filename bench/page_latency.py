@@ -75,6 +75,14 @@ def until(page: Page, what: str, patience: float = 120.0) -> None:
         page.wait_for_timeout(50)
 
 
+def settle(page: Page) -> None:
+    """Until the server is as far ahead as it goes, and has nothing else to do: one act at a time is measured."""
+    page.wait_for_timeout(500)
+    end = time.monotonic() + 10
+    while page.evaluate("miao.sound.state.ahead < 2.5 * 44100") and time.monotonic() < end:
+        page.wait_for_timeout(50)
+
+
 def changes(page: Page, n: int) -> dict[str, list[float]]:
     """Milliseconds of each kind of change, in turn, so that no place in the song is one kind's."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -82,12 +90,12 @@ def changes(page: Page, n: int) -> dict[str, list[float]]:
     length = page.evaluate("miao.song.current().seconds")
     for k in range(n):
         for kind in KINDS:
+            settle(page)
             place = float(random.uniform(0.05, 0.85) * length)
             found[kind].append(page.evaluate(HEARD, {"kind": kind, "n": k, "at": place}))
             if kind in ("mute", "solo"):  # and back again
-                page.wait_for_timeout(400)
+                settle(page)
                 found[kind].append(page.evaluate(HEARD, {"kind": kind, "n": k, "at": place}))
-            page.wait_for_timeout(900)
     return found
 
 

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 AHEAD_SECONDS = 3.0
 HURRY_SECONDS = 1.5  # of sound that others give way to
-FIRST_SAMPLES, MOST_SAMPLES = 2048, 16384  # of a block: the first is soon there, the last is no long wait for a change
+FIRST_SAMPLES, HURRIED_SAMPLES, MOST_SAMPLES = 2048, 8192, 16384  # of a block: no change waits long for one to be done
 SAMPLE_RATE = 44_100
 SHORTEST_LOOP = 0.1  # seconds
 _HEADER = struct.Struct("<IId")
@@ -112,8 +112,9 @@ class Stream:
                 if is_over:
                     await self._tell({"tell": "over", "generation": generation, "samples": self._n_sent})
                     return
-                n = min(2 * n, MOST_SAMPLES)
-                if self._n_sent > HURRY_SECONDS * SAMPLE_RATE:
+                is_soon = self._n_sent < HURRY_SECONDS * SAMPLE_RATE
+                n = min(2 * n, HURRIED_SAMPLES if is_soon else MOST_SAMPLES)
+                if not is_soon:
                     hurry.close()
                 while self._n_sent - self._n_heard > AHEAD_SECONDS * SAMPLE_RATE:
                     self._heard.clear()

@@ -80,7 +80,7 @@ function latency() {
   const sum = state.roundTrip + 1500 * state.block + 1000 * state.waiting / 44100 + 1000 * sound.latency();
   $("latency").textContent = state.measured ? `${Math.round(state.measured)} ms from key to sound, measured` : `about ${Math.round(sum)} ms from key to sound`;
   $("latency").title = `line ${state.roundTrip.toFixed(1)} ms, blocks ${(1500 * state.block).toFixed(1)} ms, waiting ${(1000 * state.waiting / 44100).toFixed(1)} ms, sound card ${(1000 * sound.latency()).toFixed(1)} ms`;
-  $("keys-voices").textContent = `${state.voices} note${state.voices === 1 ? "" : "s"}${state.gaps ? `, ${state.gaps} gaps` : ""}`;
+  $("keys-voices").textContent = `${state.voices} note${state.voices === 1 ? "" : "s"}${state.gaps ? `, ${state.gaps} gap${state.gaps === 1 ? "" : "s"}` : ""}`;
 }
 export function capture(seconds) { node.port.postMessage({ capture: seconds }); return new Promise((resolve) => { captured = resolve; }); }
 
