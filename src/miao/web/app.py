@@ -89,8 +89,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve until Ctrl-C; tells the address. Raises: MiaoError if the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio has small messages sent at once (TCP_NODELAY) only where the socket says that it is TCP: else each waits up
-    # to 40 ms for the answer to the one before
+    # asyncio sends small messages at once (TCP_NODELAY) only where the socket says that it is TCP; else each may wait
+    # 40 ms for the answer to the one before
     opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
