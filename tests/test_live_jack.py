@@ -40,10 +40,7 @@ def jack():
         patch.setenv("JACK_NO_START_SERVER", "1")
         command = ["jackd", "-n", "miao-test", "-r", "-d", "dummy", "-r", str(RATE), "-p", str(BLOCK)]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(2.0)
-        sounddevice._terminate()
-        sounddevice._initialize()
-        if server.poll() is not None or not any("JACK" in api["name"] for api in sounddevice.query_hostapis()):
+        if not becomes(lambda: server.poll() is not None or is_seen()) or server.poll() is not None:
             server.kill()
             pytest.skip("JACK does not start here, or PortAudio knows nothing of it")
         yield
@@ -51,6 +48,13 @@ def jack():
         server.terminate()
         server.wait()
         sounddevice._initialize()
+
+
+def is_seen():
+    """Whether PortAudio, begun anew, knows of the server."""
+    sounddevice._terminate()
+    sounddevice._initialize()
+    return any("JACK" in api["name"] for api in sounddevice.query_hostapis())
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,14 @@ def test_addresses_in_a_row_are_those_one_by_one():
     ]
 
 
+def test_twelve_tones_in_a_row_are_a_scale_and_fewer_are_tones():
+    tones = tuple(float(n) for n in range(-6, 6))
+    values = [64 + int(tone) for tone in tones]
+    assert asked(gs(0x40, 0x13, 0x40, *values)) == [("scale", (2,), tones)]
+    assert asked(gs(0x40, 0x13, 0x40, *values[:11])) == [("part", 2, "tone", (n, tones[n])) for n in range(11)]
+    assert asked(gs(0x40, 0x13, 0x41, *values)) == [("part", 2, "tone", (n + 1, tones[n])) for n in range(11)]
+
+
 def test_gs_parts_lie_in_blocks_10_first():
     """40 1x: x is 0 for part 10, 1 to 9 for those, A to F for 11 to 16; other blocks are no parts."""
     channels = [asked(gs(0x40, 0x10 + block, 0x19, 1))[0][1] for block in range(16)]

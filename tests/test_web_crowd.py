@@ -54,7 +54,7 @@ def server(synthesizer):
 
 def asked(port, path, data=None):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.loads(answer.read())
 
 
@@ -78,7 +78,7 @@ def served():
         process.stderr.close()
 
 
-def settled(what, patience=10.0):
+def settled(what, patience=120.0):
     until = time.monotonic() + patience
     while not what():
         assert time.monotonic() < until
