@@ -128,6 +128,15 @@ def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(t
     assert states(render_many(jobs, tmp_path / "out", wishes)) == {"a.wav": "there"}
 
 
+def test_what_is_begun_stands_in_the_journal_at_once(tmp_path):
+    job = Job(song(tmp_path / "a.mid"), tmp_path / "out" / "a.wav")
+    (tmp_path / "out").mkdir()
+    with many._Journal(tmp_path / "out") as journal:
+        journal.begin(job, Wishes())
+        (line,) = (tmp_path / "out" / JOURNAL).read_text().splitlines()
+        assert json.loads(line)["target"] == "a.wav"
+
+
 def test_two_at_once_do_not_write_into_one_folder(tmp_path):
     jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
     (tmp_path / "out").mkdir()
@@ -211,8 +220,11 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
 
 
 def test_the_command_tells_by_its_exit_code(collection, tmp_path):
+    half = collection / "plain.mid"
+    half.write_bytes(half.read_bytes()[:-4] + b"\xff\x2f")  # its end is cut off: played, with a warning
     done = subprocess.run(command(collection, "-o", tmp_path / "out", "-j", 2), capture_output=True, text=True)
     assert done.returncode == 3 and "6 songs: 5 rendered, 1 failed" in done.stderr
+    assert all(line.startswith("[") for line in done.stderr.splitlines()[:-1]), done.stderr
     (collection / "bad.mid").unlink()
     done = run(collection, "-o", tmp_path / "out")
     assert done.exit_code == 0 and done.stderr == "5 songs: 5 were there\n" and not done.stdout

@@ -14,6 +14,7 @@ from miao.bank.voices import balance_of, drum_voice
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import Curve, read_score
 from miao.synth import oscillators
+from miao.synth.note import RING_SECONDS
 from miao.synth.player import Player
 from miao.synth.stems import stream_stems
 
@@ -113,6 +114,13 @@ def test_a_drum_is_its_keys_voice_and_is_never_let_go(midi):
     assert {(int(row["voice"]), int(row["pitch"])) for row in recording.asked} == {(drum_voice(k), k) for k in (38, 49)}
     assert {row["kind"] for row in recording.asked} == {tk.ATTACK, tk.SUSTAIN}
     assert max(row["age"] for row in recording.asked) < 8
+
+
+def test_a_drum_that_was_struck_long_before_a_moment_still_rings_there(midi):
+    score = read_score(midi({"notes": [(0.0, 0.1, 49, 90), (9.0, 9.1, 38, 90)], "channel": 9}))
+    for start, rings in ((RING_SECONDS - 0.5, True), (RING_SECONDS + 0.5, False)):
+        first = next(stream_stems(RecordingBank().bank, score, start=start))
+        assert bool(first.stems[..., : RATE // 8].any()) == rings
 
 
 def test_the_soft_pedal_softens_the_notes_that_start_while_it_is_down(midi):
