@@ -116,6 +116,25 @@ def test_a_drum_is_its_keys_voice_and_is_never_let_go(midi):
     assert max(row["age"] for row in recording.asked) < 8
 
 
+class DyingBank(RecordingBank):
+    """A release falls silent within its first chunk, before its last eight tokens."""
+
+    @staticmethod
+    def token(kind, index, step):
+        token = RecordingBank.token(kind, index, step)
+        if kind == tk.RELEASE and step >= tk.CHUNK_STEPS - 8:
+            token[:3] = 0
+        return token
+
+
+def test_a_chunk_that_ends_in_silence_is_a_notes_last():
+    recording = DyingBank()
+    recording.play(one_note_score(0, 60, 100, 0.3))
+    assert [(row["kind"], int(row["index"])) for row in recording.asked if row["kind"] == tk.RELEASE] == [
+        (tk.RELEASE, 0)
+    ]
+
+
 def test_a_drum_that_was_struck_long_before_a_moment_still_rings_there(midi):
     score = read_score(midi({"notes": [(0.0, 0.1, 49, 90), (9.0, 9.1, 38, 90)], "channel": 9}))
     for start, rings in ((RING_SECONDS - 0.5, True), (RING_SECONDS + 0.5, False)):
