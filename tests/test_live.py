@@ -8,6 +8,7 @@ import pytest
 
 import miao.live.stage as stage_module
 from miao.bank.bank import Bank
+from miao.cli.live import _Rooms
 from miao.errors import AudioError, ConfigError
 from miao.live.card import open_card
 from miao.live.instrument import Instrument
@@ -20,6 +21,7 @@ from miao.sound.audio import read_audio
 from miao.sound.chorus import USUAL, Chorus
 from miao.sound.desk import Desk
 from miao.sound.room import Room
+from miao.sound.rooms import room_paths
 from miao.synth.note import Strike
 from miao.synth.player import FLOOR, Player
 from miao.synth.rendering import ROOM_LEVEL, acoustics_of, rows_of
@@ -360,6 +362,21 @@ def test_the_computers_keys_are_a_piano():
     assert sent == [b"\x90\x3c\x60", b"\x90\x49\x60", b"\x80\x3c\x40", b"\xff"]
     piano.press("", 9.0)
     assert len(sent) == 4
+    rooms = []
+    Piano(sent.append, next_room=lambda: rooms.append("next")).press("R", 9.1)
+    assert rooms == ["next"] and len(sent) == 4
+
+
+def test_the_rooms_of_the_terminal_follow_each_other_and_come_round(gm):
+    stage = Stage(gm, (0,), PlaySettings(), room=None)
+    asked = []
+    stage.change_room = asked.append
+    rooms = _Rooms(stage, "none")
+    names = []
+    for _ in range(len(room_paths()) + 1):
+        rooms.next()
+        names.append(rooms.name)
+    assert names == [*room_paths(), "none"] and asked[-1] is None and None not in asked[:-1]
 
 
 # the clock, takes and tapes

@@ -52,8 +52,8 @@ DROP_OF_SIZE = """([name, size]) => {
   const files = new DataTransfer(); files.items.add(new File([new Uint8Array(size)], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
 }"""
-HEARD = """async (seconds) => {
-  const found = await miao.sound.capture(seconds);
+HEARD = """async (seconds, isWhole) => {
+  const found = await miao.sound.capture(seconds, isWhole);
   const both = new Float32Array(2 * found.left.length); both.set(found.left); both.set(found.right, found.left.length);
   let text = ""; const bytes = new Uint8Array(both.buffer);
   for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
@@ -442,7 +442,6 @@ def test_a_sound_is_compared_with_a_song_as_a_picture(page, orchestra, tmp_path)
 
 
 @SLOW
-@SLOW
 def test_a_voice_is_learnt_from_music_on_the_page_and_plays(browser, tmp_path, midi):
     """A recording of a few notes with its MIDI, all the way: sent, learnt, listened to, kept, chosen."""
     pytest.importorskip("torch")
@@ -474,6 +473,33 @@ def test_a_voice_is_learnt_from_music_on_the_page_and_plays(browser, tmp_path, m
     finally:
         page.close()
         server.stop()
+
+
+DRAGGED = """async ([first, last]) => {
+  const slider = document.getElementById("tempo"), heard = [];
+  for (let k = 0; k <= 40; k++) {
+    slider.value = first + (last - first) * k / 40;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((resolve) => setTimeout(resolve, 25));
+    heard.push(miao.sound.state.generation);
+  }
+  return new Set(heard).size;
+}"""
+
+
+@SLOW
+def test_a_slider_that_is_dragged_is_heard_all_the_while_and_does_not_click(page, orchestra):
+    opened(page, orchestra)
+    measured(page)
+    _, still = heard_from(page, 3, 2.5)
+    page.evaluate("miao.song.seek(3)")
+    until(page, "miao.sound.jumpTarget() === null")
+    page.evaluate(f"void (window.wanted = ({HEARD})(1.5, true))")
+    n_heard = page.evaluate(DRAGGED, [100, 120])
+    dragged = np.frombuffer(base64.b64decode(page.evaluate("window.wanted")[1]), "<f4").reshape(2, -1)
+    assert n_heard >= 3
+    assert np.abs(np.diff(dragged)).max() < 2 * np.abs(np.diff(still)).max()
+    until(page, "miao.sound.state.generation === miao.sound.state.asked && miao.song.arrangement().tempo === 1.2")
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])

@@ -281,16 +281,15 @@ class _Desk:
     def __init__(self, sample_rate: int, score: Score, start: int) -> None:
         self._rate = sample_rate
         self._desk = Desk(sample_rate, len(score.tracks), SENDS)
-        self._steps: list[tuple[float, int, str, float]] = []  # the latest first: time, track, controller, value
+        self._told: dict[tuple[int, str], int] = {}  # by track and controller, how many of its steps
+        self._curves = {
+            (place, name): track.controls[name] for place, track in enumerate(score.tracks) for name in DEFAULTS
+        }
         first = start / sample_rate - SMOOTHING_SECONDS
-        for place, track in enumerate(score.tracks):
-            for name in DEFAULTS:
-                curve = track.controls[name]
-                n = int(np.searchsorted(curve.times, first))
-                self._desk.set(place, name, float(curve.values[n - 1] if n else curve.initial), 0.0)
-                steps = zip(curve.times[n:].tolist(), curve.values[n:].tolist(), strict=True)
-                self._steps += [(max(time, 0.0), place, name, value) for time, value in steps]
-        self._steps.sort(key=lambda step: -step[0])
+        for (place, name), curve in self._curves.items():
+            n = self._told[place, name] = int(curve.times.searchsorted(first))
+            self._desk.set(place, name, float(curve.values[n - 1] if n else curve.initial), 0.0)
+        self._curves = {at: curve for at, curve in self._curves.items() if len(curve.times)}
 
     def mix(
         self, begin: int, end: int, numbers: Sequence[int], of: Mapping[int, Sequence[Source]],
@@ -298,9 +297,11 @@ class _Desk:
     ) -> Mixed:  # fmt: skip
         """The sum [2, n] of all tracks, and what they send, [2, n] by the send's name."""
         n = end - begin
-        while self._steps and self._steps[-1][0] < end / self._rate:
-            time, place, name, value = self._steps.pop()
-            self._desk.set(place, name, value, time)
+        for (place, name), curve in self._curves.items():
+            told = self._told[place, name]
+            until = self._told[place, name] = max(int(curve.times.searchsorted(end / self._rate)), told)
+            for time, value in zip(curve.times[told:until].tolist(), curve.values[told:until].tolist(), strict=True):
+                self._desk.set(place, name, value, max(time, 0.0))
         stems, busy, extra = np.zeros((len(numbers), 2, n), np.float32), [], dict[int, Floats]()
         for place, number in enumerate(numbers):
             spans: list[tuple[float, float]] = []

@@ -1,10 +1,10 @@
 // The sound of a song: what is asked of the server, what the worklet has, and where the listener is.
 import { on, send } from "./link.js";
 
-const RATE = 44100;
+const RATE = 44100, RESERVE = 13230;
 const news = new EventTarget();
 let context = null, node = null, starting = null;
-let generation = 0, toldAt = 0, captures = [], isWaiting = false, later = null, timer = 0, usual = 0.03;
+let generation = 0, toldAt = 0, captures = [], isWaiting = false, isJoined = false, later = null, timer = 0, usual = 0.03;
 const clocks = new Map();                    // generation -> [moments of the song, when they are heard]
 const totals = new Map();                    // generation -> all its samples
 const state = { generation: -1, heard: 0, position: 0, clock: 0, time: 0, ahead: 0, joins: [], jump: null, isStarved: false, isPlaying: false, asked: -1, gain: 14 };
@@ -73,7 +73,7 @@ function now({ song, arrangement, at = null, loop = null, gain = state.gain, fad
   const since = state.clock + (state.isPlaying && !state.isStarved ? Math.max(Math.round((context.currentTime - state.time + usual) * RATE), 0) : 0);
   const heard = state.heard + since - state.clock;
   state.asked = next; state.gain = gain; state.askedAt = performance.now(); state.jump = keep ? null : at ?? 0;
-  isWaiting = true; clearTimeout(timer); timer = setTimeout(release, state.isPlaying ? 400 : 100);
+  isWaiting = true; isJoined = false; clearTimeout(timer); timer = setTimeout(release, state.isPlaying ? 1000 : 100);
   post({ do: "change", generation: next, keep, since, fade });
   send({ do: "play", generation: next, song, arrangement, at: keep ? songTime((since - state.clock) / RATE) : at ?? 0, loop, gain_db: gain, ...(keep ? { echo: state.generation, heard } : { hurry: state.isPlaying }) });
 }
@@ -84,19 +84,21 @@ function joined(data) {
   // so long that what comes is seldom late, and little more
   usual = Math.min(Math.max(data.passed > 0 ? usual + 0.5 * data.passed / RATE : 0.95 * usual, 0.01), 0.12);
   for (const old of clocks.keys()) if (old < data.generation) { clocks.delete(old); totals.delete(old); }
-  if (data.generation === state.asked) release();
+  isJoined = data.generation === state.asked;
 }
 export function resume() { state.isPlaying = true; post({ do: "resume" }); }
 export function pause() { state.isPlaying = false; if (node) post({ do: "pause" }); }
 export function empty() { pause(); send({ do: "stop" }); if (node) post({ do: "empty" }); state.generation = -1; state.position = state.heard = 0; state.asked = -1; state.jump = later = null; isWaiting = false; clearTimeout(timer); }
 export const latency = () => context ? (context.outputLatency || context.baseLatency || 0) : 0;
 export const contextState = () => context ? context.state : "none";
-export function capture(seconds) { return new Promise((resolve) => { captures.push(resolve); post({ do: "capture", seconds }); }); }
+export function capture(seconds, isWhole = false) { return new Promise((resolve) => { captures.push(resolve); post({ do: "capture", seconds, isWhole }); }); }
 
 function heard(data) {
   if (data.tell === "captured") { captures.shift()(data); return; }
   if (data.tell === "joined") return joined(data);
   state.generation = data.generation; state.heard = data.heard; state.clock = data.clock; state.time = data.time; state.ahead = data.ahead; state.position = data.position;
+  // as soon as it has enough for the time until the next one is there
+  if (isWaiting && isJoined && (data.ahead > RESERVE || totals.has(data.generation))) release();
   state.isStarved = data.isStarved && state.isPlaying && !(totals.has(data.generation) && data.heard >= totals.get(data.generation));
   if (performance.now() - toldAt > 150) { toldAt = performance.now(); send({ do: "heard", generation: data.generation, samples: data.heard }); }
   if (state.isPlaying && totals.has(data.generation) && data.heard >= totals.get(data.generation) && state.asked === data.generation) { pause(); tell("over"); }

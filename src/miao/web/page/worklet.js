@@ -26,7 +26,9 @@ class Output extends AudioWorkletProcessor {
   pause() { this.isPaused = true; }
   resume() { this.isPaused = false; }
   empty() { this.queue = []; this.coming = []; this.next = null; this.at = 0; this.generation = -1; this.heard = 0; }
-  capture({ seconds }) { const n = Math.round(seconds * sampleRate); this.captured = { left: new Float32Array(n), right: new Float32Array(n), n: 0, generation: -1, from: 0 }; }
+  capture({ seconds, isWhole }) {                  // what was made, without the gaps, or all that is heard
+    const n = Math.round(seconds * sampleRate); this.captured = { isWhole, left: new Float32Array(n), right: new Float32Array(n), n: 0, generation: -1, from: 0 };
+  }
 
   available(frames) { let n = -(frames === this.queue ? this.at : 0); for (const f of frames) n += f.left.length; return n; }
 
@@ -67,7 +69,10 @@ class Output extends AudioWorkletProcessor {
     let done = 0;
     if (!this.isPaused) {
       this.join();
-      if (this.isFilling && (this.isWhole || this.available(this.queue) >= ENOUGH)) this.isFilling = false;
+      if (this.isFilling && (this.isWhole || this.available(this.queue) >= ENOUGH)) {
+        this.isFilling = false;
+        this.fade = this.fadeLength = FADE; this.tail = { left: new Float32Array(FADE), right: new Float32Array(FADE) };
+      }
       while (done < n && this.queue.length && !this.isFilling) {
         const f = this.queue[0], here = Math.min(n - done, f.left.length - this.at);
         left.set(f.left.subarray(this.at, this.at + here), done);
@@ -86,12 +91,16 @@ class Output extends AudioWorkletProcessor {
         }
       }
       this.isStarved = done < n;
+      if (this.isStarved && (done || this.last)) {   // where sound is missing it does not break off with a click
+        const ends = done ? [left[done - 1], right[done - 1]] : this.last;
+        for (let i = done; i < n; i++) { const g = 1 - (i - done + 1) / (n - done); left[i] = ends[0] * g; right[i] = ends[1] * g; }
+      }
       if (this.isStarved && !this.isWhole) this.isFilling = true;
     } else if (this.last) {                  // a pause does not click, either
       for (let i = 0; i < n; i++) { left[i] = this.last[0] * (1 - (i + 1) / n); right[i] = this.last[1] * (1 - (i + 1) / n); }
     }
     this.last = this.isPaused ? null : [left[n - 1], right[n - 1]];
-    if (this.captured && done) this.keep(left, right, done);   // what was made, without the gaps
+    if (this.captured && (done || this.captured.isWhole)) this.keep(left, right, this.captured.isWhole ? n : done);
     if ((this.sinceReport += n) >= REPORT) { this.sinceReport = 0; this.report(); }
     return true;
   }
@@ -116,7 +125,7 @@ class Live extends AudioWorkletProcessor {
   constructor() {
     super();
     this.ring = new Float32Array(2 * 65536); this.from = 0; this.n = 0; this.wait = SHORTEST; this.isFilling = true;
-    this.isQuiet = true; this.sinceReport = 0; this.lowest = Infinity; this.gaps = 0; this.captured = null;
+    this.isQuiet = true; this.sinceReport = 0; this.lowest = Infinity; this.gaps = 0; this.captured = null; this.last = null;
     this.port.onmessage = ({ data }) => data.sound ? this.take(data.sound) : data.capture ? this.capture(data.capture) : this.empty();
   }
   empty() { this.n = 0; this.isFilling = true; }
@@ -142,6 +151,14 @@ class Live extends AudioWorkletProcessor {
       }
       this.from = (this.from + skip + n) % size; this.n -= skip + n;
       this.lowest = this.sinceReport === 0 ? this.n : Math.min(this.lowest, this.n);
+    }
+    // nothing breaks off or begins with a click where sound is missing
+    if (!this.isFilling) {
+      if (!this.last) for (let i = 0; i < n; i++) { left[i] *= i / n; right[i] *= i / n; }
+      this.last = [left[n - 1], right[n - 1]];
+    } else if (this.last) {
+      for (let i = 0; i < n; i++) { left[i] = this.last[0] * (1 - (i + 1) / n); right[i] = this.last[1] * (1 - (i + 1) / n); }
+      this.last = null;
     }
     let loud = 0;
     for (let i = 0; i < n; i++) loud = Math.max(loud, Math.abs(left[i]), Math.abs(right[i]));
