@@ -194,12 +194,13 @@ def named(kind, *languages):
     ]
 
 
-@pytest.fixture
-def songs_folder(tmp_path):
+@pytest.fixture(scope="module")
+def songs_folder(tmp_path_factory):
     """A folder in which the documents' commands make sense: song.mid is the first seconds of an example."""
-    write_score(read_score(ROOT / "examples" / "gymnopedie.mid").between(0, 4), tmp_path / "song.mid")
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("songs")
+    write_score(read_score(ROOT / "examples" / "gymnopedie.mid").between(0, 4), folder / "song.mid")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    return folder
 
 
 def test_python_in_documents_runs_without_anything_heavy(songs_folder):
@@ -305,7 +306,7 @@ def names_by_file():
     for file in modules():
         folder, inner = place(file)
         if inner:
-            tree = ast.parse(file.read_text())
+            tree = tree_of(file)
             names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
             holders.setdefault(inner[0], []).append((folder, names))
     return holders
