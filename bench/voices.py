@@ -132,8 +132,8 @@ def main() -> None:
         )
         ahead, behind = int(np.sum(after < sampler)), int(np.sum(after > before))
         minutes = max(row["cpu_minutes"] for row in rows)
-        print(f"{len(rows)} voices: {after.mean():.2f} dB in the mean, ahead of the sampler in {ahead}, behind the program "
-              f"in {behind}; {minutes:.1f} CPU minutes at most")  # fmt: skip
+        print(f"{len(rows)} voices: {after.mean():.2f} dB in the mean, ahead of the sampler in {ahead}, "
+              f"behind the program in {behind}; {minutes:.1f} CPU minutes at most")  # fmt: skip
 
 
 if __name__ == "__main__":
