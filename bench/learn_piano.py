@@ -3,9 +3,10 @@
     python bench/learn_piano.py FOLDER --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/learnt-piano
 
 FOLDER holds MAPS ENSTDkAm as recordings (FLAC beside TSV). A shuffle with seed 1 puts 15 pieces to learn from and the
-rest to hold out; each is taken from its beginning for --seconds. Two tables: the fit's own figures, by what was
-fitted, and with --render the held-out pieces as they are rendered, by the program, the sound banks and the learnt voice
-in its room, each at the gain that suits it best. Writes voice, room and learnt-piano.json.
+rest to hold out; each is taken from its beginning for --seconds. Told are the fit's own figures, by what was fitted;
+with --little the same from little sound; how soon notes end once let go; and with --render the held-out pieces as they
+are rendered, by the program, the sound banks and the learnt voice in its room, each at the gain that suits it best.
+Writes voice, room and learnt-piano.json.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank
+from miao.bank.learnt_voice import LearntVoice
 from miao.evaluation.recordings import read_piano
 from miao.evaluation.sampler import Sampler
-from miao.measuring.power import bands_below, note_courses
+from miao.measuring.power import FRAME_SECONDS, bands_below, note_courses
 from miao.measuring.rooms import room_of
+from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.audio import Audio
 from miao.sound.room import BAND_HZ
 from miao.sound.rooms import save_room
@@ -51,6 +54,9 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=N_TRAIN, help="how many of the 15 to learn from")
     parser.add_argument("--steps", type=int, help="of learning the levels; default: as `miao learn`")
     parser.add_argument("--render", type=float, default=0.0, help="seconds of each held-out piece to render; 0: none")
+    parser.add_argument(
+        "--little", action="store_true", help="also from 30 s of a piece and a minute of five, thrice"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.glob("*.flac") if p.with_suffix(".tsv").is_file())
@@ -76,6 +82,10 @@ def main() -> None:
     print(f"held out, dB: gm with one gain {row['gain']:.2f}, its room, filter and floor {row['room']:.2f}, "
           f"levels too {row['all']:.2f} (learnt from: {learnt_from['all']:.2f}); {row['cpu_seconds']:.0f} s CPU",
           flush=True)  # fmt: skip
+    if options.little:
+        row["little"] = from_little(bank, pieces[: len(train)], held_out)
+        for what, (alone, room, error) in row["little"].items():
+            print(f"from {what}: its room {room:.2f}, levels too {error:.2f} (learnt from: {alone:.2f})", flush=True)
     fit = fitted.result(bandwidth)
     room = room_of(fit.t60_seconds, fit.room_db, fit.known & (BAND_HZ >= 200))
     about = {"name": "piano", "bank": bank.name, "nets": bank.nets_checksum}
@@ -84,12 +94,41 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     voice.save(options.output / "piano.safetensors")
     save_room(options.output / "piano.toml", room, {"name": "piano", "origin": "MAPS ENSTDkAm"}, force=True)
+    row["dryness"] = dryness(bank, voice)
+    print("T60 of its notes once let go, s:", {pitch: round(t60, 2) for pitch, t60 in row["dryness"].items()})
     row |= {"t60_seconds": fit.t60_seconds.tolist(), "room_db": fit.room_db.tolist()}
     if options.render:
         row["rendered"] = rendered(materials[len(train) :], options.render, bank, voice, room, options.sound_banks)
         for name, error in row["rendered"].items():
             print(f"rendered: {name:24} {error:.2f}")
     (options.output / "learnt-piano.json").write_text(json.dumps(row, indent=1) + "\n")
+
+
+def from_little(bank: Bank, pieces: list[Piece], held_out: list[Piece]) -> dict[str, list[float]]:
+    """Errors on what was learnt from, and on held-out pieces with the room alone and with all, means of three."""
+    found = {}
+    for what, n_pieces, seconds in (("30 s", 1, 30.0), ("5 min", 5, 60.0)):
+        rows = []
+        for first in (0, 5, 10):
+            some = [p.part(0, int(seconds / FRAME_SECONDS)) for p in pieces[first : first + n_pieces]]
+            if len(some) == n_pieces:
+                fitted = Fitted(bank, [0], some, MusicConfig())
+                fitted.learn()
+                rows.append([fitted.errors["all"], fitted.room_error(held_out), fitted.error(held_out)])
+        found[what] = np.mean(rows, axis=0).tolist()
+    return found
+
+
+def dryness(bank: Bank, voice: LearntVoice) -> dict[int, float]:
+    """T60 of notes of a voice by pitch, seconds, once they are let go: by how the first 25 dB fall."""
+    found = {}
+    for pitch in (36, 48, 60, 72, 84):
+        sound = play(bank.with_voices([voice]), one_note_score(0, pitch, 80, 1.0), voice=len(bank.table.kind))
+        after = np.square(sound[:, SAMPLE_RATE : 2 * SAMPLE_RATE]).sum(axis=0)
+        to_come = 10 * np.log10(np.cumsum(after[::-1])[::-1] + 1e-14)
+        inside = np.flatnonzero(to_come > to_come[0] - 25)
+        found[pitch] = float(-60 / np.polyfit(inside / SAMPLE_RATE, to_come[inside], 1)[0])
+    return found
 
 
 def rendered(materials, seconds, bank, voice, room, sound_banks) -> dict[str, float]:
