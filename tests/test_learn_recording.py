@@ -13,10 +13,10 @@ from miao.cli.main import app
 from miao.datasets.annotations import as_score, as_track
 from miao.errors import DataError, ScoreError
 from miao.measuring.align import align
-from miao.measuring.power import FRAME_SECONDS, note_courses
+from miao.measuring.power import FRAME_SECONDS, bands_below, note_courses
 from miao.midi.score import notes_array
 from miao.midi.writing import write_score
-from miao.sound.audio import Audio, read_audio
+from miao.sound.audio import Audio, read_audio, resample
 from miao.sound.spectrum import log_mel, log_mel_error
 
 torch = pytest.importorskip("torch")
@@ -142,6 +142,17 @@ def test_notes_are_put_where_the_programs_must_play_them(gm, recorded):
     _, in_time = as_piece(gm, performance, [FLUTE, GUITAR], 80, is_one=False)
     moved = in_time.score.tracks[0].notes["start"] - duo().tracks[0].notes["start"]
     np.testing.assert_allclose(moved, 0, atol=0.008)
+
+
+def test_telephone_sound_of_one_channel_is_learnt_from_up_to_its_bandwidth(gm, recorded):
+    whole = read_audio(recorded / "duo.wav")
+    narrow = resample(Audio(whole.samples.mean(axis=0, keepdims=True), whole.sample_rate), 8000)
+    performance = Performance("duo", narrow, duo(), (0, 1))
+    n_bands = bands_below(4000)
+    piece, _ = as_piece(gm, performance, [FLUTE, GUITAR], n_bands, is_one=False)
+    assert 30 < n_bands == piece.heard_db.shape[1] < bands_below(8000)
+    fitted = Fitted(gm, [FLUTE, GUITAR], [piece], MusicConfig(room_steps=20, steps=0))
+    assert fitted.learn()["room"] < fitted.one_gain_error([piece]) + 1 < 5
 
 
 def shifted(notes, seconds):
