@@ -40,14 +40,16 @@ class ChunkWriter:
         self._known: Known = {} if known is None else known
 
     def write(self, notes: Iterable[Note], until: float) -> None:
-        """All chunks that must be known before the samples up to a moment can be made."""
+        """All chunks that must be known before the samples up to a moment can be made.
+
+        Kind by kind, as a note goes through them in this order: the releases of many notes are one batch then.
+        """
         waiting = [note for note in notes if note.wants(until)]
-        while waiting:
-            groups = [[note for note in waiting if note.kind == kind] for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE)]
-            for kind, group in enumerate(groups):
+        for kind in (tk.ATTACK, tk.SUSTAIN, tk.RELEASE):
+            group = waiting
+            while group := [note for note in group if note.kind == kind and note.wants(until)]:
                 for first in range(0, len(group), _AT_ONCE):
                     self._write(kind, group[first : first + _AT_ONCE])
-            waiting = [note for note in waiting if note.wants(until)]
 
     def _write(self, kind: int, notes: list[Note]) -> None:
         if not self._is_repeating:

@@ -27,12 +27,14 @@ STOLEN_SECONDS = 0.005  # and of one that makes room for another
 RING_SECONDS = 8.0  # what rings on without a key to let go (a drum) is faded out then
 MOST_RELEASE_CHUNKS = 16
 MOST_RELEASE_SECONDS = MOST_RELEASE_CHUNKS * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.RELEASE] + 0.1
-_INAUDIBLE_LEVELS = 80 / tk.LEVEL_STEP_DB  # below the note's loudest level
+_INAUDIBLE_LEVELS = 70 / tk.LEVEL_STEP_DB  # below the note's loudest level
 _WORTH_LEVELS = 6 / tk.LEVEL_STEP_DB  # notes that differ by less are as loud
 _HIGHEST_HZ = 20_000.0
 _ROW_TIMES: list[NDArray[np.float64]]  # of a chunk's rows
 _ROW_TIMES = [np.arange(tk.CHUNK_STEPS, dtype=np.float64) * float(step) for step in tk.STEP_SECONDS]
 _ROW_TIMES[tk.ATTACK] = np.insert(_ROW_TIMES[tk.ATTACK], 1, ONSET_SECONDS)
+_NOTHING = np.zeros(tk.N_CELLS, np.float32)
+_NOTHING.flags.writeable = False
 _SAME_SECONDS = 1e-5  # lengths of notes that differ by less are the same
 
 
@@ -129,7 +131,7 @@ class Note:
     envelope: Envelope | None = None  # None: its voice's own
     pace: float = 1.0  # times that its release takes as long
     lag: float = 0.0  # seconds by which its release is late by now
-    last: NDArray[np.float32] = field(default_factory=lambda: np.zeros(tk.N_CELLS, np.float32))  # token before it
+    last: NDArray[np.float32] = field(default_factory=lambda: _NOTHING)  # token before it
     loudest: float = 0.0
     let_go: float = math.inf
     cut_at: float = math.inf

@@ -21,7 +21,7 @@ from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
 
 BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz: whole partitions of the room, and many chunks to be written at once
-_AHEAD_SECONDS, _AHEAD_NOTES = 9.0, 256  # chunks are written so far ahead of the samples, many of them side by side
+_AHEAD_SECONDS, _AHEAD_NOTES = 20.0, 512  # chunks are written so far ahead of the samples, many of them side by side
 FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; the next ones are twice as long each
 _FIELDS = NOTE.names or ()
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend",
