@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from miao.bank import tokens as tk
 from miao.synth import oscillators
 
 SAMPLE_RATE = 44100
@@ -36,55 +37,61 @@ def partials_case(n_partials: int, interval_seconds: float, is_spread: bool, blo
         inside = slice(max(0, np.searchsorted(knots, start) - 1), np.searchsorted(knots, start + block) + 1)
         parts.append((knots[inside] - start, phase[inside], amplitudes[inside]))
 
-    def work(add=oscillators.add_partials):
+    def work():
         for part in parts:
-            add(out, *part, ratios, offsets, gains, 1e-5)
+            oscillators.add_partials(out, *part, ratios, offsets, gains, 1e-5)
 
     return work, n_samples * n_partials
 
 
-def noise_case(n_bands: int, interval_seconds: float, is_stereo: bool, n_samples: int = SAMPLE_RATE):
+def noise_case(n_notes: int, is_wide: bool, n_samples: int = SAMPLE_RATE):
+    """So many notes of noise alone, which share it."""
     rng = np.random.default_rng(1)
-    knots = np.arange(0.3, n_samples + 1, interval_seconds * SAMPLE_RATE)
-    gains = rng.random((len(knots), n_bands), dtype=np.float32) + 0.1
-    table = oscillators.noise_table(np.geomspace(50, 20000, n_bands + 1), SAMPLE_RATE, seed=1)
-    offsets = rng.integers(0, table.shape[1], (n_bands, 2))
-    if not is_stereo:
-        offsets[:, 1] = offsets[:, 0]
+    table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=1)
+    knots = np.arange(0.3, n_samples + 1, 0.020 * SAMPLE_RATE)
+    levels = np.zeros((len(knots), tk.N_CELLS), np.float32)
+    levels[:, tk.N_PARTIALS :] = rng.uniform(30, 50, (len(knots), tk.N_CELLS - tk.N_PARTIALS))
+    levels[:, oscillators.REACHED] = 1
+    none, balance = np.zeros(0, np.float32), np.ones((len(table), 2), np.float32)
+    note = oscillators.NotePart(
+        knots, knots, knots, levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 2), np.float32),
+        balance, is_wide,
+    )  # fmt: skip
+    places = rng.integers(0, table.shape[1], (len(table), 2))
     out = np.zeros((2, n_samples), dtype=np.float32)
 
-    def work(add=oscillators.add_noise):
-        add(out, knots, gains, np.ones((n_bands, 2), np.float32), table, offsets, 1e-5)
+    def work():
+        oscillators.add_notes(out, n_notes * [note], table, places, 0, 1e-6)
 
-    return work, n_samples * n_bands
+    return work, n_notes * n_samples * len(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     repeats = parser.parse_args().repeats
-    variants = {"numpy": (oscillators.add_partials_numpy, oscillators.add_noise_numpy)}
-    if oscillators.KERNELS == "compiled":
-        variants |= reversed(oscillators._compiled.variants.items())
-    print(f"G oscillator samples/s on one core, best of {repeats}; in use: {list(variants)[-1]}")
+    variants = oscillators.variants()[::-1]
+    print(f"G oscillator samples/s on one core, best of {repeats}; in use: {variants[-1]}")
     print(f"{'':44}" + "".join(f"{name:>9}" for name in variants))
 
-    def row(label: str, case, which: int) -> None:
+    def row(label: str, case) -> None:
         work, count = case
         speeds = []
-        for name, loops in variants.items():
-            seconds = best_seconds(lambda add=loops[which]: work(add), 2 if name == "numpy" else repeats)
+        for name in variants:
+            oscillators.set_variant(name)
+            seconds = best_seconds(work, 2 if name == "numpy" else repeats)
             speeds.append(count / seconds / 1e9)
         print(f"{label:44}" + "".join(f"{speed:9.3f}" for speed in speeds))
 
     for interval in (0.005, 0.020):
         for n_partials in (8, 32, 64, 128, 256):
             case = partials_case(n_partials, interval, False, 4096)
-            row(f"{n_partials:4} partials, knots every {1e3 * interval:.0f} ms", case, 0)
-    row("  64 partials, 20 ms, spread in stereo", partials_case(64, 0.020, True, 4096), 0)
-    row("  64 partials, 20 ms, blocks of 256", partials_case(64, 0.020, False, 256), 0)
-    row("  16 noise bands, 20 ms, middle", noise_case(16, 0.020, False), 1)
-    row("  16 noise bands, 20 ms, stereo", noise_case(16, 0.020, True), 1)
+            row(f"{n_partials:4} partials, knots every {1e3 * interval:.0f} ms", case)
+    row("  64 partials, 20 ms, spread in stereo", partials_case(64, 0.020, True, 4096))
+    row("  64 partials, 20 ms, blocks of 256", partials_case(64, 0.020, False, 256))
+    for n_notes in (1, 8):
+        row(f"  31 noise bands of {n_notes} notes, from the middle", noise_case(n_notes, False))
+        row(f"  31 noise bands of {n_notes} notes, wide", noise_case(n_notes, True))
 
 
 if __name__ == "__main__":

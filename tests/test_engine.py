@@ -125,10 +125,10 @@ def test_a_closed_hi_hat_chokes_an_open_one_but_no_other_drum(toy_bank, midi):
         return stems(toy_bank, score_of(midi, {"notes": notes, "channel": 9}))[0]
 
     def what_the_first_adds(first, second):
-        """Power of the first drum from 25 ms after the second one on, which is the same noise with or without it."""
+        """Power of the first drum from 25 ms after the second one on: that of their noise adds up."""
         both, later = drums(first, second), drums(None, second)
         n = slice(int(0.075 * RATE), int(0.15 * RATE))
-        return np.square(both[:, n] - later[:, n]).sum()
+        return np.square(both[:, n]).sum() - np.square(later[:, n]).sum()
 
     assert what_the_first_adds(46, 38) > 1e-7
     assert what_the_first_adds(46, 42) == 0

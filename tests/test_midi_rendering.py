@@ -34,12 +34,14 @@ def test_a_hi_hat_is_choked_by_one_in_another_track(synthesizer):
         tracks = first, [(48, on(second, channel=9)), (9, off(second, 9))]
         return synthesizer.render(read_score(smf(*(track(*t) for t in tracks))), gain_db=0.0).samples
 
-    alone = sound(synthesizer, (0, control(91, 0, 9)), (48, on(42, channel=9)), (9, off(42, 9)))
-    n = alone.shape[1]
+    def alone(key):
+        return sound(synthesizer, (0, control(91, 0, 9)), (48, on(key, channel=9)), (9, off(key, 9)))
+
     after = round(0.08 * RATE)  # the first has faded 20 ms after the second began
-    choked, unchoked = played(42)[:, after:n], played(38)[:, after:n]
-    np.testing.assert_allclose(choked, alone[:, after:n][:, : choked.shape[1]], atol=1e-6)
-    assert level(unchoked, 0, 0.05) > level(choked, 0, 0.05)
+    choked, by_itself = played(42)[:, after:], alone(42)[:, after:]
+    n = min(choked.shape[1], by_itself.shape[1])
+    np.testing.assert_allclose(choked[:, :n], by_itself[:, :n], atol=1e-6)
+    assert level(played(38), 0.08, 0.13) > 1.001 * level(alone(38), 0.08, 0.13)
 
 
 def test_a_rest_before_the_end_is_rendered_and_a_later_end_lengthens(synthesizer):

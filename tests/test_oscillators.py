@@ -8,11 +8,11 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.synth import oscillators
-from miao.synth.oscillators import NotePart, add_noise_numpy, add_notes_numpy, add_partials_numpy, noise_table
+from miao.synth.oscillators import NotePart, add_notes_numpy, add_partials_numpy, noise_table
 
 RATE = 44100
 ACCURACY = 1e-5  # of a partial's amplitude, as add_partials promises; those of a note add up to 1 here
-LOOPS = {"numpy": (add_partials_numpy, add_noise_numpy, add_notes_numpy)}
+LOOPS = {"numpy": (add_partials_numpy, add_notes_numpy)}
 if oscillators.KERNELS == "compiled":
     LOOPS |= dict(oscillators._compiled.variants)  # all that this processor can run
 
@@ -23,16 +23,16 @@ def add_partials(request):
 
 
 @pytest.fixture(params=LOOPS)
-def add_noise(request):
-    return LOOPS[request.param][1]
-
-
-@pytest.fixture(params=LOOPS)
 def add_notes(request):
     """`oscillators.add_notes` with one kind of loop."""
-    loop = LOOPS[request.param][2]
-    scale = () if request.param == "numpy" else (oscillators._SILENT, oscillators._OCTAVES)
-    return lambda out, parts, table, floor, masked: loop(out, parts, table, *scale, floor, masked)
+    loop = LOOPS[request.param][1]
+    if request.param == "numpy":
+        return loop
+
+    def add(out, parts, table, places, begin, floor, is_extra=False):
+        loop(out, parts, table, places, begin, is_extra, oscillators._SILENT, oscillators._OCTAVES, floor)
+
+    return add
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +64,6 @@ def lively_note(seed=0, n_knots=30, n_partials=150, spread=True):
     return knots, phase, amplitudes, np.arange(1.0, n_partials + 1), offsets, gains
 
 
-def lively_noise(table, seed=0, n_knots=30, is_stereo=True):
-    rng = np.random.default_rng(seed)
-    bands = len(table)
-    knots = np.cumsum(rng.uniform(20, 900, n_knots)) - 3000.4
-    gains = rng.random((n_knots, bands), dtype=np.float32)
-    gains[5:9, 1] = 0
-    offsets = rng.integers(0, table.shape[1], (bands, 2))
-    balance = rng.random((bands, 2), dtype=np.float32)
-    if not is_stereo:
-        offsets[:, 1] = offsets[:, 0]
-    return knots, gains, balance, table, offsets
-
-
 def lively_parts(table, seed=0, count=3, is_wide=True):
     """Notes as the engine hands them over: loud, soft, silent and very soft cells, an odd number of knots."""
     rng = np.random.default_rng(seed)
@@ -92,14 +79,11 @@ def lively_parts(table, seed=0, count=3, is_wide=True):
         cells, shares = np.sort(rng.integers(0, tk.N_PARTIALS - 1, 60)).astype(np.int32), rng.random(60, np.float32)
         shares[:20] = 0
         shares[-3:] = 1
-        noise_offsets = rng.integers(0, table.shape[1], (len(table), 2))
-        if not is_wide:
-            noise_offsets[:, 1] = noise_offsets[:, 0]
         balance = rng.random((len(table), 2), np.float32)
         # the pitch has more knots than the levels, and turns there
         pitch_knots = np.sort(np.concatenate([knots, rng.uniform(knots[0], knots[-1], 20)]))
         phase = np.interp(pitch_knots, knots, phase) + 0.3 * np.sin(np.arange(len(pitch_knots)))
-        rest = (offsets, noise_offsets, ratios, cells, shares, gains, balance)
+        rest = (offsets, ratios, cells, shares, gains, balance, is_wide)
         parts.append(NotePart(knots, pitch_knots, phase, levels, *rest))
     return parts
 
@@ -138,19 +122,13 @@ def test_amplitude_offset_and_ratio_are_those_of_the_formula(add_partials):
         np.testing.assert_allclose(out[p, :1900], expected, atol=ACCURACY)
 
 
-def test_a_note_sounds_from_its_first_knot_up_to_its_last(add_partials, add_noise, small_table):
+def test_a_note_sounds_from_its_first_knot_up_to_its_last(add_partials):
     out = block_of(1000)
     knots, *rest = steady([0.01], start=100.25, end=200.0)
     rest[3] = np.float32([0.25])  # starts at its crest
     add_partials(out, knots, *rest, 1e-5)
     assert (np.flatnonzero(out[0])[[0, -1]] == [101, 199]).all()
     assert out[0, 101] == pytest.approx(1, abs=2e-3)
-
-    noise = block_of(1000)
-    ones = np.ones((3, 2), np.float32)
-    add_noise(noise, knots, np.ones((2, 3), np.float32), ones, small_table, np.full((3, 2), 7), 1e-5)
-    np.testing.assert_allclose(noise[:, 101:200], np.tile(small_table[:, 7:106].sum(0), (2, 1)), atol=ACCURACY)
-    assert not noise[:, :101].any() and not noise[:, 200:].any()
 
 
 def test_partials_at_half_the_sample_rate_and_above_are_left_out(add_partials):
@@ -180,17 +158,6 @@ def test_any_split_of_partials_into_blocks_equals_the_whole(add_partials, spread
     np.testing.assert_allclose(parts, whole, atol=ACCURACY)
 
 
-@pytest.mark.parametrize("is_stereo", [False, True])
-@pytest.mark.parametrize("size", [256, 1000])
-def test_any_split_of_noise_into_blocks_equals_the_whole(add_noise, small_table, is_stereo, size):
-    knots, *rest = lively_noise(small_table, is_stereo=is_stereo)
-    whole, parts = block_of(8000), block_of(8000)
-    add_noise(whole, knots, *rest, 1e-5)
-    for start in range(0, 8000, size):
-        add_noise(parts[:, start : start + size], knots - start, *rest, 1e-5)
-    np.testing.assert_allclose(parts, whole, atol=ACCURACY)
-
-
 @pytest.mark.parametrize("spread", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_all_loops_make_the_same_partials(add_partials, spread, seed):
@@ -202,104 +169,132 @@ def test_all_loops_make_the_same_partials(add_partials, spread, seed):
     np.testing.assert_allclose(ours, oracle, atol=ACCURACY)
 
 
-@pytest.mark.parametrize("is_stereo", [False, True])
-def test_all_loops_make_the_same_noise(add_noise, small_table, is_stereo):
-    ours, oracle = block_of(8000), block_of(8000)
-    add_noise(ours, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
-    add_noise_numpy(oracle, *lively_noise(small_table, is_stereo=is_stereo), 1e-5)
-    np.testing.assert_allclose(ours, oracle, atol=ACCURACY)
-
-
 @pytest.fixture(scope="module")
 def token_table():
     return noise_table(tk.NOISE_EDGES_HZ, RATE, seed=3, n_samples=8192)
 
 
-@pytest.mark.parametrize("is_wide", [False, True])
+def places_in(table, seed=5):
+    return np.random.default_rng(seed).integers(0, table.shape[1], (len(table), 2))
+
+
+@pytest.mark.parametrize("is_wide", [False, True, None])
 @pytest.mark.parametrize("seed", range(3))
 def test_all_loops_make_the_same_notes(add_notes, token_table, seed, is_wide):
-    ours, oracle = block_of(8000), block_of(8000)
-    parts = lively_parts(token_table, seed, is_wide=is_wide)
-    add_notes(ours, parts, token_table, 1e-5, 10 ** (-72 / 20))
-    add_notes_numpy(oracle, parts, token_table, 1e-5, 10 ** (-72 / 20))
-    assert rms(oracle) > 0.01
-    np.testing.assert_allclose(ours, oracle, atol=ACCURACY * amplitude_of(parts))
-
-
-@pytest.mark.parametrize("size", [256, 1000])
-def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table, size):
-    parts = lively_parts(token_table, count=2)
-    whole, split = block_of(8000), block_of(8000)
-    add_notes(whole, parts, token_table, 1e-5, 1e-4)
-    for start in range(0, 8000, size):
-        add_notes(
-            split[:, start : start + size],
-            [p._replace(knots=p.knots - start, pitch_knots=p.pitch_knots - start) for p in parts],
-            token_table,
-            1e-5,
-            1e-4,
+    parts = lively_parts(token_table, seed, is_wide=bool(is_wide))
+    if is_wide is None:  # one is wide, the others are not
+        parts[1] = parts[1]._replace(is_wide=True)
+    for more in ((), (True,)):
+        ours, oracle = block_of(8000), block_of(8000)
+        some = (
+            [part._replace(factor=factor) for part, factor in zip(parts, (-1.0, 0.0, 0.7), strict=True)]
+            if more
+            else parts
         )
+        add_notes(ours, some, token_table, places_in(token_table), 12345, 1e-5, *more)
+        add_notes_numpy(oracle, some, token_table, places_in(token_table), 12345, 1e-5, *more)
+        assert rms(oracle) > 0.01
+        np.testing.assert_allclose(ours, oracle, atol=ACCURACY * amplitude_of(parts))
+
+
+@pytest.mark.parametrize("begin", [0, 1001])
+@pytest.mark.parametrize("size", [256, 1000, 37])
+def test_any_split_of_notes_into_blocks_equals_the_whole(add_notes, token_table, size, begin):
+    parts = lively_parts(token_table, count=2)
+    whole, split = block_of(4000), block_of(4000)
+    add_notes(whole, parts, token_table, places_in(token_table), begin, 1e-5)
+    for start in range(0, 4000, size):
+        here = [p._replace(knots=p.knots - start, pitch_knots=p.pitch_knots - start) for p in parts]
+        add_notes(split[:, start : start + size], here, token_table, places_in(token_table), begin + start, 1e-5)
     np.testing.assert_allclose(split, whole, atol=ACCURACY * amplitude_of(parts))
 
 
-def test_cells_far_below_the_loudest_one_are_left_out(add_notes, token_table):
-    (part,) = lively_parts(token_table, count=1)
-    levels = np.zeros_like(part.levels)
+def hissing(table, level, start=0.0, end=20000.0, side=(1.0, 1.0), is_wide=False, factor=1.0):
+    """A note of noise alone, all bands alike, in an amplitude."""
+    levels = np.zeros((2, tk.N_CELLS), np.float32)
+    levels[:, tk.N_PARTIALS : tk.PITCH_CELL] = tk.db_to_level(20 * np.log10(level))
     levels[:, oscillators.REACHED] = 1
-    loud, weak = np.unique(part.cells)[[0, 5]]
-    levels[:, loud] = 60
-    alone, masked, heard = block_of(8000), block_of(8000), block_of(8000)
-    levels[:, weak] = 60 - 45 / tk.LEVEL_STEP_DB
-    soft = part._replace(levels=levels, shares=np.zeros_like(part.shares))
-    only_loud = soft._replace(levels=levels * np.isin(np.arange(tk.N_CELLS), (loud, oscillators.REACHED)))
-    add_notes(alone, [only_loud], token_table, 1e-5, 0.01)
-    add_notes(masked, [soft], token_table, 1e-5, 0.01)
-    add_notes(heard, [soft], token_table, 1e-5, 1e-4)
-    np.testing.assert_array_equal(masked, alone)
-    assert np.abs(heard - alone).max() > 1e-6
+    knots, none = np.array([start, end]), np.zeros(0, np.float32)
+    balance = np.tile(np.float32(side), (len(table), 1))
+    return NotePart(
+        knots, knots, np.zeros(2), levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 2), np.float32),
+        balance, is_wide, factor,
+    )  # fmt: skip
+
+
+def test_the_noises_of_notes_are_one_whose_power_is_the_sum_of_theirs(add_notes, token_table):
+    places = places_in(token_table)
+    both, alone = block_of(8000), block_of(8000)
+    add_notes(both, [hissing(token_table, 0.03), hissing(token_table, 0.04)], token_table, places, 0, 1e-6)
+    add_notes(alone, [hissing(token_table, 0.05)], token_table, places, 0, 1e-6)
+    assert rms(alone) > 0.1
+    np.testing.assert_allclose(both, alone, atol=1e-4)
+    np.testing.assert_array_equal(alone[0], alone[1])
+
+
+def test_a_wide_note_is_heard_as_two_noises_and_one_at_the_side_there_alone(add_notes, token_table):
+    places, wide, left = places_in(token_table), block_of(8000), block_of(8000)
+    add_notes(wide, [hissing(token_table, 0.05, is_wide=True)], token_table, places, 0, 1e-6)
+    assert abs(np.corrcoef(wide)[0, 1]) < 0.1 and rms(wide[0]) == pytest.approx(rms(wide[1]), rel=0.1)
+    add_notes(left, [hissing(token_table, 0.05, side=(1, 0))], token_table, places, 0, 1e-6)
+    np.testing.assert_allclose(left, [wide[0], np.zeros(8000)], atol=1e-6)
+
+
+def test_noise_tells_nothing_of_a_note_before_it_starts_and_nothing_two_moments_after_it_ends(add_notes, token_table):
+    out = block_of(3000)
+    add_notes(out, [hissing(token_table, 0.05, 1000.0, 2000.0)], token_table, places_in(token_table), 7, 1e-6)
+    assert not out[:, :1000].any() and not out[:, 2000 + 2 * oscillators.GRID :].any()
+    assert out[:, 1000 + 2 * oscillators.GRID : 2000].any()
+
+
+def test_what_the_room_gets_beyond_a_part_makes_up_what_is_sent_of_each_note(add_notes, token_table):
+    places, heard, more, sent = places_in(token_table), block_of(8000), block_of(8000), block_of(8000)
+    notes = [hissing(token_table, 0.03), hissing(token_table, 0.04)]
+    add_notes(heard, notes, token_table, places, 0, 1e-6)
+    add_notes(more, [notes[0]._replace(factor=-1.0), notes[1]._replace(factor=0.0)], token_table, places, 0, 1e-6, True)
+    add_notes(sent, notes[1:], token_table, places, 0, 1e-6)  # the first one is not sent at all
+    np.testing.assert_allclose(heard + more, sent, atol=1e-5)
 
 
 def test_notes_that_do_not_fit_together_are_refused(token_table):
-    (part,) = lively_parts(token_table, count=1)
+    (part,), places = lively_parts(token_table, count=1), places_in(token_table)
     for wrong in (part._replace(phase=part.phase[1:]), part._replace(cells=part.cells + tk.N_CELLS)):
         with pytest.raises((ValueError, IndexError)):
-            oscillators.add_notes(block_of(100), [wrong], token_table, 1e-5, 1e-4)
+            oscillators.add_notes(block_of(100), [wrong], token_table, places, 0, 1e-5)
+    with pytest.raises((ValueError, IndexError)):
+        oscillators.add_notes(block_of(100), [part], token_table, places[1:], 0, 1e-5)
     with pytest.raises(ValueError, match="out is float64"):
-        oscillators.add_notes(np.zeros((2, 10)), [part], token_table, 1e-5, 1e-4)
+        oscillators.add_notes(np.zeros((2, 10)), [part], token_table, places, 0, 1e-5)
 
 
-def test_both_functions_add_to_what_is_there(small_table):
+def test_both_functions_add_to_what_is_there(token_table):
     once, twice = block_of(4000), block_of(4000)
     for out, times in ((once, 1), (twice, 2)):
         for _ in range(times):
             oscillators.add_partials(out, *lively_note(), 1e-5)
-            oscillators.add_noise(out, *lively_noise(small_table), 1e-5)
+            oscillators.add_notes(out, [hissing(token_table, 0.05)], token_table, places_in(token_table), 0, 1e-5)
     np.testing.assert_allclose(twice, 2 * once, atol=ACCURACY)
 
 
-def test_equal_offsets_are_noise_from_the_middle_and_different_ones_are_wide(add_noise, small_table):
-    knots, gains, balance = np.array([0.0, 4096.0]), np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
-    middle, wide = block_of(4096), block_of(4096)
-    add_noise(middle, knots, gains, balance, small_table, np.full((3, 2), 5), 1e-5)
-    add_noise(wide, knots, gains, balance, small_table, np.array([[5, 2005]] * 3), 1e-5)
-    np.testing.assert_array_equal(middle[0], middle[1])
-    assert abs(np.corrcoef(wide)[0, 1]) < 0.1
-
-
-def test_the_gain_of_a_noise_band_is_its_rms(add_noise, small_table):
-    out = block_of(4096)
-    gains = np.tile(np.float32([0, 0.2, 0]), (2, 1))
-    add_noise(
-        out, np.array([0.0, 4096.0]), gains, np.ones((3, 2), np.float32), small_table, np.zeros((3, 2), int), 1e-5
-    )
+def test_the_level_of_a_noise_band_is_its_rms(add_notes, token_table):
+    note, out = hissing(token_table, 0.2), block_of(token_table.shape[1])
+    note.levels[:, np.arange(tk.N_CELLS) != tk.N_PARTIALS + 20] = 0  # one band alone
+    note.levels[:, oscillators.REACHED] = 1
+    note = note._replace(knots=note.knots - 1000)
+    add_notes(out, [note], token_table, places_in(token_table), 0, 1e-5)
     assert rms(out[0]) == pytest.approx(0.2, rel=1e-3)
+    loop = np.roll(token_table[20], -places_in(token_table)[20, 0])
+    np.testing.assert_allclose(out[0], rms(out[0]) * loop, atol=1e-3)
 
 
-def test_a_note_without_knots_or_partials_is_silent(small_table):
+def test_a_note_without_knots_or_partials_is_silent(token_table):
     out = block_of(100)
     oscillators.add_partials(out, *steady([]), 1e-5)
     oscillators.add_partials(out, *steady([0.1], n_knots=1), 1e-5)
-    oscillators.add_noise(out, np.zeros(0), np.zeros((0, 3)), np.ones((3, 2)), small_table, np.zeros((3, 2)), 1e-5)
+    note = hissing(token_table, 0.05)
+    one = note._replace(knots=note.knots[:1], pitch_knots=note.knots[:1], phase=note.phase[:1], levels=note.levels[:1])
+    for parts in ([], [one]):
+        oscillators.add_notes(out, parts, token_table, places_in(token_table), 0, 1e-5)
     assert not out.any()
 
 
@@ -312,8 +307,7 @@ def test_arguments_that_do_not_fit_are_refused(small_table):
     with pytest.raises(ValueError, match="contiguous along samples"):
         oscillators.add_partials(block_of(20)[:, ::2], knots, phase, *rest, 1e-5)
     with pytest.raises(ValueError, match="power of two"):
-        knots, gains, balance, table, offsets = lively_noise(small_table)
-        oscillators.add_noise(block_of(10), knots, gains, balance, table[:, :1000], offsets, 1e-5)
+        oscillators.add_notes(block_of(10), [], small_table[:, :1000], np.zeros((3, 2), int), 0, 1e-5)
 
 
 def test_the_slow_loops_warn_once_and_only_when_used(monkeypatch, caplog):

@@ -38,7 +38,7 @@ def told(function):
     for part in re.sub(r"ndarray\[dtype=(\w+)[^\]]*\]", r"\1", inside).split(", "):
         name, _, kind = part.partition(": ")
         if kind:
-            yield name, kind.split(" = ")[0].split("[")[0].split(" ")[0]
+            yield name, kind.split(" = ")[0].split("[")[0].split(" ")[0].rsplit(".")[-1]  # without its module
 
 
 @pytest.mark.parametrize("path", STUBS, ids=lambda p: p.stem)

@@ -105,11 +105,11 @@ class Bound {
     int start(int64_t handle, int part, int pitch, double start, double glide, double glide_seconds, double phase, float send,
               bool may_be_late, Array<double, nb::ndim<1>> ratios, Array<int32_t, nb::ndim<1>> cells,
               Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets, Array<float, nb::shape<-1, 2>> gains,
-              Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> noise_offsets) {
+              Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> places, bool is_wide) {
         const size_t n = ratios.shape(0), bands = (size_t)engine->plan.n_bands;
         require(part >= 0 && part < engine->plan.n_parts && pitch >= 0 && pitch < N_PITCHES, "no such part or pitch");
         require(cells.size() == n && shares.size() == n && offsets.size() == n && gains.shape(0) == n && n <= miao_live::MOST_PARTIALS &&
-                    balance.shape(0) == bands && noise_offsets.shape(0) == bands,
+                    balance.shape(0) == bands && places.shape(0) == bands,
                 "the arrays of a note do not fit together");
         for (size_t p = 0; p < n; ++p)
             require(cells.data()[p] >= 0 && cells.data()[p] <= engine->plan.n_cells - (int64_t)bands - 3, "a cell too far");
@@ -123,7 +123,7 @@ class Bound {
         sound.glide_samples = glide_seconds * rate, sound.phase = phase, sound.send = send, sound.may_be_late = may_be_late;
         sound.ratios = copied<double>(ratios), sound.cells = copied<int32_t>(cells), sound.shares = copied<float>(shares);
         sound.offsets = copied<float>(offsets), sound.gains = copied<float>(gains), sound.balance = copied<float>(balance);
-        sound.noise_offsets = copied<int64_t>(noise_offsets);
+        sound.places = copied<int64_t>(places), sound.is_wide = is_wide;
         const int slot = slots.back();
         if (!send_off(message)) return -1;
         slots.pop_back();

@@ -110,14 +110,13 @@ class Engine {
         decay = (float)std::exp(-2 * PI * BRIGHTNESS_HZ / (double)plan.rate);
         for (std::vector<float> *line : {&stem, &extra, &own, &mix, &sent, &wet, &finished, &sent_to_chorus,
                                          &gains[0], &gains[1], &gains[2], &gains[3]}) line->resize(2 * n);
-        fine_at.resize(MOST_KNOTS + n / (size_t)GRID + 4096);
+        notes.reserve(voices.size()), heard.reserve(voices.size());
+        knots_at.resize(voices.size() * MOST_KNOTS), rows.resize(knots_at.size());
+        fine_at.resize(knots_at.size() + 65536);  // bends come on top
         fine_phase.resize(fine_at.size());
-        knots_at.resize(MOST_KNOTS);
-        noise_offsets.resize(2 * (size_t)plan.n_bands);
         if (this->limiter) this->limiter->reserve(plan.most_samples);
         if (room) rooms[0].message = room.release(), rooms[0].level = 1;
-        rows.resize(MOST_KNOTS);
-        scratch.resize((size_t)(miao::SHARED_BYTES + miao::scratch_bytes(MOST_PARTIALS, plan.n_bands)) / 8 + 8);
+        scratch.resize((size_t)(miao::SHARED_BYTES + plan.n_slots * miao::scratch_bytes(MOST_PARTIALS)) / 8 + 8);
     }
     ~Engine() {
         for (Entered &entered : rooms) delete entered.message;
@@ -205,7 +204,9 @@ class Engine {
             Part &part = parts[p];
             part.look(begin, rate);
             std::fill(stem.begin(), stem.begin() + 2 * n, 0.0f);
-            bool is_heard = false, has_extra = false;
+            bool has_extra = false;
+            notes.clear(), heard.clear();
+            n_knots = n_fine = 0;
             for (Voice *one : active) {
                 Voice &voice = *one;
                 if (voice.sound.part != (int)p) continue;
@@ -213,19 +214,18 @@ class Engine {
                     voice.wait_until(end, (int)plan.n_cells);
                     add(counts.waited, 1);
                 }
-                if (voice.sound.send == 1) {
-                    is_heard |= add_voice(voice, part, stem.data(), n);
-                    continue;
-                }
-                if (!has_extra) std::fill(extra.begin(), extra.begin() + 2 * n, 0.0f);
-                has_extra = true;
-                std::fill(own.begin(), own.begin() + 2 * n, 0.0f);
-                is_heard |= add_voice(voice, part, own.data(), n);
-                for (int64_t s = 0; s < 2 * n; ++s) {
-                    stem[s] += own[s];
-                    extra[s] += (voice.sound.send - 1) * own[s];
-                }
+                if (!hear(voice, part, n)) continue;
+                heard.push_back(&voice);
+                has_extra = has_extra || voice.sound.send != 1;
             }
+            bool is_heard = !heard.empty();
+            if (is_heard) add_notes(stem.data(), n, false);
+            if (has_extra) {
+                std::fill(extra.begin(), extra.begin() + 2 * n, 0.0f);
+                for (size_t i = 0; i < heard.size(); ++i) notes[i].factor = heard[i]->sound.send - 1;
+                add_notes(extra.data(), n, true);
+            }
+            for (Voice *voice : heard) pass(*voice, end);
             move_faders(part, (int)p, n);
             is_heard |= brighten(part, n, is_heard);
             if (!is_heard) continue;
@@ -251,7 +251,7 @@ class Engine {
             std::copy(mix.begin(), mix.begin() + 2 * n, finished.begin());
         }
         for (size_t slot = 0; slot < voices.size(); ++slot)
-            if (voices[slot].is_on && voices[slot].end() <= end) {
+            if (voices[slot].is_on && voices[slot].end() + (double)miao::PAST <= end) {  // its noise is over, too
                 voices[slot].is_on = false;
                 Report report;
                 report.kind = Report::OVER, report.slot = (int)slot, report.handle = voices[slot].sound.handle;
@@ -341,23 +341,23 @@ class Engine {
         }
     }
 
-    // What is heard of a voice in the block: `Note.part` of note.py.
-    bool add_voice(Voice &voice, const Part &part, float *to, int64_t n) {
+    // What is heard of a voice in the block goes to the notes of its part: `Course.part` of course.py.
+    bool hear(Voice &voice, const Part &part, int64_t n) {
         const double begin = (double)position, end = begin + (double)n, rate = (double)plan.rate;
         int stop = 0;
         while (stop < voice.n && voice.at[stop] < end) ++stop;
         stop = std::min(stop + 1, voice.n);
         if (stop < 2) return false;
-        const int64_t n_partials = (int64_t)voice.sound.ratios.size();
-        for (int k = 0; k < stop; ++k) knots_at[k] = voice.at[k] - begin;
-        int passed = 0;
-        while (passed + 1 < stop && voice.at[passed + 1] <= end) ++passed;
-        while (passed && voice.levels[(size_t)((passed + 1) * plan.n_cells - 1)] != 1) --passed;  // needs the row before
-        double phase_there = voice.sound.phase;
-        int n_fine = 0;
+        double *at = knots_at.data() + n_knots, *fine = fine_at.data() + n_fine, *phases = fine_phase.data() + n_fine;
+        const float **levels = rows.data() + n_knots;
+        for (int k = 0; k < stop; ++k) at[k] = voice.at[k] - begin, levels[k] = voice.levels.data() + (int64_t)k * plan.n_cells;
+        voice.passed = 0;
+        while (voice.passed + 1 < stop && voice.at[voice.passed + 1] < end - (double)miao::PAST) ++voice.passed;
+        while (voice.passed && levels[voice.passed][plan.n_cells - 1] != 1) --voice.passed;  // needs the row before
         const bool is_bent = part.moves_pitch(voice.sound.pitch) || voice.sound.glide != 0;
         double phase = voice.sound.phase, moment = voice.at[0], cell_end = -INFINITE, bent = 1;
-        fine_at[0] = moment - begin, fine_phase[0] = phase, n_fine = 1;
+        int64_t count = 0;
+        fine[0] = moment - begin, phases[0] = phase, count = 1;
         for (int k = 0; k + 1 < stop; ++k) {
             while (moment < voice.at[k + 1]) {
                 double to_moment = voice.at[k + 1];
@@ -371,23 +371,31 @@ class Engine {
                 }
                 phase += voice.hz[k] * bent * (to_moment - moment) / rate;
                 moment = to_moment;
-                if (n_fine == (int)fine_at.size()) return false;
-                fine_at[n_fine] = moment - begin, fine_phase[n_fine] = phase, ++n_fine;
+                if (n_fine + count == (int64_t)fine_at.size()) return false;
+                fine[count] = moment - begin, phases[count] = phase, ++count;
             }
-            if (k + 1 == passed) phase_there = phase;
+            if (k + 1 == voice.passed) voice.phase_passed = phase;
         }
-        for (int k = 0; k < stop; ++k) rows[(size_t)k] = voice.levels.data() + (int64_t)k * plan.n_cells;
-        const int64_t origin = position + (int64_t)std::ceil(knots_at[0]);
-        for (size_t i = 0; i < noise_offsets.size(); ++i) noise_offsets[i] = voice.sound.noise_offsets[i] + origin;
-        const miao::NotePart note{stop, n_fine, plan.n_cells, n_partials, plan.n_bands, plan.n_table, knots_at.data(),
-                                  fine_at.data(), fine_phase.data(), rows.data(), voice.sound.ratios.data(),
-                                  voice.sound.cells.data(), voice.sound.shares.data(), voice.sound.offsets.data(),
-                                  voice.sound.gains.data(), voice.sound.balance.data(), table.data(), noise_offsets.data()};
-        const miao::Scale scale{(float)plan.silent, (float)plan.octaves, (float)plan.floor, 0.0f};
-        loops.add_notes({to, to + n, n}, &note, 1, scale, scratch.data());
-        if (passed) {
-            voice.drop(passed, (int)plan.n_cells);
-            voice.sound.phase = phase_there;
+        const Sound &sound = voice.sound;
+        notes.push_back({stop, count, plan.n_cells, (int64_t)sound.ratios.size(), at, fine, phases, levels,
+                         sound.ratios.data(), sound.cells.data(), sound.shares.data(), sound.offsets.data(),
+                         sound.gains.data(), sound.balance.data(), sound.is_wide, 1.0f});
+        n_knots += stop, n_fine += count;
+        return true;
+    }
+
+    // The notes of a part, all together.
+    void add_notes(float *to, int64_t n, bool is_extra) {
+        const miao::Loops noise{plan.n_bands, plan.n_table, table.data(), heard[0]->sound.places.data()};
+        loops.add_notes({to, to + n, n}, notes.data(), (int64_t)notes.size(), noise, position, is_extra,
+                        {(float)plan.silent, (float)plan.octaves, (float)plan.floor}, scratch.data());
+    }
+
+    // Once a block of it has been made.
+    void pass(Voice &voice, double end) {
+        if (voice.passed) {
+            voice.drop(voice.passed, (int)plan.n_cells);
+            voice.sound.phase = voice.phase_passed;
         }
         if (!voice.has_sounded && std::ceil(voice.sound.start) < end) {
             voice.has_sounded = true;
@@ -396,7 +404,6 @@ class Engine {
             report.sample = (int64_t)std::ceil(voice.sound.start), report.clock_ns = clock_ns.load(std::memory_order_relaxed);
             outbox.push(report);
         }
-        return true;
     }
 
     double cents_at(const Voice &voice, const Part &part, double cell, double rate) const {
@@ -484,8 +491,10 @@ class Engine {
     int64_t position = 0;
     std::vector<float> stem, extra, own, mix, sent, wet, finished, sent_to_chorus, gains[N_FADERS];
     std::vector<double> fine_at, fine_phase, knots_at, scratch;
-    std::vector<int64_t> noise_offsets;
     std::vector<const float *> rows;
+    std::vector<miao::NotePart> notes;  // of a part,
+    std::vector<Voice *> heard;         // and whose they are
+    int64_t n_knots = 0, n_fine = 0;    // of these notes
 };
 
 }  // namespace miao_live

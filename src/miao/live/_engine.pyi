@@ -18,7 +18,7 @@ class Engine:
     def start(
         self, handle: int, part: int, pitch: int, start: float, glide: float, glide_seconds: float, phase: float,
         send: float, may_be_late: bool, ratios: Doubles, cells: NDArray[int32], shares: Floats, offsets: Floats,
-        gains: Floats, balance: Floats, noise_offsets: Integers, /,
+        gains: Floats, balance: Floats, places: Integers, is_wide: bool, /,
     ) -> int: ...  # fmt: skip
     def knots(
         self, slot: int, handle: int, first: int, times: Doubles, hz: Doubles, levels: Floats, is_written: bool, /

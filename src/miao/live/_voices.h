@@ -1,4 +1,4 @@
-// What the live engine knows of a sounding note and of a part: the compiled twin of synth/note.py (`Note.part`),
+// What the live engine knows of a sounding note and of a part: the compiled twin of synth/course.py (`Course.part`),
 // synth/parts.py (`Part`, `Steps`) and sound/desk.py (`Fader`, `Brightness`). Times are samples; nothing here allocates once made.
 #pragma once
 
@@ -256,7 +256,8 @@ struct Sound {
     std::vector<double> ratios;
     std::vector<int32_t> cells;
     std::vector<float> shares, offsets, gains, balance;
-    std::vector<int64_t> noise_offsets;
+    std::vector<int64_t> places;  // where its part reads the noise, see oscillators.py
+    bool is_wide = false;
 };
 
 // Knots from a place in a note's row of knots on: what was there before is forgotten.
@@ -273,6 +274,8 @@ struct Voice {
     std::vector<float> levels;
     int64_t base = 0;    // which of all its knots is the first one here
     int n = 0;
+    int passed = 0;            // knots that the block in the making has passed,
+    double phase_passed = 0;   // and the phase there
     double latest_hz = 440;
     double shift = 0;    // by how much it lags behind what was told
     bool is_on = false, is_written = false, has_sounded = false;

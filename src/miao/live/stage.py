@@ -197,9 +197,8 @@ class Stage:
         slot = self.engine.start(
             number, strike.part, strike.pitch, strike.time, strike.glide, strike.glide_seconds, note.course.phase,
             strike.send, not self._is_under_way, sound.ratios, sound.cells, sound.shares,
-            np.ascontiguousarray(sound.offsets),
-            np.ascontiguousarray(sound.gains, np.float32), np.ascontiguousarray(sound.balance, np.float32),
-            np.ascontiguousarray(sound.noise_offsets, np.int64),
+            np.ascontiguousarray(sound.offsets), np.ascontiguousarray(sound.gains, np.float32),
+            np.ascontiguousarray(sound.balance, np.float32), self.player.places[strike.part], sound.is_wide,
         )  # fmt: skip
         if slot < 0:
             self.n_left_out += 1

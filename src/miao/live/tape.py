@@ -10,7 +10,7 @@ from typing import Any
 from miao.live.stage import AHEAD_SECONDS, Stage
 from miao.midi.score import Score
 from miao.synth.note import Strike
-from miao.synth.stems import ScoreFeed
+from miao.synth.stems import ScoreFeed, lots_of
 
 SLOWEST, FASTEST = 0.25, 2.0
 _SOON_SECONDS = 0.03  # in which the first chunks are written
@@ -51,7 +51,7 @@ class Tape:
         """Go on from another moment, or begin again here with other settings."""
         now = self.stage.now()
         self._from, self._origin = min(max(to, 0.0), self.length), now + _SOON_SECONDS
-        self.stage.begin_again(now, [track.channel for track in self.score.tracks])
+        self.stage.begin_again(now, lots_of(self.score.tracks))
         self._feed = ScoreFeed(self.score, self._from, self._voices)
         self.round()
 

@@ -28,7 +28,7 @@ struct Sound {
     std::vector<double> ratios;
     std::vector<int32_t> cells;
     std::vector<float> shares, offsets, gains, balance;
-    std::vector<int64_t> noise_offsets;
+    bool is_wide;
 };
 
 // Knots that lie one after another, and what holds their rows.
@@ -81,27 +81,15 @@ struct Part {
     std::vector<double> knots, pitch_knots, phase;  // pitch knots: empty where they are the knots
     Knots held;
     std::shared_ptr<const Sound> sound;
-    int64_t n_cells, origin;  // of the noise
-    float factor = 1;         // of the gains
-    std::vector<float> gains, balance;
-    std::vector<int64_t> noise_offsets;
+    int64_t n_cells;
+    float factor = 1;
 
-    // The same, the table still missing; fills what it points to.
-    NotePart note(const float *table, int64_t n_bands, int64_t n_table) {
+    NotePart note() const {
         const Sound &s = *sound;
-        const float *its_gains = s.gains.data(), *its_balance = s.balance.data();
-        if (factor != 1) {
-            gains.clear(), balance.clear();
-            for (float gain : s.gains) gains.push_back(factor * gain);
-            for (float gain : s.balance) balance.push_back(factor * gain);
-            its_gains = gains.data(), its_balance = balance.data();
-        }
-        noise_offsets.resize(s.noise_offsets.size());
-        for (size_t i = 0; i < noise_offsets.size(); ++i) noise_offsets[i] = s.noise_offsets[i] + origin;
         const std::vector<double> &pitch = pitch_knots.empty() ? knots : pitch_knots;
-        return {(int64_t)knots.size(), (int64_t)pitch.size(), n_cells, (int64_t)s.ratios.size(), n_bands, n_table,
-                knots.data(), pitch.data(), phase.data(), held.rows.data(), s.ratios.data(), s.cells.data(),
-                s.shares.data(), s.offsets.data(), its_gains, its_balance, table, noise_offsets.data()};
+        return {(int64_t)knots.size(), (int64_t)pitch.size(), n_cells, (int64_t)s.ratios.size(), knots.data(), pitch.data(),
+                phase.data(), held.rows.data(), s.ratios.data(), s.cells.data(), s.shares.data(), s.offsets.data(),
+                s.gains.data(), s.balance.data(), s.is_wide, factor};
     }
 };
 
@@ -193,8 +181,7 @@ class Course {
         part->knots.reserve((size_t)stop), part->phase.reserve((size_t)stop);
         const std::vector<double> &at = part->held.at;
         for (double time : at) part->knots.push_back(time * rate - (double)begin);
-        part->origin = begin + (int64_t)std::ceil(part->knots[0]);
-        const int64_t last = whole(n_before - 1);  // knot that is passed: one on the border may be let go there
+        const int64_t last = whole(before(end - PAST, rate) - 1);  // knot that is passed, for the noise, too
         part->phase.push_back(phase);
         double there = phase;
         if (!n_bent) {

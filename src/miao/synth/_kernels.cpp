@@ -43,23 +43,6 @@ static nb::object bind_partials(const Variant &variant) {
         "ratios"_a.noconvert(), "offsets"_a.noconvert(), "gains"_a.noconvert(), "floor"_a);
 }
 
-static nb::object bind_noise(const Variant &variant) {
-    return nb::cpp_function(
-        [variant](Out out, Array<double, nb::ndim<1>> knots, Array<float, nb::ndim<2>> gains,
-                  Array<float, nb::shape<-1, 2>> balance, Array<float, nb::ndim<2>> table,
-                  Array<int64_t, nb::shape<-1, 2>> offsets, double floor) {
-            size_t n = knots.shape(0), bands = table.shape(0), length = table.shape(1);
-            if (gains.shape(0) != n || gains.shape(1) != bands || balance.shape(0) != bands ||
-                offsets.shape(0) != bands || length == 0 || (length & (length - 1)))
-                throw nb::value_error("the shapes of a note's noise do not fit together");
-            nb::gil_scoped_release release;
-            variant.add_noise(to_block(out), {(int64_t)n, (int64_t)bands, (int64_t)length, knots.data(), gains.data(),
-                                              balance.data(), table.data(), offsets.data(), (float)floor});
-        },
-        "out"_a.noconvert(), "knots"_a.noconvert(), "gains"_a.noconvert(), "balance"_a.noconvert(),
-        "table"_a.noconvert(), "offsets"_a.noconvert(), "floor"_a);
-}
-
 template <class A>
 static A field(const nb::tuple &part, size_t i) {
     return nb::cast<A>(part[i], false);  // without conversion: what it makes would not outlive this line
@@ -70,38 +53,35 @@ static void require(bool fits) {
 }
 
 // The fields of oscillators.NotePart.
-static NotePart to_note(const nb::tuple &part, const Array<float, nb::ndim<2>> &table,
-                        std::vector<const float *> &rows) {
-    require(part.size() == 11);
+static NotePart to_note(const nb::tuple &part, int64_t n_bands, std::vector<const float *> &rows) {
+    require(part.size() == 12);
     auto knots = field<Array<double, nb::ndim<1>>>(part, 0), pitch_knots = field<Array<double, nb::ndim<1>>>(part, 1);
     auto phase = field<Array<double, nb::ndim<1>>>(part, 2);
     auto levels = field<Array<float, nb::ndim<2>>>(part, 3);
     auto offsets = field<Array<float, nb::ndim<1>>>(part, 4);
-    auto noise_offsets = field<Array<int64_t, nb::shape<-1, 2>>>(part, 5);
-    auto ratios = field<Array<double, nb::ndim<1>>>(part, 6);
-    auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 7);
-    auto shares = field<Array<float, nb::ndim<1>>>(part, 8);
-    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 9);
-    auto balance = field<Array<float, nb::shape<-1, 2>>>(part, 10);
-    const size_t n = knots.shape(0), n_cells = levels.shape(1), partials = ratios.shape(0), bands = table.shape(0);
+    auto ratios = field<Array<double, nb::ndim<1>>>(part, 5);
+    auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 6);
+    auto shares = field<Array<float, nb::ndim<1>>>(part, 7);
+    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 8);
+    auto balance = field<Array<float, nb::shape<-1, 2>>>(part, 9);
+    const size_t n = knots.shape(0), n_cells = levels.shape(1), partials = ratios.shape(0), bands = (size_t)n_bands;
     require(phase.shape(0) == pitch_knots.shape(0) && levels.shape(0) == n && n_cells >= bands + 3);
     require(offsets.shape(0) == partials && cells.shape(0) == partials && shares.shape(0) == partials);
-    require(gains.shape(0) == partials && balance.shape(0) == bands && noise_offsets.shape(0) == bands);
+    require(gains.shape(0) == partials && balance.shape(0) == bands && n_cells <= MOST_CELLS);
     const int32_t last = (int32_t)(n_cells - bands - 3);  // the cell before the last one of a partial
     for (size_t p = 0; p < partials; ++p) require(cells.data()[p] >= 0 && cells.data()[p] <= last);
-    require(n_cells <= MOST_CELLS);
     for (size_t row = 0; row < n; ++row) rows.push_back(levels.data() + row * n_cells);
-    return {(int64_t)n, (int64_t)pitch_knots.shape(0), (int64_t)n_cells, (int64_t)partials, (int64_t)bands,
-            (int64_t)table.shape(1), knots.data(), pitch_knots.data(), phase.data(), rows.data(), ratios.data(),
-            cells.data(), shares.data(), offsets.data(), gains.data(), balance.data(), table.data(),
-            noise_offsets.data()};
+    return {(int64_t)n, (int64_t)pitch_knots.shape(0), (int64_t)n_cells, (int64_t)partials, knots.data(), pitch_knots.data(),
+            phase.data(), rows.data(), ratios.data(), cells.data(), shares.data(), offsets.data(), gains.data(),
+            balance.data(), nb::cast<bool>(part[10]), nb::cast<float>(part[11])};
 }
 
 static nb::object bind_notes(const Variant &variant) {
     return nb::cpp_function(
-        [variant](Out out, nb::list parts, Array<float, nb::ndim<2>> table, float silent, float octaves, float floor,
-                  float masked) {
-            require(table.shape(1) > 0 && !(table.shape(1) & (table.shape(1) - 1)));
+        [variant](Out out, nb::list parts, Array<float, nb::ndim<2>> table, Array<int64_t, nb::shape<-1, 2>> places,
+                  int64_t begin, bool is_extra, float silent, float octaves, float floor) {
+            const int64_t n_bands = (int64_t)table.shape(0), n_table = (int64_t)table.shape(1);
+            require(n_table > 0 && !(n_table & (n_table - 1)) && n_bands <= MOST_BANDS && (int64_t)places.shape(0) == n_bands);
             const Block block = to_block(out);
             std::vector<nb::object> kept;  // so that they live on whatever happens to the list
             std::vector<NotePart> notes;
@@ -110,19 +90,21 @@ static nb::object bind_notes(const Variant &variant) {
             for (nb::handle part : parts) {
                 kept.push_back(nb::borrow(part));
                 if (nb::isinstance<Part>(part)) {
-                    Part &own = nb::cast<Part &>(part);
-                    require(own.sound->balance.size() == 2 * table.shape(0) && own.n_cells >= (int64_t)table.shape(0) + 3);
-                    notes.push_back(own.note(table.data(), (int64_t)table.shape(0), (int64_t)table.shape(1)));
+                    const Part &own = nb::cast<const Part &>(part);
+                    require((int64_t)own.sound->balance.size() == 2 * n_bands && own.n_cells >= n_bands + 3);
+                    notes.push_back(own.note());
                 } else {
-                    notes.push_back(to_note(nb::cast<nb::tuple>(part), table, rows[notes.size()]));
+                    notes.push_back(to_note(nb::cast<nb::tuple>(part), n_bands, rows[notes.size()]));
                 }
-                bytes += scratch_bytes(notes.back().n_partials, notes.back().n_bands);
+                bytes += scratch_bytes(notes.back().n_partials);
             }
             nb::gil_scoped_release release;
             std::vector<double> scratch((size_t)bytes / sizeof(double) + 1);
-            variant.add_notes(block, notes.data(), (int64_t)notes.size(), {silent, octaves, floor, masked}, scratch.data());
+            variant.add_notes(block, notes.data(), (int64_t)notes.size(), {n_bands, n_table, table.data(), places.data()},
+                              begin, is_extra, {silent, octaves, floor}, scratch.data());
         },
-        "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "silent"_a, "octaves"_a, "floor"_a, "masked"_a);
+        "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "places"_a.noconvert(), "begin"_a, "is_extra"_a, "silent"_a,
+        "octaves"_a, "floor"_a);
 }
 
 template <class T>
@@ -167,19 +149,18 @@ static void bind_rows(nb::module_ &module) {
             other->factor *= factor;
             return other;
         }, "factor"_a)
-        .def("arrays", [](Part &self) {  // the fields of oscillators.NotePart
+        .def("arrays", [](const Part &self) {  // the fields of oscillators.NotePart
             const Sound &s = *self.sound;
             const size_t partials = s.ratios.size(), bands = s.balance.size() / 2;
-            const NotePart note = self.note(nullptr, (int64_t)bands, 0);
-            const auto both = [](const float *from, size_t n) { return array_of(std::vector<float>(from, from + 2 * n), {n, 2}); };
+            const std::vector<double> &pitch_knots = self.pitch_knots.empty() ? self.knots : self.pitch_knots;
             return nb::make_tuple(
                 array_of(std::vector<double>(self.knots), {self.knots.size()}),
-                array_of(std::vector<double>(note.pitch_knots, note.pitch_knots + note.n_pitch_knots), {(size_t)note.n_pitch_knots}),
+                array_of(std::vector<double>(pitch_knots), {pitch_knots.size()}),
                 array_of(std::vector<double>(self.phase), {self.phase.size()}), levels_of(self.held.rows, self.n_cells),
-                array_of(std::vector<float>(s.offsets), {partials}),
-                array_of(std::vector<int64_t>(self.noise_offsets), {bands, 2}),
-                array_of(std::vector<double>(s.ratios), {partials}), array_of(std::vector<int32_t>(s.cells), {partials}),
-                array_of(std::vector<float>(s.shares), {partials}), both(note.gains, partials), both(note.balance, bands));
+                array_of(std::vector<float>(s.offsets), {partials}), array_of(std::vector<double>(s.ratios), {partials}),
+                array_of(std::vector<int32_t>(s.cells), {partials}), array_of(std::vector<float>(s.shares), {partials}),
+                array_of(std::vector<float>(s.gains), {partials, 2}), array_of(std::vector<float>(s.balance), {bands, 2}),
+                s.is_wide, self.factor);
         });
 }
 
@@ -189,10 +170,10 @@ static void bind_course(nb::module_ &module) {
              [](Course *self, double hz, size_t n_cells, Array<double, nb::ndim<1>> ratios,
                 Array<int32_t, nb::ndim<1>> cells, Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets,
                 Array<float, nb::shape<-1, 2>> gains, Array<float, nb::shape<-1, 2>> balance,
-                Array<int64_t, nb::shape<-1, 2>> noise_offsets) {
+                bool is_wide) {
                  const size_t n = ratios.shape(0), bands = balance.shape(0);
                  require(cells.shape(0) == n && shares.shape(0) == n && offsets.shape(0) == n && gains.shape(0) == n);
-                 require(noise_offsets.shape(0) == bands && n_cells >= bands + 3 && n_cells <= (size_t)MOST_CELLS);
+                 require(n_cells >= bands + 3 && n_cells <= (size_t)MOST_CELLS);
                  for (size_t p = 0; p < n; ++p)
                      require(cells.data()[p] >= 0 && cells.data()[p] <= (int32_t)(n_cells - bands - 3));
                  const auto copied = [](const auto &array) {
@@ -200,10 +181,10 @@ static void bind_course(nb::module_ &module) {
                  };
                  new (self) Course(hz, (int64_t)n_cells, std::make_shared<const Sound>(Sound{
                      copied(ratios), copied(cells), copied(shares), copied(offsets), copied(gains), copied(balance),
-                     copied(noise_offsets)}));
+                     is_wide}));
              },
              "hz"_a, "n_cells"_a, "ratios"_a.noconvert(), "cells"_a.noconvert(), "shares"_a.noconvert(),
-             "offsets"_a.noconvert(), "gains"_a.noconvert(), "balance"_a.noconvert(), "noise_offsets"_a.noconvert())
+             "offsets"_a.noconvert(), "gains"_a.noconvert(), "balance"_a.noconvert(), "is_wide"_a)
         .def("__len__", [](const Course &self) { return self.knots.size(); })
         .def_rw("phase", &Course::phase)
         .def_ro("changes", &Course::changes)
@@ -239,7 +220,7 @@ static void bind_course(nb::module_ &module) {
                  return self.part(begin, n_samples, rate, nullptr, nullptr, 0);
              },
              "begin"_a, "n_samples"_a, "rate"_a)
-        .def("part",
+        .def("bent_part",
              [](Course &self, int64_t begin, int64_t n_samples, double rate, Array<double, nb::ndim<1>> cells,
                 Array<double, nb::ndim<1>> bends) {
                  require(cells.shape(0) == bends.shape(0) && cells.shape(0) > 0);
@@ -259,13 +240,12 @@ NB_MODULE(_kernels, module) {
 #endif
              &plain}) {
         if (!miao_processor::can_run(variant->name)) continue;
-        nb::object partials = bind_partials(*variant), noise = bind_noise(*variant), notes = bind_notes(*variant);
+        nb::object partials = bind_partials(*variant), notes = bind_notes(*variant);
         if (variants.size() == 0) {  // the fastest comes first
             module.attr("add_partials") = partials;
-            module.attr("add_noise") = noise;
             module.attr("add_notes") = notes;
         }
-        variants[variant->name] = nb::make_tuple(partials, noise, notes);
+        variants[variant->name] = nb::make_tuple(partials, notes);
     }
     module.attr("variants") = variants;
 }

@@ -3,6 +3,9 @@ raises TypeError or ValueError."""
 
 from collections.abc import Callable
 
+from numpy import int32
+from numpy.typing import NDArray
+
 from miao.arrays import AnyArray, Doubles, Floats, Integers
 from miao.synth.oscillators import NotePart
 
@@ -10,22 +13,17 @@ def add_partials(
     out: Floats, knots: Doubles, phase: Doubles, amplitudes: Floats, ratios: Doubles, offsets: Floats, gains: Floats,
     floor: float,
 ) -> None: ...  # fmt: skip
-def add_noise(
-    out: Floats, knots: Doubles, gains: Floats, balance: Floats, table: Floats, offsets: Integers, floor: float
-) -> None: ...
 def add_notes(
-    out: Floats, parts: list[NotePart | Part], table: Floats, silent: float, octaves: float, floor: float, masked: float
-) -> None: ...
+    out: Floats, parts: list[NotePart | Part], table: Floats, places: Integers, begin: int, is_extra: bool,
+    silent: float, octaves: float, floor: float,
+) -> None: ...  # fmt: skip
 
-variants: dict[
-    str, tuple[Callable[..., None], Callable[..., None], Callable[..., None]]
-]  # the three, by kind; best first
+variants: dict[str, tuple[Callable[..., None], Callable[..., None]]]  # the two, by kind; best first
 
 class Rows:
     """`course.Rows`, shared by all courses that they are part of."""
 
     def __init__(self, levels: Floats, bends: Doubles) -> None: ...
-    def __len__(self) -> int: ...
     @property
     def levels(self) -> Floats: ...
     @property
@@ -42,10 +40,9 @@ class Course:
 
     phase: float
     def __init__(
-        self, hz: float, n_cells: int, ratios: Doubles, cells: Integers, shares: Floats, offsets: Floats, gains: Floats,
-        balance: Floats, noise_offsets: Integers,
+        self, hz: float, n_cells: int, ratios: Doubles, cells: NDArray[int32], shares: Floats, offsets: Floats,
+        gains: Floats, balance: Floats, is_wide: bool,
     ) -> None: ...  # fmt: skip
-    def __len__(self) -> int: ...
     @property
     def changes(self) -> int: ...
     @property
@@ -64,6 +61,5 @@ class Course:
     def loudest_at(self, moment: float) -> float: ...
     def pass_by(self, moment: float) -> int: ...
     def span(self, begin: int, n_samples: int, rate: float) -> tuple[float, float] | None: ...
-    def part(
-        self, begin: int, n_samples: int, rate: float, cells: Doubles = ..., bends: Doubles = ...
-    ) -> Part | None: ...
+    def part(self, begin: int, n_samples: int, rate: float) -> Part | None: ...
+    def bent_part(self, begin: int, n_samples: int, rate: float, cells: Doubles, bends: Doubles) -> Part | None: ...

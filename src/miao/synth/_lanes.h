@@ -13,7 +13,7 @@
 namespace {
 
 using miao::Block;
-using miao::Noise;
+using miao::Loops;
 using miao::NotePart;
 using miao::Partials;
 using miao::Scale;

@@ -5,7 +5,6 @@ here, which says what is meant. Nothing in a course looks ahead: what has been h
 """
 
 import copy
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
 from miao.synth import oscillators
-from miao.synth.oscillators import REACHED, NotePart
+from miao.synth.oscillators import PAST, REACHED, NotePart
 
 
 class Sound(NamedTuple):
@@ -26,7 +25,7 @@ class Sound(NamedTuple):
     offsets: NDArray[np.float32]
     gains: NDArray[np.float32]
     balance: NDArray[np.float32]
-    noise_offsets: NDArray[np.int64]  # where it reads at its first sample
+    is_wide: bool
 
 
 class Rows(NamedTuple):
@@ -132,20 +131,19 @@ class Course:
         stop = self._heard(begin + n_samples, rate)
         return None if stop < 2 else (float(self.times[0]), float(self.times[stop - 1]))
 
-    def part(
-        self, begin: int, n_samples: int, rate: float, cells: Doubles | None = None, bends: Doubles | None = None
-    ) -> NotePart | None:
-        """What is heard of the note in a block of samples from ``begin`` on; knots behind it are forgotten.
+    def part(self, begin: int, n_samples: int, rate: float) -> NotePart | None:
+        """What is heard of the note in a block of samples from ``begin`` on; knots behind it are forgotten."""
+        return self.bent_part(begin, n_samples, rate, np.zeros(0), np.zeros(0))
 
-        From each of the times ``cells`` on, the pitch is bent by a factor.
-        """
+    def bent_part(self, begin: int, n_samples: int, rate: float, cells: Doubles, bends: Doubles) -> NotePart | None:
+        """The same, its pitch bent by a factor from each of the times ``cells`` on."""
         end, stop = begin + n_samples, self._heard(begin + n_samples, rate)
         if stop < 2:
             return None
         # places are compared as samples only: a knot on a border belongs to one side
         times, levels, hz = self.times[:stop], self.levels[:stop], self.hz[: stop - 1]
         knots, pitch_times = times * rate - begin, times
-        if cells is not None and bends is not None:
+        if len(cells):
             pitch_times = np.union1d(times, cells[(cells > times[0]) & (cells < times[-1])])
             at_level = np.clip(times.searchsorted(pitch_times[:-1], side="right") - 1, 0, len(hz) - 1)
             at_cell = np.clip(cells.searchsorted(pitch_times[:-1], side="right") - 1, 0, len(cells) - 1)
@@ -154,15 +152,14 @@ class Course:
         phase[0] = 0.0
         np.cumsum(hz * np.diff(pitch_times), out=phase[1:])
         phase += self.phase
-        passed = self._whole(int((times * rate).searchsorted(end)) - 1)  # one on the border may be let go there
-        if passed:
+        passed = self._whole(int((times * rate).searchsorted(end - PAST)) - 1)  # the noise tells of them so long
+        if passed > 0:
             self.phase = float(phase[pitch_times.searchsorted(times[passed])])
             self._drop(passed)
         s = self._sound
-        noise_offsets = s.noise_offsets + (begin + math.ceil(knots[0]))
         return NotePart(
-            knots, pitch_times * rate - begin, phase, levels, s.offsets, noise_offsets, s.ratios, s.cells, s.shares,
-            s.gains, s.balance,
+            knots, pitch_times * rate - begin, phase, levels, s.offsets, s.ratios, s.cells, s.shares, s.gains,
+            s.balance, s.is_wide,
         )  # fmt: skip
 
     def _heard(self, end: int, rate: float) -> int:

@@ -251,7 +251,7 @@ class Note:
         span = self.course.span(begin, n_samples, sample_rate)
         if span is None:
             return None
-        return self.course.part(begin, n_samples, sample_rate, *self._bent(span[0], span[1], sample_rate, bend))
+        return self.course.bent_part(begin, n_samples, sample_rate, *self._bent(span[0], span[1], sample_rate, bend))
 
     def _bent(self, first: float, last: float, sample_rate: int, bend: "Bend | None") -> tuple[Doubles, Doubles]:
         """From which times on the pitch is bent by which factors, from one time to another."""

@@ -3,7 +3,7 @@
 A note is described at *knots*: sample positions, not necessarily whole numbers, at which its amplitudes are known;
 between two knots everything is linear. All functions add into a block of output and keep no state, so a note that
 began in an earlier block is simply passed with negative knots, and any split into blocks gives the same samples.
-`add_partials` and `add_noise` take amplitudes, `add_notes` takes levels, many notes at once, without the GIL.
+`add_partials` takes amplitudes, `add_notes` takes levels, all notes of a part at once, without the GIL.
 
 Each loop exists twice. The NumPy one says what is meant, is the oracle of the tests and works everywhere; the C++ one
 in `_kernels` is some fifty times faster and is used whenever it could be built. `KERNELS` tells which one it is.
@@ -35,6 +35,7 @@ KERNELS = "numpy" if _kernels is None else "compiled"
 REACHED = tk.PITCH_CELL  # of `NotePart.levels`
 NOISE_SAMPLES = 65536  # a loop of 1.5 s at 44.1 kHz: long enough that its return is not heard
 EDGE_WIDTH = 0.25  # a noise band fades over this part of the narrower neighbour, to each side of the edge
+GRID, PAST = 32, 64  # samples between moments of the noise of a part; before a block that its noise is told by
 _BLOCK = 1024  # samples made at a time by the NumPy loops, which bounds their memory
 
 # 2 ^ (_SILENT + _OCTAVES * level) is the amplitude of a level, see tokens.level_to_amplitude
@@ -58,7 +59,7 @@ def set_variant(name: str) -> None:
     if name == "numpy":
         _kernels = None
     else:
-        loops = zip(("add_partials", "add_noise", "add_notes"), _compiled.variants[name], strict=True)
+        loops = zip(("add_partials", "add_notes"), _compiled.variants[name], strict=True)
         _kernels = SimpleNamespace(**(vars(_compiled) | dict(loops)))
 
 
@@ -81,40 +82,49 @@ class NotePart(NamedTuple):
     phase: NDArray[np.float64]  # [m] base phase at each of these, cycles
     levels: NDArray[np.float32]  # [n, C] see tokens
     offsets: NDArray[np.float32]  # [P] phase of each partial where the base phase is 0, cycles
-    noise_offsets: NDArray[np.int64]  # [N, 2] read positions of the noise at the first knot
     ratios: NDArray[np.float64]  # [P] frequency of each partial over the base frequency
     cells: NDArray[np.int32]  # [P] the level of a partial lies between this cell's and the next one's,
     shares: NDArray[np.float32]  # [P] so far from the one to the other
     gains: NDArray[np.float32]  # [P, 2] left and right
     balance: NDArray[np.float32]  # [N, 2] left and right
+    is_wide: bool  # each side has a noise of its own
+    factor: float = 1.0  # of all its gains
 
     def scaled(self, factor: float) -> "NotePart":
         """The same so many times as loud."""
-        return self._replace(gains=self.gains * np.float32(factor), balance=self.balance * np.float32(factor))
+        return self._replace(factor=self.factor * factor)
 
-    def arrays(self) -> tuple[AnyArray, ...]:
+    def arrays(self) -> tuple[Any, ...]:
         """Its fields, as the compiled one gives them too."""
         return tuple(self)
 
 
 def add_notes(
-    out: NDArray[np.float32], parts: list[NotePart], table: NDArray[np.float32], floor: float, masked: float
-) -> None:
-    """Add notes to a stereo block, in place and in this order.
+    out: NDArray[np.float32], parts: list[Any], table: NDArray[np.float32], places: NDArray[np.int64], begin: int,
+    floor: float, is_extra: bool = False,
+) -> None:  # fmt: skip
+    """Add the notes of a part to a stereo block, in place.
 
-    Cells whose level stays below ``floor`` (an amplitude), or below the share ``masked`` of the loudest amplitude of
-    the note's part, are left out; the rest is `add_partials` and `add_noise` on the amplitudes of the levels.
+    Each has the partials that `add_partials` makes of the amplitudes of its levels. Their noise is one for all: in each
+    band its power is the sum of theirs, at moments `GRID` samples apart; up to each moment its gain (RMS amplitude)
+    runs to what it was at the one before, so that it tells of nothing that is still to come. Amplitudes below ``floor``
+    are left out.
 
-    out    [2, S] float32, contiguous along samples
-    table  [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
+    out       [2, S] float32, contiguous along samples; its first one is sample ``begin``
+    parts     what `course.Course.part` gives, with all knots from `PAST` samples before the block on
+    table     [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
+    places    [N, 2] where a loop is read at sample 0; the second ones by the right side of notes that are wide
+    is_extra  add what the room gets beyond what is heard, where each part's factor is by how much more is sent of it
 
     Raises: ValueError if a shape does not fit or `out` cannot be written in place.
     """
     _check_block(out)
+    if table.shape[1] < 1 or table.shape[1] & (table.shape[1] - 1):
+        raise ValueError(f"table has {table.shape[1]} samples per row: must be a power of two")
     if _kernels:
-        _kernels.add_notes(out, parts, table, _SILENT, _OCTAVES, floor, masked)
+        _kernels.add_notes(out, parts, table, places, begin, is_extra, _SILENT, _OCTAVES, floor)
     else:
-        _fall_back(add_notes_numpy)(out, parts, table, floor, masked)
+        _fall_back(add_notes_numpy)(out, parts, table, places, begin, floor, is_extra)
 
 
 def add_partials(
@@ -149,35 +159,6 @@ def add_partials(
     add(out, *arrays, floor)
 
 
-def add_noise(
-    out: NDArray[np.float32],
-    knots: NDArray[np.float64],
-    gains: NDArray[np.float32],
-    balance: NDArray[np.float32],
-    table: NDArray[np.float32],
-    offsets: NDArray[np.int64],
-    floor: float,
-) -> None:
-    """Add one note's noise bands to a stereo block, in place.
-
-    out[c, s] += g_b(s) * balance[b, c] * table[b, (offsets[b, c] + s - s0) mod M] for every sample
-    knots[0] <= s < knots[-1] of the block, where s0 is the note's first sample and g_b is linear between knots.
-    Between two knots a band is left out where both its gains are below `floor`.
-
-    out      [2, S] float32, contiguous along samples
-    knots    [n] sample positions relative to the block's first sample, increasing; below 0 and above S are fine
-    gains    [n, N] RMS amplitude of each band at each knot
-    balance  [N, 2] left and right
-    table    [N, M] unit-RMS noise loops, M a power of two; see `noise_table`
-    offsets  [N, 2] where each channel starts to read; the same for both channels is noise from the middle
-
-    Raises: ValueError if a shape does not fit or `out` cannot be written in place.
-    """
-    arrays = _noise_arguments(out, knots, gains, balance, table, offsets)
-    add: Callable[..., None] = _kernels.add_noise if _kernels else _fall_back(add_noise_numpy)
-    add(out, *arrays, floor)
-
-
 def add_partials_numpy(
     out: Floats, knots: Doubles, phase: Doubles, amplitudes: Floats, ratios: Doubles, offsets: Floats, gains: Floats,
     floor: float, pitch_knots: Doubles | None = None,
@@ -206,45 +187,52 @@ def add_partials_numpy(
                 out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
 
 
-def add_noise_numpy(
-    out: Floats, knots: Doubles, gains: Floats, balance: Floats, table: Floats, offsets: Integers, floor: float
+def add_notes_numpy(
+    out: Floats,
+    parts: list[NotePart],
+    table: Floats,
+    places: Integers,
+    begin: int,
+    floor: float,
+    is_extra: bool = False,
 ) -> None:
-    """`add_noise` in NumPy: the oracle, and the fallback where nothing could be compiled."""
-    if len(knots) < 2:
-        return
-    read = offsets - int(np.ceil(knots[0]))  # [N, 2]
-    for k in range(len(knots) - 1):
-        for band in np.flatnonzero((gains[k : k + 2] >= floor).any(axis=0)):
-            for samples, weight in _samples_between(knots[k], knots[k + 1], knots[k], knots[k + 1], out.shape[1]):
-                gain = gains[k, band] + (gains[k + 1, band] - gains[k, band]) * weight.astype(np.float32)
-                positions = np.arange(samples.start, samples.stop)
-                for channel in (0, 1):
-                    noise = table[band, (read[band, channel] + positions) & (table.shape[1] - 1)]
-                    out[channel, samples] += balance[band, channel] * gain * noise
-
-
-def add_notes_numpy(out: Floats, parts: list[NotePart], table: Floats, floor: float, masked: float) -> None:
     """`add_notes` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    n_bands = len(table)
+    first, last = begin // GRID - 1, (begin + out.shape[1] - 1) // GRID
+    moments = np.arange(first, last + 1) * GRID - begin
+    powers = np.zeros((2, 3, len(moments), n_bands))  # as heard and as sent; left, right, right of what is wide
     for part in parts:
         if len(part.knots) < 2:
             continue
-        levels, bands = np.split(part.levels[:, :-1], [part.levels.shape[1] - 1 - len(table)], axis=1)
-        loudest = max(levels.max(), bands.max())
-        least_heard = max(floor, masked * float(tk.level_to_amplitude(loudest)))
-        least = float(tk.db_to_level(20 * np.log10(least_heard)))
-        is_loud = levels.max(axis=0) >= least
-        is_heard = (is_loud[part.cells] & (part.shares < 1)) | (is_loud[part.cells + 1] & (part.shares > 0))
-        if is_heard.any():
-            cells, share = part.cells[is_heard], part.shares[is_heard]
-            between = levels[:, cells] + share * (levels[:, cells + 1] - levels[:, cells])
+        levels, bands = np.split(part.levels[:, :-1], [part.levels.shape[1] - 1 - n_bands], axis=1)
+        if part.factor:
+            between = levels[:, part.cells] + part.shares * (levels[:, part.cells + 1] - levels[:, part.cells])
             amplitudes = _turned(tk.level_to_amplitude(between), part.levels)
             add_partials_numpy(
-                out, part.knots, part.phase, amplitudes, part.ratios[is_heard],
-                part.offsets[is_heard], part.gains[is_heard], least_heard, part.pitch_knots,
+                out, part.knots, part.phase, amplitudes, part.ratios, part.offsets,
+                part.gains * np.float32(part.factor), floor, part.pitch_knots,
             )  # fmt: skip
-        if bands.max() >= least:
-            amplitudes = _turned(tk.level_to_amplitude(bands), part.levels)
-            add_noise_numpy(out, part.knots, amplitudes, part.balance, table, part.noise_offsets, least_heard)
+        gains = _turned(tk.level_to_amplitude(bands), part.levels)
+        inside = (moments >= part.knots[0]) & (moments < part.knots[-1])
+        at = np.stack([np.interp(moments, part.knots, gain) for gain in gains.T], axis=1) * inside[:, None]
+        for n, factor in enumerate((1, 1 + part.factor)):
+            powers[n, 0] += (factor * at * part.balance[:, 0]) ** 2
+            powers[n, 2 if part.is_wide else 1] += (factor * at * part.balance[:, 1]) ** 2
+    heard, sent = np.sqrt(powers).astype(np.float32)
+    for way, gains in enumerate(sent - heard if is_extra else heard):
+        channel = min(way, 1)
+        _add_loops(out[channel], moments + float(GRID), gains, table, places[:, way // 2] + begin, floor)
+
+
+def _add_loops(out: Floats, knots: Doubles, gains: Floats, table: Floats, read: Integers, floor: float) -> None:
+    """Adds the loops of all bands to some samples [S], read from places [N] at the first one on, with gains [n, N] at
+    knots; between two knots of which both lie below the floor a band is left out."""
+    for k in range(len(knots) - 1):
+        for band in np.flatnonzero((np.abs(gains[k : k + 2]) >= floor).any(axis=0)):
+            for samples, weight in _samples_between(knots[k], knots[k + 1], knots[k], knots[k + 1], len(out)):
+                gain = gains[k, band] + (gains[k + 1, band] - gains[k, band]) * weight.astype(np.float32)
+                positions = read[band] + np.arange(samples.start, samples.stop)
+                out[samples] += gain * table[band, positions & (table.shape[1] - 1)]
 
 
 def _turned(amplitudes: Floats, levels: Floats) -> Floats:
@@ -337,22 +325,6 @@ def _partials_arguments(
         _array("ratios", ratios, np.float64, (partials,)),
         _array("offsets", offsets, np.float32, (partials,)),
         _array("gains", gains, np.float32, (partials, 2)),
-    )
-
-
-def _noise_arguments(
-    out: Floats, knots: Doubles, gains: Floats, balance: Floats, table: Floats, offsets: Integers
-) -> tuple[AnyArray, ...]:
-    n, (bands, length) = len(knots), table.shape
-    _check_block(out)
-    if length < 1 or length & (length - 1):
-        raise ValueError(f"table has {length} samples per row: must be a power of two")
-    return (
-        _array("knots", knots, np.float64, (n,)),
-        _array("gains", gains, np.float32, (n, bands)),
-        _array("balance", balance, np.float32, (bands, 2)),
-        _array("table", table, np.float32, (bands, length)),
-        _array("offsets", offsets, np.int64, (bands, 2)),
     )
 
 

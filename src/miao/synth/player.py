@@ -60,7 +60,8 @@ class Pending:
 class Player:
     """A bank with parts that play it; times are seconds from sample 0.
 
-    ``channels`` gives for each part the MIDI channel (0 to 15) that tells it from others where notes draw lots;
+    ``channels`` gives for each part the MIDI channel (0 to 15) that tells it from others where notes draw lots; above
+    its four bits may stand what tells it from others of the channel where it reads the noise, see `stems.lots_of`;
     ``known`` is for players one after another that shall not write the same chunks anew.
     Events may be told in any order before `block` is called for the samples that they lie in; one that comes too late
     counts from the next sample on. At one instant controllers come first, then cuts, releases and starts.
@@ -75,9 +76,10 @@ class Player:
         self.sample_rate = self.settings.sample_rate
         self.n_left_out = 0  # notes that there was no room for
         self._bank = bank
-        self._parts = [Part(channel) for channel in channels]
+        self._parts = [Part(channel & 15) for channel in channels]
         self._noise = _noise(self.sample_rate)
         self._chance = _chance(self.settings.seed, self._noise.shape[1])
+        self._places = [self._place(channel) for channel in channels]
         self._ear = Ear(bank)
         self._writer = ChunkWriter(bank, self._ear.so_far, self.settings.variation, known)
         self._notes: dict[int, Note] = {}
@@ -154,6 +156,11 @@ class Player:
         """The noise that bands are read from, see `oscillators.noise_table`."""
         return self._noise
 
+    @property
+    def places(self) -> list[NDArray[np.int64]]:
+        """Where each part reads it at sample 0, [N, 2] each."""
+        return self._places
+
     def decide(self, until: float) -> list[tuple[int, str | int, float, float]]:
         """What happens before a moment is settled, and no samples are made.
 
@@ -207,39 +214,51 @@ class Player:
         stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
         extra: dict[int, NDArray[np.float32]] = {}
         busy: tuple[list[tuple[float, float]], ...] = tuple([] for _ in self._parts)
-        parts: dict[tuple[int, bool], list[Any]] = {}
+        parts: dict[int, list[Any]] = {}
+        sends: dict[int, list[float]] = {}
         over = []
         for handle, note in (*self._over.items(), *self._notes.items()):
             strike = note.strike
             if strike.time >= until:
                 continue
-            bend = self._parts[strike.part].bend(strike.pitch)
-            heard = note.part(begin, n_samples, self.sample_rate, bend)
+            heard = note.part(begin, n_samples, self.sample_rate, self._parts[strike.part].bend(strike.pitch))
             busy[strike.part].append((strike.time, note.end))
             if heard is not None:
-                parts.setdefault((strike.part, False), []).append(heard)
-                if strike.send != 1:
-                    parts.setdefault((strike.part, True), []).append(heard.scaled(strike.send - 1))
-                    extra.setdefault(strike.part, np.zeros((2, n_samples), np.float32))
-            if note.end <= until:
+                parts.setdefault(strike.part, []).append(heard)
+                sends.setdefault(strike.part, []).append(strike.send - 1)
+            if self._is_told(note, until):
                 over.append(handle)
         for handle in over:
             self.forget(handle)
-        self._over = {handle: note for handle, note in self._over.items() if note.end > until}
-        largest_first = sorted(parts, key=lambda key: -len(parts[key]))
+        self._over = {handle: note for handle, note in self._over.items() if not self._is_told(note, until)}
         jobs = []
-        for i, is_extra in largest_first:
-            arguments = (extra[i] if is_extra else stems[i], parts[i, is_extra], self._noise, FLOOR, 0.0)
-            if pool is None:
-                oscillators.add_notes(*arguments)
-            else:
-                jobs.append(pool.submit(oscillators.add_notes, *arguments))
+        for i in sorted(parts, key=lambda part: -len(parts[part])):  # the largest first
+            orders = [(stems[i], parts[i], False)]
+            if any(sends[i]):
+                extra[i] = np.zeros((2, n_samples), np.float32)
+                more = [part.scaled(send) for part, send in zip(parts[i], sends[i], strict=True)]
+                orders.append((extra[i], more, True))
+            for out, some, is_extra in orders:
+                arguments = (out, some, self._noise, self._places[i], begin, FLOOR, is_extra)
+                if pool is None:
+                    oscillators.add_notes(*arguments)
+                else:
+                    jobs.append(pool.submit(oscillators.add_notes, *arguments))
         self.position = end
         for part in self._parts:
             part.forget(until - _KEPT_SECONDS)
         if not self._ear.is_deaf:
             self._ear.forget(until)
         return Pending(Block(begin, stems, busy, extra, steps), jobs)
+
+    def _is_told(self, note: Note, until: float) -> bool:
+        """Whether nothing is heard of a note from a moment on."""
+        return note.end + oscillators.PAST / self.sample_rate <= until
+
+    def _place(self, channel: int) -> NDArray[np.int64]:
+        """Where a part reads the noise at sample 0, [N, 2]."""
+        place = _scattered(channel + 1)[1]
+        return self._chance.places[place : place + 2 * tk.N_NOISE].reshape(-1, 2)
 
     # events
 
@@ -334,10 +353,7 @@ class Player:
         # a number for each note that does not depend on which other notes and parts are rendered
         channel = self._parts[strike.part].channel
         identity = (round(strike.time * 1e6) * 128 + strike.pitch) * 16 + channel
-        turn, place, sway = _scattered(identity)
-        noise_offsets = chance.places[place : place + 2 * tk.N_NOISE].reshape(-1, 2)
-        if not sound.is_wide:
-            noise_offsets = np.repeat(noise_offsets[:, :1], 2, axis=1)
+        turn, _, sway = _scattered(identity)
         gains, balance = sound.gains, sound.balance
         if strike.gain != 1 or strike.pan:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
@@ -345,7 +361,7 @@ class Player:
             gains, balance = gains * own, balance * own
         own_sound = Sound(
             sound.ratios, sound.cells, sound.shares, chance.turns[turn : turn + len(sound.ratios)], gains, balance,
-            noise_offsets,
+            sound.is_wide,
         )  # fmt: skip
         return Note(
             strike, own_sound, course_of(sound.hz * 2.0 ** (strike.cents / 1200), own_sound),

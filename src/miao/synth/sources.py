@@ -20,7 +20,7 @@ from miao.synth.note import Strike
 from miao.synth.parts import Part
 from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
-from miao.synth.stems import ScoreFeed
+from miao.synth.stems import ScoreFeed, lots_of
 
 UNWANTED_SECONDS = 10.0  # for so long a track that nobody hears is played on: it may be wanted again
 MOST_AT_ONCE = 32768  # samples
@@ -46,7 +46,7 @@ class Source:
         told = replace(score, tracks=tuple(chosen.values()))
         by_place = {self._places[number]: voice for number, voice in voices.items() if number in tracks}
         self._feed = ScoreFeed(told, start_sample / self._rate, by_place)
-        self._player = Player(bank, [track.channel for track in tracks.values()], settings, start_sample, known)
+        self._player = Player(bank, lots_of(tracks.values()), settings, start_sample, known)
         self._told = _Told(self._player)
         self._made: tuple[Block, ...] = ()  # replaced, never changed: readers wait for nobody
         self._position = start_sample

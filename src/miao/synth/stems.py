@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -139,6 +139,15 @@ def _control_events(tracks: tuple[Track, ...], start: float) -> tuple[Doubles, I
     return times[order], parts[order], names[order], values[order]
 
 
+def lots_of(tracks: Iterable[Track]) -> list[int]:
+    """The numbers by which a `Player` draws lots for tracks: none depends on the other tracks."""
+    lots = []
+    for track in tracks:
+        start, pitch = (track.notes[0]["start"], track.notes[0]["pitch"]) if len(track.notes) else (0.0, 0)
+        lots.append(track.channel + 16 * (round(float(start) * 1e6) * 128 + int(pitch)))
+    return lots
+
+
 def stream_stems(
     bank: Bank,
     score: Score,
@@ -156,7 +165,7 @@ def stream_stems(
     settings = settings or PlaySettings()
     feed = ScoreFeed(score, start, voices)
     position = int(seconds_to_sample(start, settings.sample_rate))
-    player = Player(bank, [track.channel for track in score.tracks], settings, position)
+    player = Player(bank, lots_of(score.tracks), settings, position)
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
         pending, n_samples, known = None, FIRST_BLOCK_SAMPLES, 0.0
