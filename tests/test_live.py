@@ -26,7 +26,7 @@ from miao.synth.note import Strike
 from miao.synth.player import FLOOR, Player
 from miao.synth.rendering import ROOM_LEVEL, acoustics_of, rows_of
 from miao.synth.settings import PlaySettings
-from miao.synth.stems import ScoreFeed
+from miao.synth.stems import ScoreFeed, lots_of
 
 if stage_module._compiled is None:
     pytest.skip("the package was installed without a compiler", allow_module_level=True)
@@ -83,7 +83,7 @@ def rich_score(midi):
 def test_live_is_offline(gm, midi, size, rate):
     score = rich_score(midi)
     whole = offline(gm, score, rate)
-    channels = [track.channel for track in score.tracks]
+    channels = lots_of(score.tracks)
     stage = Stage(gm, channels, PlaySettings(sample_rate=rate, polyphony=128), is_plain=True)
     live = played(stage, whole.shape[1] / rate, size, ScoreFeed(score).tell)
     n = min(live.shape[1], whole.shape[1])
@@ -95,7 +95,7 @@ def test_live_is_offline(gm, midi, size, rate):
 
 def in_blocks(bank, score, size):
     """What the player, the desk, the room and the chorus of files make in blocks of a size: [2, n]."""
-    rate, channels, pieces = 44_100, [track.channel for track in score.tracks], []
+    rate, channels, pieces = 44_100, lots_of(score.tracks), []
     player, feed = Player(bank, channels, PlaySettings(polyphony=256)), ScoreFeed(score)
     desk, chorus = Desk(rate, len(channels), ("reverb", "chorus")), Chorus(rate, score.chorus or USUAL)
     room = Room(rate, acoustics=acoustics_of(score, PlaySettings()))
@@ -115,7 +115,7 @@ def in_blocks(bank, score, size):
 def test_an_arrangement_is_the_same_live(gm, song):
     score = read_score(EXAMPLES / f"{song}.mid").between(0, 12)
     same = in_blocks(gm, score, 256)
-    channels = [track.channel for track in score.tracks]
+    channels = lots_of(score.tracks)
     stage = Stage(gm, channels, PlaySettings(polyphony=256), is_plain=True, room=acoustics_of(score, PlaySettings()))
     live = played(stage, same.shape[1] / 44_100, 256, ScoreFeed(score).tell)
     n = min(live.shape[1], same.shape[1])
@@ -410,7 +410,7 @@ class Reel:
     """A tape whose card is asked by hand."""
 
     def __init__(self, bank, score, polyphony=64):
-        channels = [track.channel for track in score.tracks]
+        channels = lots_of(score.tracks)
         self.stage = Stage(bank, channels, PlaySettings(polyphony=polyphony), is_plain=True, room=None)
         self.tape = Tape(self.stage, score)
 

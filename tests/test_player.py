@@ -15,7 +15,7 @@ from miao.synth.note import Strike
 from miao.synth.player import Player
 from miao.synth.rendering import rows_of
 from miao.synth.settings import PlaySettings
-from miao.synth.stems import ScoreFeed, stream_stems
+from miao.synth.stems import ScoreFeed, lots_of, stream_stems
 
 RATE = 44_100
 DB_90 = 10 ** (-90 / 20)
@@ -456,7 +456,7 @@ def test_tracks_that_are_one_instrument_are_one_stem(toy_bank, midi):
 
 def test_a_score_is_told_in_time_whatever_the_blocks(toy_bank, song):
     score = read_score(song)
-    feed, player = ScoreFeed(score), Player(toy_bank, [track.channel for track in score.tracks])
+    feed, player = ScoreFeed(score), Player(toy_bank, lots_of(score.tracks))
     pieces = []
     for size in itertools.cycle((100, 5000, 64)):
         feed.tell(player, (player.position + size) / RATE)

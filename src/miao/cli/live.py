@@ -185,6 +185,7 @@ def play(
     from miao.live.tape import Tape
     from miao.live.terminal_keys import keys_of_terminal
     from miao.midi.score import read_score
+    from miao.synth.stems import lots_of
 
     if card != "none":
         needs("live", "sounddevice")
@@ -196,7 +197,7 @@ def play(
             if not score.tracks:
                 raise MiaoError(f"{song}: it holds no notes; there is nothing to play")
             score = expressed(score, **how)
-            stage = _stage(loaded, [t.channel for t in score.tracks], sample_rate, polyphony, gain, room, score)
+            stage = _stage(loaded, lots_of(score.tracks), sample_rate, polyphony, gain, room, score)
             say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
             with open_card(stage, card, block) as where:
                 tape = Tape(stage, score)
