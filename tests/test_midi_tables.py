@@ -118,6 +118,13 @@ def test_xg_system_on_leaves_effects_as_they_are():
     assert asked(xg(2, 1, 0x5B, 4)) == [("told", "XG: part 5 through a variation effect")]
 
 
+def test_types_of_xgs_effects_that_are_not_played_are_told_by_the_effect():
+    for low, effect in ((0x00, "reverb"), (0x20, "chorus"), (0x40, "variation effect")):
+        assert asked(xg(2, 1, low, 99, 0)) == [("told", f"XG: another type of {effect}")]
+        assert asked(xg(2, 1, low, 0, 0)) == []
+    assert asked(xg(2, 1, 0x40, 5, 0)) == []  # the delay, which waits for a part to send to it
+
+
 def test_reverb_and_chorus_types_of_xg_are_those_of_its_effect_map():
     assert list(XG_REVERBS) == [
         1,
