@@ -225,6 +225,18 @@ def test_a_recorded_room_has_a_reverberation_time_to_turn():
     assert dry[4].t60_seconds == pytest.approx(0.5, rel=0.06)
 
 
+def test_a_recorded_room_is_the_same_at_every_sample_rate():
+    tails = np.concatenate([dying_noise(0.4, 0.6, RATE, seed) for seed in range(4)]) * 0.05
+    tails[:, 0] = 1.0
+    room = response_room(Audio(tails, RATE))
+    low, high = (np.fft.rfft(room.response(rate), rate)[..., 50:6000] for rate in (RATE, 2 * RATE))  # bins of 1 Hz
+    for ear in range(2):
+        for speaker in range(2):
+            one, other = low[ear, speaker], high[ear, speaker]
+            assert abs(np.vdot(one, other)) / np.linalg.norm(one) / np.linalg.norm(other) > 0.99
+            assert np.linalg.norm(other) == pytest.approx(np.linalg.norm(one), rel=0.02)
+
+
 def test_silence_and_a_click_are_no_responses():
     with pytest.raises(MiaoError, match="silent"):
         response_room(Audio(np.zeros((1, RATE)), RATE))
