@@ -347,7 +347,7 @@ class Engine {
         int stop = 0;
         while (stop < voice.n && voice.at[stop] < end) ++stop;
         stop = std::min(stop + 1, voice.n);
-        if (stop < 2) return false;
+        if (stop < 2 || n_fine == (int64_t)fine_at.size()) return false;
         double *at = knots_at.data() + n_knots, *fine = fine_at.data() + n_fine, *phases = fine_phase.data() + n_fine;
         const float **levels = rows.data() + n_knots;
         for (int k = 0; k < stop; ++k) at[k] = voice.at[k] - begin, levels[k] = voice.levels.data() + (int64_t)k * plan.n_cells;
