@@ -168,6 +168,7 @@ def test_who_breaks_off_and_who_sends_rubbish_ends_nothing_and_leaves_nothing(se
         assert asked(port, f"/api/songs?session={session}", song)["seconds"] == 6.0
 
 
+@pytest.mark.slow
 def test_a_socket_that_is_closed_frees_all_within_a_second(server, song):
     port, studio = server
     for is_reset in (False, True):
