@@ -54,9 +54,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=N_TRAIN, help="how many of the 15 to learn from")
     parser.add_argument("--steps", type=int, help="of learning the levels; default: as `miao learn`")
     parser.add_argument("--render", type=float, default=0.0, help="seconds of each held-out piece to render; 0: none")
-    parser.add_argument(
-        "--little", action="store_true", help="also from 30 s of a piece and a minute of five, thrice"
-    )
+    parser.add_argument("--little", action="store_true", help="also from 30 s of a piece and a minute of five, thrice")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.glob("*.flac") if p.with_suffix(".tsv").is_file())

@@ -270,3 +270,14 @@ def test_a_recording_more_than_a_quarter_tone_off_is_found(gm):
         audio = miao.Synthesizer(replace(gm, table=table)).render(duo(), end=SECONDS, gain_db=-12.0, room="none")
         found = align(audio.samples, audio.sample_rate, notes)
         assert found.confidence > 0.5 and found.tuning_cents == pytest.approx(cents, abs=3)
+
+
+def test_a_room_that_rings_longer_in_the_treble_costs(gm):
+    music = Fitted(gm, [FLUTE, GUITAR], [two_voices(gm)], MusicConfig()).music
+    with torch.no_grad():
+        even = float(music.penalty(MusicConfig()))
+        music.decay[5:] -= 0.5  # dies away sooner from 2 kHz on
+        shorter = float(music.penalty(MusicConfig()))
+        music.decay[5:] += 1.0
+        longer = float(music.penalty(MusicConfig()))
+    assert longer > shorter + 0.1 and shorter < even + 0.02

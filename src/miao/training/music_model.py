@@ -22,6 +22,7 @@ from miao.sound.spectrum import AUDIBLE_DB
 
 DB_A_NEPER = 10 / np.log(10)
 _T60_SECONDS = (0.08, 8.0)
+_TREBLE = 4  # octaves from 2 kHz on
 _TAIL_FRAMES = 160  # 3.7 s: by then a tail of 2 s has fallen by 110 dB, one of 6 s by 37
 
 
@@ -225,4 +226,5 @@ class Music(nn.Module):
             total = total + voice.penalty(config)
         for rough in (self.filter, self.tail, self.decay):
             total = total + 0.02 * rough.diff().square().mean()
-        return total
+        # air and walls take the treble sooner: what rings longer there than an octave below is strings or hiss
+        return total + 0.5 * torch.relu(self.decay.diff()[_TREBLE:]).square().sum()
