@@ -6,8 +6,9 @@
 FOLDER holds the recordings (`SOURCES` says where); what is missing is left out. Every fifth pitch of a set is held out,
 with all its strengths; each system plays these notes at the constant gain that suits it best. A voice may take the
 place of its program if it passes the gate (`refusals`): nearer than the teacher's by 1 dB and nearer than every sound
-bank, neighbouring keys within 1 dB at any strength, never softer where it is struck harder. Resumable: voices and rows
-that are there are kept. ``--install`` puts the voices that passed into a bank's folder.
+bank, neighbouring keys within 1 dB where strokes are rather strong and nowhere further apart than the program's, never
+softer where it is struck harder. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that
+passed into a bank's folder.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from miao.training.new_voice import held_out_pitches
 
 GAINS_DB = np.arange(-24, 24.5, 0.5)
 STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
+STRONG = 80
 AROUND = 6  # semitones beyond the recorded range that keys are compared in
 NEARER_DB, EVEN_DB, FALL_DB = 1.0, 1.0, 0.1
 FREE = "Apache-2.0; the recordings are CC0-1.0"
@@ -130,6 +132,8 @@ def refusals(row: dict) -> list[str]:
     why += [f"not nearer than {name}" for name, error in row["fonts"].items() if row["miao"] >= error]
     if row["uneven_db"] > EVEN_DB:
         why.append(f"neighbouring keys differ by {row['uneven_db']:.1f} dB")
+    if row["uneven_soft_db"] > max(EVEN_DB, row["uneven_soft_taught_db"]):
+        why.append(f"neighbouring keys differ by {row['uneven_soft_db']:.1f} dB when struck softly")
     if row["falls_db"] > FALL_DB:
         why.append(f"{row['falls_db']:.1f} dB softer where it is struck harder")
     return why
@@ -149,13 +153,17 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     notes = [r for r in recordings if r.pitch in held_out]
     targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
     keys = np.arange(int(voice.about["lowest"]) - AROUND, int(voice.about["highest"]) + AROUND + 1)
-    levels = np.array([first_second_db(player, number, keys, v) for v in STROKES])
+    levels, taught = (np.array([first_second_db(b, n, keys, v) for v in STROKES])
+                      for b, n in ((player, number), (bank, source.program)))  # fmt: skip
+    apart, apart_taught = (np.abs(np.diff(some, axis=1)).max(axis=1) for some in (levels, taught))
+    is_strong = np.array(STROKES) >= STRONG
     row = {
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
         "layers": len({n.velocity for n in notes}), "miao": best_error(targets, ours),
         "teacher": best_error(targets, [played(bank, source.program, n) for n in notes]),
         "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes]) for f in fonts},
-        "uneven_db": float(np.abs(np.diff(levels, axis=1)).max()),
+        "uneven_db": float(apart[is_strong].max()), "uneven_soft_db": float(apart[~is_strong].max()),
+        "uneven_soft_taught_db": float(apart_taught[~is_strong].max()),
         "falls_db": float(max(0.0, -np.diff(levels, axis=0).min())),
         "range_db": float(np.median(levels[-1] - levels[0])),
         "follows": follows(notes, ours), "cpu_seconds": time.process_time() - began, "bank": bank.checksum,

@@ -9,8 +9,20 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank, _decoder
 from miao.bank.key_levels import N_KINDS, KeyLevels
 from miao.errors import BankError
+from miao.measuring.power import cell_powers, noise_powers
+from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
-from miao.training.key_levels import _medians, cell_shifts, make_key_levels, missing_bands
+from miao.training.key_levels import (
+    _HOP,
+    SECONDS,
+    _heard,
+    _medians,
+    _played,
+    cell_shifts,
+    make_key_levels,
+    missing_bands,
+    missing_power,
+)
 
 RATE = spectrum.SAMPLE_RATE
 
@@ -119,6 +131,20 @@ def test_what_is_missing_is_found_band_by_band_before_and_after_the_key_comes_up
     np.testing.assert_allclose(found[tk.ATTACK, bands], [0, 6], atol=0.2)
     np.testing.assert_allclose(found[tk.RELEASE, bands], [0, -6], atol=0.2)
     assert found[tk.SUSTAIN, spectrum.N_MELS - 1] == 0  # nothing is heard there
+
+
+def test_what_tokens_say_of_a_note_is_what_is_heard_of_it(toy_bank):
+    """Measured from its own sound, a key lacks nothing, before and after it is let go; from one 6 dB softer, 6 dB."""
+    key, noise = 64, noise_powers()
+    sound = play(toy_bank, one_note_score(0, key, 100, SECONDS))
+    times, amplitudes = _played(toy_bank, 0, np.array([key]), 100)
+    heard = 10 ** (spectrum.log_mel(sound, hop_samples=_HOP) / 10)
+    ours = _heard(times, amplitudes[0], len(heard)) @ cell_powers(toy_bank.table, 0, key, noise)
+    band = int(heard.mean(axis=0).argmax())
+    np.testing.assert_allclose(missing_power(heard, ours, SECONDS)[: tk.RELEASE, band], 0, atol=0.5)
+    np.testing.assert_allclose(missing_power(heard, ours / 4, SECONDS)[: tk.RELEASE, band], 6.02, atol=0.5)
+    assert abs(missing_power(heard, ours, SECONDS)[tk.RELEASE, band]) < 1.5
+    assert missing_power(heard, ours, SECONDS)[tk.SUSTAIN, spectrum.N_MELS - 1] == pytest.approx(0, abs=0.05)
 
 
 def test_the_median_counts_numbers_only_and_where_there_are_few_nothing():

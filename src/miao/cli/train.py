@@ -220,10 +220,11 @@ def finish(
     font: Annotated[Path, typer.Option("--soundfont", metavar="FILE.sf2", help="What its nets were trained on.")],
     notes: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Shards of `miao data soundfont`.")],
     only: Annotated[
-        str | None, typer.Option(metavar="keys|kits|lasting", help="This step alone, with the others as they are.")
+        str | None,
+        typer.Option(metavar="kits|spectra|keys|lasting", help="This step alone, with the others as they are."),
     ] = None,
 ) -> None:
-    """Give a bank what needs no training of its nets: even keys, kits and variations, notes that last.
+    """Give a bank what needs no training of its nets: kits and variations, spectra, even keys, notes that last.
 
     Can be interrupted; what was measured is kept beside the notes.
 
@@ -232,15 +233,18 @@ def finish(
     """
     from miao.training import finish as steps
 
-    names = {"keys": "even keys", "kits": "kits and variations", "lasting": "notes that last"}
+    names = {"kits": "kits and variations", "spectra": "spectra of keys", "keys": "even keys",
+             "lasting": "notes that last"}  # fmt: skip
     if only is not None and only not in names:
         raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
     for step in [only] if only else names:
         with progress(names[step]) as tell:
-            if step == "keys":
-                steps.even_keys(bank, font, notes, tell)
-            elif step == "kits":
+            if step == "kits":
                 steps.more_voices(bank, notes, tell)
+            elif step == "spectra":
+                steps.key_spectra(bank, font, notes, tell)
+            elif step == "keys":
+                steps.even_keys(bank, font, notes, tell)
             else:
                 steps.lasting_notes(bank, font, notes, tell)
         say(f"{bank}: {names[step]}")

@@ -1,8 +1,9 @@
-"""What a bank gets after its nets are trained: even keys, notes that last, kits and variations.
+"""What a bank gets after its nets are trained: kits and variations, each key's spectrum and loudness, notes that last.
 
-None of it needs the nets to be trained again, and all of it is measured on the same sound bank: how loud each key is
-(`evenness`), what held notes do (`courses`), and the voices beyond General MIDI, learnt beside the nets (`extras`).
-Each step writes its file into the bank's folder and can be run again by itself.
+None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the voices beyond
+General MIDI, learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), how loud it is
+(`evenness`), what held notes do (`courses`). Each step writes its file into the bank's folder and can be run again by
+itself; what comes after it builds on it.
 """
 
 from collections.abc import Callable
@@ -13,16 +14,30 @@ import numpy as np
 
 from miao.bank.bank import Bank
 from miao.bank.folder import bank_folder, read_config, seal
+from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
-from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable
+from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceEmbeddings, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.errors import DataError
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
+from miao.training.key_levels import make_key_levels, prepare_bands
 
 Tell = Callable[[float], None]
+
+
+def key_spectra(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write what the keys of a bank's voices have more or less of than its nets say, drums and kits too."""
+    folder = bank_folder(name)
+    config, bank = read_config(folder), Bank.load(folder)
+    voices = {voice: source_of(voice) for voice in range(N_VOICES)}
+    voices |= _own(notes, is_drum=True, bank=bank) | _own(notes, is_drum=False, bank=bank)
+    for n, _ in enumerate(prepare_bands(font, notes, bank, voices), start=1):
+        tell(n / len(voices))
+    make_key_levels(bank, notes).save(folder / KEYS_FILE)
+    seal(folder, config)
 
 
 def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
