@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from miao.bank import tokens as tk
-from miao.bank.bank import Bank, _decoder
+from miao.bank.bank import Bank
 from miao.bank.key_levels import N_KINDS, KeyLevels
+from miao.bank.voices import drum_voice
+from miao.datasets.notes import Source
 from miao.errors import BankError
-from miao.measuring.power import cell_powers, noise_powers
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.training.key_levels import (
-    _HOP,
     SECONDS,
-    _heard,
     _medians,
-    _played,
     cell_shifts,
     make_key_levels,
+    measure_bands,
     missing_bands,
-    missing_power,
+    players_of_keys,
 )
 
 RATE = spectrum.SAMPLE_RATE
@@ -87,14 +86,10 @@ def test_voices_behind_others_keep_their_own():
     assert KeyLevels.joined([None, None], [1, 1]) is None and LEVELS.alone(0) is None
 
 
-def with_levels(bank, keys):
-    return dataclasses.replace(bank, decode=_decoder(bank.nets, bank.embeddings, (), None, keys), key_levels=keys)
-
-
 def test_nets_are_asked_as_if_nothing_were_added():
     """A note of the bank with key levels is the note without, moved by them: chunk by chunk, release and all."""
-    bank = Bank.load("gm", 1, has_more=False).without_key_levels()
-    moved = with_levels(bank, KeyLevels.of([(60, shifts(1.5))]))
+    bank = Bank.load("gm", 1, has_more=False).with_key_levels(None)
+    moved = bank.with_key_levels(KeyLevels.of([(60, shifts(1.5))]))
     note = {"voice": np.array([0]), "pitch": np.array([60.0], np.float32), "velocity": np.array([0.7], np.float32),
             "context": np.zeros((1, bank.context_width), np.float32)}  # fmt: skip
     last = [np.full((1, tk.N_CELLS), np.nan, np.float32)] * 2
@@ -109,7 +104,8 @@ def test_nets_are_asked_as_if_nothing_were_added():
 def test_a_copy_of_a_program_plays_as_the_program():
     from miao.training.new_voice import program_copy
 
-    bank = with_levels(Bank.load("gm", 1, has_more=False), KeyLevels.of([None] * 11 + [(60, shifts(2.0, 3.0))]))
+    bank = Bank.load("gm", 1, has_more=False)
+    bank = bank.with_key_levels(KeyLevels.of([None] * 11 + [(60, shifts(2.0, 3.0))]))
     about = {"name": "copy", "bank": "gm", "nets": bank.nets_checksum}
     both = bank.with_voices([program_copy(bank, 11, 0.0, about)])
     levels, _ = both.decode(
@@ -133,18 +129,36 @@ def test_what_is_missing_is_found_band_by_band_before_and_after_the_key_comes_up
     assert found[tk.SUSTAIN, spectrum.N_MELS - 1] == 0  # nothing is heard there
 
 
-def test_what_tokens_say_of_a_note_is_what_is_heard_of_it(toy_bank):
-    """Measured from its own sound, a key lacks nothing, before and after it is let go; from one 6 dB softer, 6 dB."""
-    key, noise = 64, noise_powers()
-    sound = play(toy_bank, one_note_score(0, key, 100, SECONDS))
-    times, amplitudes = _played(toy_bank, 0, np.array([key]), 100)
-    heard = 10 ** (spectrum.log_mel(sound, hop_samples=_HOP) / 10)
-    ours = _heard(times, amplitudes[0], len(heard)) @ cell_powers(toy_bank.table, 0, key, noise)
-    band = int(heard.mean(axis=0).argmax())
-    np.testing.assert_allclose(missing_power(heard, ours, SECONDS)[: tk.RELEASE, band], 0, atol=0.5)
-    np.testing.assert_allclose(missing_power(heard, ours / 4, SECONDS)[: tk.RELEASE, band], 6.02, atol=0.5)
-    assert abs(missing_power(heard, ours, SECONDS)[tk.RELEASE, band]) < 1.5
-    assert missing_power(heard, ours, SECONDS)[tk.SUSTAIN, spectrum.N_MELS - 1] == pytest.approx(0, abs=0.05)
+def test_a_key_is_measured_from_its_own_note(toy_bank):
+    players = players_of_keys(toy_bank, 0, np.array([60, 64]), 100)
+    for key, player in zip((60, 64), players, strict=True):
+        score = one_note_score(0, key, 100, SECONDS)
+        np.testing.assert_allclose(play(player, score), play(toy_bank, score), atol=1e-5)
+
+
+class Teacher:
+    """A sound bank that is the bank itself, so many dB louder."""
+
+    def __init__(self, bank, voice, louder_db):
+        self.bank, self.voice, self.gain = bank, voice, 10 ** (louder_db / 20)
+
+    def note(self, program, pitch, velocity, seconds, **_):
+        score = one_note_score(self.voice, pitch, velocity, min(seconds, 0.6))
+        return self.gain * play(self.bank, score, voice=self.voice)[:, :35_000]
+
+
+def test_a_drum_gets_what_its_bands_lack_and_is_as_loud_as_its_teachers():
+    bank, voice = Bank.load("gm", 1, has_more=False).with_key_levels(None), drum_voice(38)
+    found = measure_bands(Teacher(bank, voice, 5.0), bank, voice, Source(0, key=38))
+    assert found.shape == (1, N_KINDS, spectrum.N_MELS)
+    np.testing.assert_allclose(np.median(0.95 * found[0, tk.ATTACK]), 5.0, atol=0.5)
+
+
+def test_keys_get_what_their_bands_lack(toy_bank, monkeypatch):
+    monkeypatch.setattr("miao.training.key_levels.KEYS", range(60, 62))
+    found = measure_bands(Teacher(toy_bank, 0, 4.0), toy_bank, 0, Source(0))
+    loud = np.abs(found[:, tk.SUSTAIN]).argmax(axis=1)
+    np.testing.assert_allclose(found[np.arange(2), tk.SUSTAIN, loud], 4.0, atol=0.1)
 
 
 def test_the_median_counts_numbers_only_and_where_there_are_few_nothing():

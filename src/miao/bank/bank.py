@@ -127,11 +127,11 @@ class Bank:
             key_levels=keys,
         )
 
-    def without_key_levels(self) -> "Bank":
-        """The bank whose voices sound as its nets write them."""
+    def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
+        """The bank with other key levels; with None its voices sound as its nets write them."""
         assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, self.drum_corrections)
-        return replace(self, decode=decode, key_levels=None)
+        decode = _decoder(self.nets, self.embeddings, self.defaults, self.drum_corrections, levels)
+        return replace(self, decode=decode, key_levels=levels)
 
     @cached_property
     def nets_checksum(self) -> str:

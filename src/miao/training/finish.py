@@ -122,8 +122,20 @@ def _plain(folder: Path) -> Bank:
 
 
 def _own(notes: Path, is_drum: bool, bank: Bank) -> dict[int, Source]:
-    some = {e.voice: e.source for e in own_voices(load_extras(notes)) if e.source.is_drum == is_drum}
-    return {voice: source for voice, source in some.items() if voice < len(bank.table.kind)}
+    """The voices of a folder's kits or variations that the bank has, by their numbers."""
+    found = {}
+    for extra in own_voices(load_extras(notes)):
+        source, key = extra.source, extra.source.key
+        if source.is_drum == is_drum:
+            kits = bank.kits
+            known = (
+                kits.programs.get((source.bank, source.program))
+                if key is None
+                else kits.keys.get((source.program, key))
+            )
+            if known == extra.voice:
+                found[extra.voice] = source
+    return found
 
 
 def _sets(notes: Path, extras: list[Extra]) -> list[list[NoteData]]:

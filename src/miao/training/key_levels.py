@@ -1,25 +1,26 @@
 """Each key set to its teacher's spectrum (`bank.key_levels`): what the sound of a key has more or less of than ours.
 
-A note of every key is played by the teacher, and what its mel bands have more or less of than ours is what is missing:
-while it begins, while it is held, after it is let go. What ours have is known from its tokens (`measuring.power`). A
-cell gets what the bands around its partials, or those within its noise band, are missing.
+A note of every key is played by the teacher and by the bank, and the median difference over time of their log-mel
+spectra, band by band, is what is missing: while it begins, while it is held, after it is let go. A cell gets what the
+bands around its partials, or those within its noise band, are missing.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from miao.arrays import Doubles, Floats, Integers, Reals
+from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import N_KINDS, KeyLevels
+from miao.bank.nets import Decoder, Written
 from miao.bank.voices import N_PITCHES, VoiceTable, drum_voice, pitch_hz
 from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
-from miao.measuring.power import cell_powers, noise_powers
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
@@ -29,34 +30,28 @@ KEYS = range(28, 97)  # of programs; those beyond are as the outermost
 VELOCITIES = (72,)  # of notes of programs; errors are measured at 45, 80 and 115
 DRUM_VELOCITIES = (62, 98)
 SECONDS, TAIL_SECONDS = 0.6, 0.2  # of a held note, and after it is let go
-_HOP = 4 * spectrum.HOP_SAMPLES
-_WINDOW = ((-0.012, 0.25), (0.0, 0.5), (0.012, 0.25))  # seconds from a frame's middle, and how much of it lies there
+_HOP = 2 * spectrum.HOP_SAMPLES
 _SILENT = 1e-5
 _SHARE = 0.95  # of what is missing that is added
-_MOST_DB = 15.0
+_MOST_DB, _MOST_LOUDNESS_DB = 15.0, 6.0
 _LEAST_AUDIBLE = 0.25  # of a kind's frames, or a band is not changed
 _MEL_HZ = 700 * (10 ** (np.linspace(
     np.log10(1 + spectrum.LOW_HZ / 700), np.log10(1 + spectrum.HIGH_HZ / 700), spectrum.N_MELS + 2)) - 1)  # fmt: skip
 
 
-def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float) -> Floats:
-    """What a drum's sound lacks against another one, dB, [kinds, N_MELS]: medians over the frames of each kind of chunk
-    in which a band is audible in either. Shapes: [2, S] each."""
+def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float, hop: int = spectrum.HOP_SAMPLES) -> Floats:
+    """What a sound lacks against another one, dB, [kinds, N_MELS]: medians over the frames of each kind of chunk in
+    which a band is audible in either. Shapes: [2, S] each."""
     n = max(theirs.shape[1], ours.shape[1])
-    a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (theirs, ours))
+    a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1]))), hop_samples=hop) for x in (theirs, ours))
     threshold = a.max() - spectrum.AUDIBLE_DB
     difference = np.maximum(a, threshold) - np.maximum(b, threshold)
     audible = (a >= threshold) | (b >= threshold)
-    kind = _kinds(len(a), spectrum.HOP_SAMPLES, hold_seconds)
+    kind = np.digitize(np.arange(len(a)) * hop / SAMPLE_RATE, [tk.ATTACK_SECONDS, hold_seconds])
     found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
     for k in range(N_KINDS):
         found[k] = _medians(np.where(audible, difference, np.nan)[kind == k])
     return np.clip(found, -_MOST_DB, _MOST_DB)
-
-
-def _kinds(n_frames: int, hop: int, hold_seconds: float) -> Integers:
-    """Of which kind the chunks are that frames fall into."""
-    return np.digitize(np.arange(n_frames) * hop / SAMPLE_RATE, [tk.ATTACK_SECONDS, hold_seconds])
 
 
 def _medians(values: Reals) -> Floats:
@@ -71,78 +66,80 @@ def _medians(values: Reals) -> Floats:
 
 
 def measure_bands(font: SoundFont, bank: Bank, voice: int, source: Source) -> Floats:
-    """What the keys of a voice lack, dB, mean over velocities: [keys, kinds, N_MELS]; NaN where the sound bank has no
-    note. The keys are `KEYS`, or a drum's own."""
+    """`missing_bands` of a voice, mean over velocities: [keys, kinds, N_MELS]; NaN where the sound bank has no note.
+    The keys are `KEYS`, or a drum's own."""
     if source.key is not None:
         return _measure_drum(font, bank, voice, source, source.key)[None]
-    keys, noise = np.array(KEYS), noise_powers()
+    keys = np.array(KEYS)
     found = np.zeros((len(keys), N_KINDS, spectrum.N_MELS), np.float32)
     for velocity in VELOCITIES:
-        times, amplitudes = _played(bank, voice, keys, velocity)
-        for n, key in enumerate(keys.tolist()):
+        players = players_of_keys(bank, voice, keys, velocity)
+        for n, (key, player) in enumerate(zip(keys.tolist(), players, strict=True)):
             theirs = font.note(source.program, key, velocity, SECONDS, bank=source.bank, tail_seconds=TAIL_SECONDS)
             if np.abs(theirs).max(initial=0.0) < _SILENT:
                 found[n] = np.nan
                 continue
-            heard = 10 ** (spectrum.log_mel(theirs, hop_samples=_HOP) / 10)
-            ours = _heard(times, amplitudes[n], len(heard)) @ cell_powers(bank.table, voice, key, noise)
-            found[n] += missing_power(heard, ours, SECONDS) / len(VELOCITIES)
+            ours = play(player, one_note_score(0, key, velocity, SECONDS), voice=voice)[:, : theirs.shape[1]]
+            found[n] += missing_bands(theirs, ours, SECONDS, _HOP) / len(VELOCITIES)
     return found
 
 
 def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: int) -> Floats:
-    """What a drum lacks, [kinds, N_MELS]: both sounds are heard, as drums are noise and over soon."""
-    found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
-    for velocity in DRUM_VELOCITIES:
-        theirs = render(font, source, key, velocity, SECONDS)
-        if np.abs(theirs).max(initial=0.0) < _SILENT:
-            return np.full_like(found, np.nan)
-        hold = theirs.shape[1] / SAMPLE_RATE
-        ours = play(bank, one_note_score(drum_voice(key), key, velocity, hold), voice=voice)
-        found += missing_bands(theirs, ours, hold) / len(DRUM_VELOCITIES)
-    return found
+    """What a drum lacks, [kinds, N_MELS]; then how loud it is with that, which is lacking in all bands."""
+    theirs = [render(font, source, key, velocity, SECONDS) for velocity in DRUM_VELOCITIES]
+    if min(np.abs(sound).max(initial=0.0) for sound in theirs) < _SILENT:
+        return np.full((N_KINDS, spectrum.N_MELS), np.nan, np.float32)
+
+    def played(player: Bank) -> list[Floats]:
+        return [
+            play(player, one_note_score(drum_voice(key), key, velocity, sound.shape[1] / SAMPLE_RATE), voice=voice)
+            for velocity, sound in zip(DRUM_VELOCITIES, theirs, strict=True)
+        ]
+
+    before = played(bank)
+    missing = [missing_bands(a, b, a.shape[1] / SAMPLE_RATE) for a, b in zip(theirs, before, strict=True)]
+    found = np.mean(missing, axis=0).astype(np.float32)
+    shifts = cell_shifts(bank.table, voice, key, _SHARE * found)[None]
+    after = played(bank.with_key_levels(KeyLevels.of([None] * voice + [(key, shifts)])))
+    if _error(theirs, after) >= _error(theirs, before):  # a click of a few milliseconds is no spectrum
+        return np.zeros_like(found)
+    softer = [energy_db(a) - energy_db(b) for a, b in zip(theirs, after, strict=True)]
+    total: Floats = found + np.float32(np.clip(np.mean(softer), -_MOST_LOUDNESS_DB, _MOST_LOUDNESS_DB) / _SHARE)
+    return total
 
 
-def missing_power(theirs: Reals, ours: Reals, hold_seconds: float) -> Floats:
-    """What power our bands lack against a teacher's, dB, [kinds, N_MELS], by the mean over the frames of each kind of
-    chunk; what is too soft to be heard beside the loudest counts as that soft. Shapes: [frames, N_MELS] each."""
-    kind = _kinds(len(theirs), _HOP, hold_seconds)
-    kind[0] = -1  # half of what its window sees is before the note
-    found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
-    faint = float(theirs.max()) * 10 ** (-spectrum.AUDIBLE_DB / 10)
-    for k in range(N_KINDS):
-        if (kind == k).any():
-            a, b = (power[kind == k].mean(axis=0) + faint for power in (theirs, ours))
-            found[k] = 10 * np.log10(a / b)
-    return np.clip(found, -_MOST_DB, _MOST_DB)
+def _error(theirs: list[Floats], ours: list[Floats]) -> float:
+    """Mean log-mel error of some sounds."""
+    mels = [(spectrum.log_mel(a), spectrum.log_mel(b)) for a, b in zip(theirs, ours, strict=True)]
+    return float(np.mean([spectrum.log_mel_error(a, b) for a, b in mels]))
 
 
-def _played(bank: Bank, voice: int, keys: Integers, velocity: float) -> tuple[Doubles, Floats]:
-    """Times (seconds) of the tokens of notes of all keys, let go after `SECONDS`, and the amplitudes of their cells
-    then, [keys, times, C - 1]."""
-    attack, sustain = held_chunks(bank, voice, keys, velocity, 1)
+def energy_db(sound: Reals) -> float:
+    """Energy of a whole sound."""
+    return float(10 * np.log10(np.square(sound).sum() + 1e-12))
+
+
+def players_of_keys(bank: Bank, voice: int, keys: Integers, velocity: float) -> list[Bank]:
+    """For each key a bank that plays its note, let go after `SECONDS`, from chunks decoded for all keys at once."""
+    held = held_chunks(bank, voice, keys, velocity, 1)
     n, last = len(keys), round((SECONDS - tk.ATTACK_SECONDS) / tk.STEP_SECONDS[tk.SUSTAIN])
     release, _ = bank.decode(
         tk.RELEASE, voice=np.full(n, voice), pitch=keys.astype(np.float32),
         velocity=np.full(n, velocity / 127, np.float32), index=np.zeros(n, np.int64),
-        age=np.full(n, SECONDS, np.float32), previous=sustain[:, last],
+        age=np.full(n, SECONDS, np.float32), previous=held[1][:, last],
         context=np.zeros((n, bank.context_width), np.float32),
     )  # fmt: skip
-    times = np.concatenate([tk.held_times(2)[: tk.CHUNK_STEPS + last], SECONDS + tk.release_times(1)])
-    tokens = np.concatenate([attack, sustain[:, :last], release], axis=1)
-    return times, tk.level_to_amplitude(tokens[..., : tk.PITCH_CELL])
+    chunks = {tk.ATTACK: [held[0]], tk.SUSTAIN: held[1:], tk.RELEASE: [release, np.zeros_like(release)]}
 
+    def player(key: int) -> Decoder:
+        def decode(kind: int, *, index: Integers, **_: AnyArray) -> Written:
+            known = chunks[kind]
+            chunk = known[min(int(index[0]), len(known) - 1)][key : key + 1]
+            return chunk, np.ones_like(chunk)
 
-def _heard(times: Doubles, amplitudes: Floats, n_frames: int) -> Floats:
-    """Power of the cells of a note at frames, as far as their windows see it: [frames, C - 1]."""
-    power = np.zeros((n_frames, amplitudes.shape[1]), np.float32)
-    for shift, share in _WINDOW:
-        at = np.arange(n_frames) * _HOP / SAMPLE_RATE + shift
-        right = np.clip(np.searchsorted(times, at), 1, len(times) - 1)
-        along = np.clip((at - times[right - 1]) / (times[right] - times[right - 1]), 0, 1).astype(np.float32)[:, None]
-        heard = (1 - along) * amplitudes[right - 1] + along * amplitudes[right]
-        power += np.float32(share) * np.where((at >= 0)[:, None], np.square(heard), 0)
-    return power
+        return decode
+
+    return [replace(bank, decode=player(key)) for key in range(n)]
 
 
 def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Source]) -> Iterator[Path]:
@@ -150,7 +147,7 @@ def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
     kept. Raises: DataError."""
     teacher = SoundFont(font)
     make_folder(folder, DataError)
-    plain = bank.without_key_levels()
+    plain = bank.with_key_levels(None)
     for voice, source in voices.items():
         target = folder / f"bands_{voice:03d}.npz"
         if not target.exists() or str(np.load(target)["nets"]) != bank.nets_checksum:
