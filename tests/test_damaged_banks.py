@@ -240,6 +240,8 @@ def test_a_voice_that_is_wrong_in_any_array(voice, tmp_path, name):
     assert LearntVoice.load(path).name == voice.name
     for arrays, said in wrong_arrays(whole, name, ARRAYS[name]):
         shape = arrays[name].shape if name in arrays else ()
+        if name == "shift.keys" and name not in arrays:
+            continue  # a voice may do without
         if name == "embeddings" and len(shape) == 3 and shape[2] != whole[name].shape[2]:
             continue  # only a bank can tell
         written(path, arrays, about)
