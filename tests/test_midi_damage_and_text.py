@@ -156,6 +156,8 @@ def test_a_text_in_no_known_encoding_is_told():
         (b"HMIMIDIP" + bytes(60), "HMP.*wildmidi"), (b"RCM-PC98V2.0" + bytes(60), "Recomposer.*rcp2mid"),
         (b"\x1f\x8b\x08" + bytes(60), "gzip.*gunzip"), (b"PK\x03\x04" + bytes(60), "ZIP.*musescore"),
         (b'<?xml version="1.0"?>\n<score-partwise version="4.0">', "MusicXML.*musescore"),
+        (b"\xef\xbb\xbf <score-timewise>", "MusicXML.*musescore"), (b"<museScore version='4'>", "MuseScore.*musescore"),
+        (b"<!DOCTYPE html><html>", "page.*give the MIDI file itself"), (bytes(60) + b"XMID", "XMI.*wildmidi"),
         (b"fLaC" + bytes(60), "sound file"), (b"RIFF\0\0\0\0WAVEfmt " + bytes(60), "sound file"),
         (b"X:1\nT:Tune\nK:C\nCDEF|", "ABC.*abc2midi"), (b"\x18FICHIER GUITAR PRO v5.00" + bytes(60), "Guitar Pro"),
     ],
