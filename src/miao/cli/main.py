@@ -4,6 +4,7 @@ Sound and listings go to stdout, everything said about them to stderr. Exit code
 line says how), 130 after Ctrl-C, 141 when the program that reads our output has gone.
 """
 
+import gc
 import json
 import logging
 import os
@@ -333,6 +334,7 @@ def main() -> None:
     """The command `miao`."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our threads share the cores; BLAS's own would wait by spinning
     logging.basicConfig(format="miao: %(message)s")
+    gc.set_threshold(20_000, 20, 50)  # notes and chunks come and go by the thousand, and few of them in circles
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go then, too
     app(prog_name="miao")
 

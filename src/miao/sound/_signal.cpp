@@ -229,7 +229,7 @@ void look_between(const float *__restrict line, const float *__restrict kernels,
 #endif
 
 float peak(const float *__restrict samples, int64_t n) {
-    constexpr int SIDE_BY_SIDE = 64;
+    constexpr int SIDE_BY_SIDE = 32;  // a limiter asks for as many
     float highest[SIDE_BY_SIDE] = {0};
     int64_t at = 0;
     for (; at + SIDE_BY_SIDE <= n; at += SIDE_BY_SIDE)

@@ -40,6 +40,7 @@ METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true pea
 
 LONGEST_SILENCE_SECONDS = 600.0  # behind the music, for who asks for a later end
 _SILENT_BLOCK = 1 << 17
+_SEARCHED_SAMPLES = 1 << 12
 # General MIDI 2's reverb types: a room, and its time in seconds; large hall is the usual room
 ROOMS = {
     "small room": ("club", 1.1), "medium room": ("chamber", 1.3), "large room": ("chamber", 1.5),
@@ -216,13 +217,24 @@ def _trimmed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The stream up to its last sound."""
     held: list[np.ndarray] = []
     for rows in blocks:
-        loud = np.flatnonzero(np.abs(rows).max(axis=(0, 1)) > SILENCE)
-        if not len(loud):
+        end = _last_sound(rows)
+        if not end:
             held.append(np.broadcast_to(np.float32(0), rows.shape))  # without memory: a pause may last an hour
             continue
         yield from held
-        yield rows[:, :, : loud[-1] + 1]
-        held = [rows[:, :, loud[-1] + 1 :]]
+        yield rows[:, :, :end]
+        held = [rows[:, :, end:]]
+
+
+def _last_sound(rows: np.ndarray) -> int:
+    """How many samples of [R, 2, n] there are up to the last that is no silence; looked for from behind, as most blocks
+    sound to their end."""
+    for stop in range(rows.shape[2], 0, -_SEARCHED_SAMPLES):
+        first = max(stop - _SEARCHED_SAMPLES, 0)
+        loud = np.flatnonzero(np.abs(rows[:, :, first:stop]).max(axis=(0, 1)) > SILENCE)
+        if len(loud):
+            return first + int(loud[-1]) + 1
+    return 0
 
 
 def _excerpt(
@@ -329,14 +341,14 @@ class Spool:
         sounding = np.flatnonzero(rows.any(axis=(1, 2)))
         self._blocks.append((rows.shape, sounding))
         with self._explained():
-            for row in rows[sounding]:
-                self._file.write(row.tobytes())
+            for i in sounding:
+                self._file.write(np.ascontiguousarray(rows[i]).data)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with self._explained():
             self._file.seek(0)
         for shape, sounding in self._blocks:
-            rows = np.zeros(shape, np.float32)
+            rows = (np.empty if len(sounding) == shape[0] else np.zeros)(shape, np.float32)
             with self._explained():
                 for i in sounding:
                     self._file.readinto(rows[i])
