@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_a_checkpoint_makes_its_folder_and_the_time_of_a_step_is_that_of_this_ru
     again = tiny(tmp_path / "new" / "folder", "train.steps=6")
     assert again.resume() and again.step_number == 4
     again.save = lambda: None
-    monkeypatch.setattr("miao.training.trainer.time.monotonic", iter([100.0, 103.0]).__next__)
+    monkeypatch.setattr("miao.training.trainer.time", SimpleNamespace(monotonic=iter([100.0, 103.0]).__next__))
     seen = []
     again.fit(lambda step, means, seconds: seen.append((step, seconds)), ignore)
     assert seen == [(6, 1.5)]
