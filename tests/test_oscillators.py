@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from functools import cache
 
 import numpy as np
 import pytest
@@ -178,21 +179,31 @@ def places_in(table, seed=5):
     return np.random.default_rng(seed).integers(0, table.shape[1], (len(table), 2))
 
 
+@pytest.fixture(scope="module")
+def wanted(token_table):
+    """The notes of a seed and what they are to sound like, computed once for all loops: [(parts, more, oracle)]."""
+
+    @cache
+    def of(seed, is_wide):
+        parts, found = lively_parts(token_table, seed, is_wide=bool(is_wide)), []
+        if is_wide is None:  # one is wide, the others are not
+            parts[1] = parts[1]._replace(is_wide=True)
+        moved = [part._replace(factor=factor) for part, factor in zip(parts, (-1.0, 0.0, 0.7), strict=True)]
+        for some, more in ((parts, ()), (moved, (True,))):
+            oracle = block_of(8000)
+            add_notes_numpy(oracle, some, token_table, places_in(token_table), 12345, 1e-5, *more)
+            found.append((some, more, oracle))
+        return found
+
+    return of
+
+
 @pytest.mark.parametrize("is_wide", [False, True, None])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_loops_make_the_same_notes(add_notes, token_table, seed, is_wide):
-    parts = lively_parts(token_table, seed, is_wide=bool(is_wide))
-    if is_wide is None:  # one is wide, the others are not
-        parts[1] = parts[1]._replace(is_wide=True)
-    for more in ((), (True,)):
-        ours, oracle = block_of(8000), block_of(8000)
-        some = (
-            [part._replace(factor=factor) for part, factor in zip(parts, (-1.0, 0.0, 0.7), strict=True)]
-            if more
-            else parts
-        )
-        add_notes(ours, some, token_table, places_in(token_table), 12345, 1e-5, *more)
-        add_notes_numpy(oracle, some, token_table, places_in(token_table), 12345, 1e-5, *more)
+def test_all_loops_make_the_same_notes(add_notes, token_table, wanted, seed, is_wide):
+    for parts, more, oracle in wanted(seed, is_wide):
+        ours = block_of(8000)
+        add_notes(ours, parts, token_table, places_in(token_table), 12345, 1e-5, *more)
         assert rms(oracle) > 0.01
         np.testing.assert_allclose(ours, oracle, atol=ACCURACY * amplitude_of(parts))
 

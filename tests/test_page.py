@@ -499,6 +499,7 @@ def test_a_slider_that_is_dragged_is_heard_all_the_while_and_does_not_click(page
     until(page, "miao.sound.state.generation === miao.sound.state.asked && miao.song.arrangement().tempo === 1.2")
 
 
+@SLOW
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 def test_nobody_is_shut_out(browser, server, look, tmp_path):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
