@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = "MuseScore_General_Full.sf2"
@@ -39,8 +40,8 @@ class Page:
     title: str
     report: str  # below the folder of results
     command: str
-    whole: Callable[[dict], list[str]]
-    short: Callable[[dict], list[str]] | None = None
+    whole: Callable[[Any], list[str]]
+    short: Callable[[Any], list[str]] | None = None
 
 
 def main() -> None:
@@ -139,6 +140,33 @@ def kits(report: dict) -> list[str]:
     return lines
 
 
+# learnt from recordings
+
+
+def piano(report: dict) -> list[str]:
+    n_learnt, n_held = report["pieces"]
+    lines = [
+        f"Pieces of one real piano, the first {report['seconds']:.0f} s of each: {n_learnt} to learn from, {n_held} held "
+        "out. Log-mel error on these, dB, each system at the gain that suits it best.",
+        "",
+        "| by the fit | held out |",
+        "|---|---|",
+        f"| `gm` with one gain | {report['gain']:.2f} |",
+        f"| `gm`, the room fitted | {report['room']:.2f} |",
+        f"| learnt, in its room ({report['cpu_seconds']:.0f} s of processor time) | **{report['all']:.2f}** |",
+    ]
+    for what, (_, room, error) in report.get("little", {}).items():
+        lines.append(f"| learnt from {what} (the room alone: {room:.2f}) | {error:.2f} |")
+    lines += ["", "| as rendered, 30 s a piece | held out |", "|---|---|"]
+    return lines + [
+        f"| {name.removesuffix('.sf2')} | {error:.2f} |" for name, error in report.get("rendered", {}).items()
+    ]
+
+
+def real_notes(report: list[dict]) -> list[str]:
+    return importlib.import_module("real_notes").table(report)
+
+
 # speed
 
 
@@ -220,6 +248,12 @@ PAGES = (
          "evaluation/report-gm-othersource/report.json", EVALUATE.format("gm-othersource"), evaluation),
     Page("dissonant", "Does roughness matter?", "evaluation/report-dissonant/report.json", EVALUATE.format("dissonant"),
          evaluation),
+    Page("piano", "A piano learnt from recordings", "piano/learnt-piano.json",
+         "python bench/learn_piano.py data/recordings/piano --little --render 30 --sound-banks "
+         "MuseScore_General_Full.sf2 FluidR3_GM.sf2 TimGM6mb.sf2 -o results/piano", piano, piano),
+    Page("real-notes", "Voices learnt from recorded notes, and whether they may play by default", "real/real.json",
+         f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 -o results/real",
+         real_notes),
     Page("speed", "Processor time beside FluidSynth's", "speed/against_fluidsynth.json",
          f"python bench/against_fluidsynth.py --soundfont {TEACHER} -o results/speed", of_bench("against_fluidsynth"),
          against_fluidsynth),
