@@ -146,8 +146,8 @@ def kits(report: dict) -> list[str]:
 def piano(report: dict) -> list[str]:
     n_learnt, n_held = report["pieces"]
     lines = [
-        f"Pieces of one real piano, the first {report['seconds']:.0f} s of each: {n_learnt} to learn from, {n_held} held "
-        "out. Log-mel error on these, dB, each system at the gain that suits it best.",
+        f"Pieces of one real piano, the first {report['seconds']:.0f} s of each: {n_learnt} to learn from, {n_held} "
+        "held out. Log-mel error on these, dB, each system at the gain that suits it best.",
         "",
         "| by the fit | held out |",
         "|---|---|",
