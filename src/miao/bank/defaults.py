@@ -24,10 +24,10 @@ def default_path(folder: Path, program: int) -> Path:
 
 def default_voices(folder: Path) -> list[LearntVoice]:
     """The learnt voices in a bank's folder. Raises: BankError if one is damaged or says no program."""
-    voices = [LearntVoice.load(path) for path in sorted(folder.glob(_FILES))]
-    for voice, path in zip(voices, sorted(folder.glob(_FILES)), strict=True):
+    voices = {path: LearntVoice.load(path) for path in sorted(folder.glob(_FILES))}
+    for path, voice in voices.items():
         _program(path, voice.about)
-    return voices
+    return list(voices.values())
 
 
 def program_of(voice: LearntVoice) -> int:

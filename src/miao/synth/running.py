@@ -120,11 +120,6 @@ class Running:
         return sent[:, : max(sent.shape[1] - max(until - sample, 0), 0)]
 
     @property
-    def made_until(self) -> int:
-        """Up to which sample has been mixed."""
-        return self._sent[0]
-
-    @property
     def is_waiting(self) -> bool:
         """Whether what rings from before is still to come."""
         return bool(self._late) or self._is_room_late

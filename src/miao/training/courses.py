@@ -6,7 +6,7 @@ has the teacher's level at any time, whatever the nets made of its beginning. Wh
 the next lies between pitch nodes, so how loud held notes are is measured at every key, up to 12 s, too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,24 +111,33 @@ def _cell_weights(table: VoiceTable, voice: int, pitch: int) -> Floats:
 def prepare_held(
     path: Path, folder: Path, table: VoiceTable, voices: Mapping[int, Source], nodes: Sequence[int] = NODES
 ) -> Iterator[Path]:
-    """`measure_held` of voices into ``held_NNN.npz``, one at a time; what is there is kept. Raises: DataError."""
-    font = SoundFont(path)
-    make_folder(folder, DataError)
-    for voice, source in voices.items():
-        target = folder / f"held_{voice:03d}.npz"
-        if not target.exists():
-            write_arrays(target, {"levels": measure_held(font, table, source, voice, nodes)}, DataError)
-        yield target
+    """`measure_held` of voices, see `measured_once`."""
+
+    def measure(font: SoundFont, voice: int, source: Source) -> dict[str, Floats]:
+        return {"levels": measure_held(font, table, source, voice, nodes)}
+
+    return measured_once("held", path, folder, voices, measure)
 
 
 def prepare_held_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iterator[Path]:
-    """`measure_held_keys` of voices into ``heldkeys_NNN.npz``; what is there is kept. Raises: DataError."""
+    """`measure_held_keys` of voices, see `measured_once`."""
+    return measured_once(
+        "heldkeys", path, folder, voices, lambda font, _, source: {"levels": measure_held_keys(font, source)}
+    )
+
+
+def measured_once(
+    name: str, path: Path, folder: Path, voices: Mapping[int, Source],
+    measure: Callable[[SoundFont, int, Source], dict[str, Floats]],
+) -> Iterator[Path]:  # fmt: skip
+    """What is measured of the sources of voices in a sound bank, into ``NAME_NNN.npz``, one at a time; what is there is
+    kept. Raises: DataError."""
     font = SoundFont(path)
     make_folder(folder, DataError)
     for voice, source in voices.items():
-        target = folder / f"heldkeys_{voice:03d}.npz"
+        target = folder / f"{name}_{voice:03d}.npz"
         if not target.exists():
-            write_arrays(target, {"levels": measure_held_keys(font, source)}, DataError)
+            write_arrays(target, measure(font, voice, source), DataError)
         yield target
 
 

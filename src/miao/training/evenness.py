@@ -17,10 +17,8 @@ from miao.bank.bank import Bank
 from miao.bank.voices import N_PITCHES, VoiceTable
 from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, Source
 from miao.datasets.soundfont import SoundFont
-from miao.errors import DataError
-from miao.files import make_folder, write_arrays
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.training.courses import held_chunks, played_db
+from miao.training.courses import held_chunks, measured_once, played_db
 
 VELOCITY = 100
 SECONDS = 1.0  # of a held note
@@ -41,14 +39,8 @@ def measure_keys(font: SoundFont, source: Source) -> Floats:
 
 
 def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iterator[Path]:
-    """`measure_keys` of programs into ``keys_NNN.npz``; what is there is kept. Raises: DataError."""
-    font = SoundFont(path)
-    make_folder(folder, DataError)
-    for voice, source in voices.items():
-        target = folder / f"keys_{voice:03d}.npz"
-        if not target.exists():
-            write_arrays(target, {"power": measure_keys(font, source)}, DataError)
-        yield target
+    """`measure_keys` of programs, see `courses.measured_once`."""
+    return measured_once("keys", path, folder, voices, lambda font, _, source: {"power": measure_keys(font, source)})
 
 
 def key_trims(bank: Bank, voice: int, keys: Integers) -> Floats:
