@@ -27,23 +27,14 @@ from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.audio import Audio
 from miao.sound.room import BAND_HZ
 from miao.sound.rooms import save_room
-from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel, log_mel_error
+from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel
 from miao.synth.synthesizer import Synthesizer
 from miao.training.learn_music import Fitted
+from miao.training.listening import best_gain
 from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
 
 N_TRAIN, SEED = 15, 1
-GAINS_DB = np.arange(-8, 8.5, 0.5)
-
-
-def best_error(reference: np.ndarray, rendered: np.ndarray) -> float:
-    """Log-mel error at the constant gain that suits best, dB; rendered is first set to the same median level."""
-    n = min(len(reference), len(rendered))
-    reference, rendered = reference[:n], rendered[:n]
-    loud = reference > reference.max() - 40
-    middle = float(np.median((reference - rendered)[loud]))
-    return min(log_mel_error(reference, rendered + middle + gain) for gain in GAINS_DB)
 
 
 def main() -> None:
@@ -140,7 +131,7 @@ def rendered(materials, seconds, bank, voice, room, sound_banks) -> dict[str, fl
 
         def note(name: str, sound: np.ndarray, reference=reference, n_bands=n_bands) -> None:
             played = log_mel(Audio(sound, SAMPLE_RATE).samples[:, : int(seconds * SAMPLE_RATE)])[:, :n_bands]
-            errors.setdefault(name, []).append(best_error(reference, played))
+            errors.setdefault(name, []).append(best_gain(reference, played)[0])
 
         plain = {"gain_db": -12.0, "end": seconds}
         note("gm, dry", synthesizer.render(score, room="none", **plain).samples)

@@ -36,7 +36,7 @@ from miao.training.evenness import first_second_db
 from miao.training.learn import LearnConfig
 from miao.training.new_voice import held_out_pitches
 
-GAINS_DB = np.arange(-24, 24.5, 0.5)
+GAINS_DB = np.arange(-24.0, 25.0)
 STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
 STRONG = 80
 AROUND = 6  # semitones beyond the recorded range that keys are compared in
@@ -95,9 +95,7 @@ def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
 def best_error(targets: list[np.ndarray], sounds: list[np.ndarray]) -> float:
     """Mean log-mel error (dB) at the constant gain that suits best."""
     mels = [spectrum.log_mel(sound) for sound in sounds]
-    by_gain = [
-        [spectrum.log_mel_error(a, b + gain) for a, b in zip(targets, mels, strict=True)] for gain in GAINS_DB[::2]
-    ]
+    by_gain = [[spectrum.log_mel_error(a, b + gain) for a, b in zip(targets, mels, strict=True)] for gain in GAINS_DB]
     return float(np.mean(by_gain, axis=1).min())
 
 

@@ -46,7 +46,7 @@ class Bank:
 
     @staticmethod
     def load(name: str | Path = "gm", n_threads: int | None = None, *, has_more: bool = True) -> "Bank":
-        """A bank by name, or from a folder; only what its nets were taught of General MIDI if not ``has_more``.
+        """A bank by name, or from a folder; if not ``has_more`` only its voices of General MIDI, with their key levels.
 
         Raises: BankError.
         """

@@ -117,7 +117,7 @@ def _trims(found: list[LearntRows | None]) -> np.ndarray:
 
 
 def _plain(folder: Path) -> Bank:
-    """A bank's voices of General MIDI alone, as they were exported."""
+    """A bank's voices of General MIDI alone."""
     return Bank.load(folder, has_more=False)
 
 

@@ -21,6 +21,7 @@ from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
+from miao.measuring.power import band_hz
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
@@ -35,8 +36,6 @@ _SILENT = 1e-5
 _SHARE = 0.95  # of what is missing that is added
 _MOST_DB, _MOST_LOUDNESS_DB = 15.0, 6.0
 _LEAST_AUDIBLE = 0.25  # of a kind's frames, or a band is not changed
-_MEL_HZ = 700 * (10 ** (np.linspace(
-    np.log10(1 + spectrum.LOW_HZ / 700), np.log10(1 + spectrum.HIGH_HZ / 700), spectrum.N_MELS + 2)) - 1)  # fmt: skip
 
 
 def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float, hop: int = spectrum.HOP_SAMPLES) -> Floats:
@@ -163,7 +162,7 @@ def cell_shifts(table: VoiceTable, voice: int, pitch: int, missing: Reals) -> Fl
     """What each cell of a key lacks, levels, [kinds, C - 1], from what bands lack (dB, [kinds, N_MELS])."""
     note_hz = float(pitch_hz(pitch))
     partials = table.partials(voice, pitch).below(spectrum.HIGH_HZ / note_hz)
-    centres = _MEL_HZ[1:-1]
+    centres = band_hz()
     shifts = np.zeros((N_KINDS, tk.N_CELLS - 1), np.float32)
     for kind in range(N_KINDS):
         at = np.interp(partials.ratios * note_hz, centres, missing[kind])

@@ -107,12 +107,10 @@ def new_voice(
     *,
     like: int | None = None,
     keep_held_out: bool = False,
-    kind: int | None = None,
     config: LearnConfig | None = None,
     tell: Callable[[float], None] = lambda done: None,
 ) -> NewVoice:
-    """Learn a voice from recordings. ``like`` is the program to set out from; by default the one most alike. ``kind``
-    of partial ratios; by default the one that suits the recordings best.
+    """Learn a voice from recordings. ``like`` is the program to set out from; by default the one most alike.
 
     Raises: BankError if voices cannot be learnt for the bank.
     """
@@ -120,7 +118,7 @@ def new_voice(
     start = closest_program(bank, recordings) if like is None else like
     gain = np.float32(10 ** (loudness_gain(bank, recordings, start) / 20))
     recordings = [replace(r, sound=r.sound * gain) for r in recordings]
-    data = voice_notes(recordings, choose_kind(recordings) if kind is None else kind)
+    data = voice_notes(recordings, choose_kind(recordings))
     tell(0.1)
     held_out = held_out_pitches([r.pitch for r in recordings])
     test = [i for i, r in enumerate(recordings) if r.pitch in held_out]
