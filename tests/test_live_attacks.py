@@ -71,6 +71,18 @@ def test_likely_velocities_come_first_and_no_more_are_kept_than_fit(toy_bank, mo
     assert attacks.n_prepared <= 40 < MOST and {key[1] for key in attacks._prepared} == {0, 1}
 
 
+def test_an_attack_that_has_been_found_stays_though_others_take_its_place(toy_bank, monkeypatch):
+    monkeypatch.setattr("miao.live.attacks.MOST", 2)
+    attacks = Attacks(replace(toy_bank, encode=None), PlaySettings())
+    attacks.want(0, (60, 61), (80,))
+    attacks.prepare()
+    found = next(iter(attacks._prepared))
+    assert found in attacks and "another" not in attacks
+    attacks.want(1, (60, 61), (80,))
+    attacks.prepare()
+    assert found not in attacks._prepared and len(attacks[found].levels)
+
+
 def test_where_notes_hear_each_other_nothing_is_prepared(toy_bank):
     assert toy_bank.encode is not None
     attacks = Attacks(toy_bank, PlaySettings())

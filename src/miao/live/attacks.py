@@ -21,8 +21,8 @@ VELOCITIES = tuple(sorted(range(1, 128), key=lambda velocity: abs(velocity - 80)
 
 
 class Attacks(dict[tuple[float, ...], Chunk]):
-    """Chunks that are known: those that a player has written, as in any dictionary, and behind them those that were
-    prepared, of which the player knows only when it asks for one."""
+    """Chunks that are known: those that a player has written, as in any dictionary, and those that were prepared. One
+    of these is taken over when the player asks for it, as another thread may throw it away a moment later."""
 
     def __init__(self, bank: Bank, settings: PlaySettings) -> None:
         super().__init__()
@@ -31,10 +31,12 @@ class Attacks(dict[tuple[float, ...], Chunk]):
         self._wanted: deque[tuple[int, int, int]] = deque()  # voice, key, velocity
 
     def __contains__(self, key: object) -> bool:
-        return dict.__contains__(self, key) or key in self._prepared
-
-    def __missing__(self, key: tuple[float, ...]) -> Chunk:
-        return self._prepared[key]
+        if dict.__contains__(self, key):
+            return True
+        prepared = self._prepared.get(key)  # type: ignore[call-overload]  # a key of another kind is not there
+        if prepared is not None:
+            self[key] = prepared  # type: ignore[index]  # it was found by it
+        return prepared is not None
 
     @property
     def n_prepared(self) -> int:

@@ -108,7 +108,7 @@ void add_notes(const Block &block, const NotePart *notes, int64_t n_notes, const
         }
         rows.finish(block.left + first, block.right + first);
         together.look(begin + first, begin + last, begin);
-        for (int64_t i = 0; i < n_hissing; ++i) add_powers(together, hissing[i], loops, scale, least, highest);
+        for (int64_t i = 0; i < n_hissing; ++i) add_powers(together, hissing[i], loops, scale, least);
         together.finish({block.left + first, block.right + first, last - first}, loops, begin + first, scale.floor);
     }
 }

@@ -169,8 +169,7 @@ inline void add_squares(float *__restrict left, float *__restrict right, const f
     }
 }
 
-inline void add_powers(Together &together, Hissing &hissing, const Loops &loops, const Scale &scale, float least,
-                       float *highest) {
+inline void add_powers(Together &together, Hissing &hissing, const Loops &loops, const Scale &scale, float least) {
     const NotePart &note = *hissing.note;
     const int64_t first_band = note.n_cells - 1 - loops.n_bands, last_knot = note.n_knots - 1;
     const double *knots = note.knots;
@@ -184,9 +183,9 @@ inline void add_powers(Together &together, Hissing &hissing, const Loops &loops,
         if (k < hissing.first || k >= hissing.last) {
             hissing.first = k;
             hissing.last = k + WINDOW < last_knot ? k + WINDOW : last_knot;
-            find_highest(note, whole_row(note, k), hissing.last, highest);
             hissing.is_quiet = true;
-            for (int64_t b = 0; b < loops.n_bands; ++b) hissing.is_quiet &= highest[first_band + b] < least;
+            for (int64_t row = whole_row(note, k); row <= hissing.last; ++row)
+                for (int64_t b = 0; b < loops.n_bands; ++b) hissing.is_quiet &= note.rows[row][first_band + b] < least;
             for (int64_t row = k; !hissing.is_quiet && row <= hissing.last; ++row) {
                 float *to = hissing.amplitudes + (row - k) * miao::MOST_BANDS;
                 memset(to, 0, miao::MOST_BANDS * 4);

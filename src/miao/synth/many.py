@@ -340,13 +340,13 @@ def render_job(job: Job, wishes: Wishes) -> Outcome:
             score = score.select([number - 1 for number in wishes.tracks])
         # whether the target may be overwritten has been decided when the job was begun
         summary = _synthesizer(wishes.bank).render_file(score, job.target, force=True, **wishes.settings)
+        wall_seconds = time.perf_counter() - began
     except MiaoError as error:
         return Outcome(job, "failed", str(error), is_disk_full=_is_disk_full(error))
     except Exception as error:  # a fault of ours must not stop the others either
         return Outcome(job, "failed", f"a fault of miao's: {type(error).__name__}: {error}")
     finally:
         give_back_memory()  # or a worker holds half a gigabyte after some hundred songs
-    wall_seconds = time.perf_counter() - began
     return Outcome(job, "rendered", "", summary.seconds, wall_seconds, tuple(summary.warnings))
 
 

@@ -221,7 +221,7 @@ class Player:
             strike = note.strike
             if strike.time >= until:
                 continue
-            heard = note.part(begin, n_samples, self.sample_rate, self._parts[strike.part].bend(strike.pitch))
+            heard = note.part(begin, n_samples, self.sample_rate, self.bend_of(note))
             busy[strike.part].append((strike.time, note.end))
             if heard is not None:
                 parts.setdefault(strike.part, []).append(heard)

@@ -24,7 +24,7 @@ from miao.sound.chorus import Chorus
 from miao.sound.desk import Desk, highest, is_silent
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
-from miao.sound.room import DrawnRoom, Room
+from miao.sound.room import Acoustics, DrawnRoom, Room
 from miao.sound.rooms import AnyRoom, changed, find_room
 from miao.synth.player import Block
 from miao.synth.settings import PlaySettings, span
@@ -77,7 +77,7 @@ def _stretch(
     bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool, is_faded: bool = True
 ) -> Iterator[np.ndarray]:
     """The sound from start to end; only that is made, and before it as much as the room still tells of."""
-    room = _room_of(score, settings)
+    room = room_with(settings.sample_rate, acoustics_of(score, settings))
     tail_seconds = 0.0 if room is None else room.n_tail / settings.sample_rate
     remembered = REMEMBERED if is_faded else 1.0  # what lies over a loop's beginning is to fit without a seam
     begin = max(settings.start - remembered * tail_seconds, 0.0)
@@ -138,9 +138,9 @@ def acoustics_of(score: Score, settings: PlaySettings) -> AnyRoom | None:
     return changed(acoustics, settings.t60, settings.wet)
 
 
-def _room_of(score: Score, settings: PlaySettings) -> Room | None:
-    acoustics = acoustics_of(score, settings)
-    return None if acoustics is None else Room(settings.sample_rate, acoustics=acoustics)
+def room_with(sample_rate: int, acoustics: Acoustics | None) -> Room | None:
+    """A silent room, if there is to be one."""
+    return None if acoustics is None else Room(sample_rate, acoustics=acoustics)
 
 
 def _mixed(

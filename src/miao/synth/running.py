@@ -21,9 +21,8 @@ from miao.midi.score import Score, Track
 from miao.sound.chorus import USUAL, Chorus
 from miao.sound.desk import DEFAULTS, SMOOTHING_SECONDS, Desk
 from miao.sound.limiter import Limiter
-from miao.sound.room import Acoustics, Room
 from miao.synth.chunks import Known
-from miao.synth.rendering import CEILING_DB, FADE_SECONDS, REMEMBERED, ROOM_LEVEL, acoustics_of
+from miao.synth.rendering import CEILING_DB, FADE_SECONDS, REMEMBERED, ROOM_LEVEL, acoustics_of, room_with
 from miao.synth.settings import PlaySettings
 from miao.synth.sources import Source
 
@@ -35,8 +34,6 @@ DRUM_SECONDS = 0.5  # as may drums that were struck longer ago,
 LATE_SECONDS = 0.25  # namely after so much sound,
 RISE_SECONDS = 0.05  # and as smoothly
 _AT_ONCE = 16384  # samples of what is made and not heard
-
-Mixed = tuple[Floats, dict[str, Floats]]
 
 
 class Running:
@@ -65,7 +62,7 @@ class Running:
         self._names = {self._numbers[place - 1]: str(getattr(voice, "name", voice))
                        for place, voice in (settings.voices or {}).items()}  # fmt: skip
         self._acoustics = acoustics_of(score, settings)
-        self._room = _room(rate, self._acoustics)
+        self._room = room_with(rate, self._acoustics)
         self._at = self.first  # the next sample that is mixed
         is_from_before = past is None and self.first > 0
         is_urgent = is_urgent and bank.encode is None  # where notes hear each other, none can come later
@@ -187,7 +184,7 @@ class Running:
 
     def _told_before(self, tracks: Mapping[int, Track], old: Source, begin: int) -> tuple[int, Floats] | None:
         """What the room tells from here on of what it would have been sent, had one listened since a sample."""
-        room, at, start = _room(self._rate, self._acoustics), self._at, self.first / self._rate
+        room, at, start = room_with(self._rate, self._acoustics), self._at, self.first / self._rate
         if room is None:
             return None
         desk = _Desk(self._rate, self._score, begin)
@@ -289,7 +286,7 @@ class _Desk:
     def mix(
         self, begin: int, end: int, numbers: Sequence[int], of: Mapping[int, Sequence[Source]],
         rising: tuple[Source, int] | None = None,
-    ) -> Mixed:  # fmt: skip
+    ) -> tuple[Floats, dict[str, Floats]]:  # fmt: skip
         """The sum [2, n] of all tracks, and what they send, [2, n] by the send's name."""
         n = end - begin
         for (place, name), curve in self._curves.items():
@@ -313,10 +310,6 @@ class _Desk:
         row = np.zeros((1, 2, n), np.float32)
         sent = self._desk.add(begin, stems, busy, extra, row, [0] * len(numbers))
         return row[0], sent
-
-
-def _room(sample_rate: int, acoustics: Acoustics | None) -> Room | None:
-    return None if acoustics is None else Room(sample_rate, acoustics=acoustics)
 
 
 def _plays_alike(one: PlaySettings, other: PlaySettings) -> bool:

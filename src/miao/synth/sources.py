@@ -38,7 +38,7 @@ class Source:
         settings: PlaySettings, voices: Mapping[int, int], start_sample: int, known: Known | None = None,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:  # fmt: skip
-        self.tracks, self.first = dict(tracks), start_sample
+        self.tracks = dict(tracks)
         self.unwanted: dict[int, int] = {}  # tracks that nobody hears, and since which sample
         self.heard_until = start_sample  # what is behind it may be forgotten
         self._rate, self._pool = settings.sample_rate, pool
@@ -181,8 +181,12 @@ class _Told:
     def __init__(self, player: Player) -> None:
         self._player = player
         self.resting: set[int] = set()
-        self.voice, self.control, self.press = player.voice, player.control, player.press
+        self.voice, self.press = player.voice, player.press
         self.lift, self.release, self.cut = player.lift, player.release, player.cut
+
+    def control(self, part: int, name: str, value: float, time: float) -> None:
+        if name in Part.NAMES:  # faders are the desk's, which has them from the score
+            self._player.control(part, name, value, time)
 
     def start(self, strike: Strike) -> int:
         return _NOT_PLAYED if strike.part in self.resting else self._player.start(strike)

@@ -27,6 +27,12 @@ N_ROWS = 128
 KNOTS = 512  # of the clock
 
 
+def clock_of(arrangement: Arrangement) -> tuple[float | str, ...]:
+    """What decides when the notes of an arrangement are heard."""
+    a = arrangement
+    return a.tempo, a.expression, a.mood, a.valence, a.arousal
+
+
 @dataclass(eq=False)
 class Song:
     """A song as it came, and what was worked out for the arrangement played last."""
@@ -49,11 +55,10 @@ class Song:
 
     def played(self, arrangement: Arrangement) -> Score:
         """`Arrangement.played`, remembered: expression takes its time."""
-        a = arrangement
-        key = (a.tempo, a.expression, a.mood, a.valence, a.arousal)
+        key = clock_of(arrangement)
         with self._lock:
             if key not in self._played:
-                self._played[key] = a.played(self.score)
+                self._played[key] = arrangement.played(self.score)
                 while len(self._played) > 3:
                     self._played.popitem(last=False)
             self._played.move_to_end(key)

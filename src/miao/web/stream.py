@@ -30,7 +30,7 @@ from miao.synth.settings import PlaySettings
 from miao.synth.synthesizer import STREAM_GAIN_DB, Synthesizer
 from miao.web.courtesy import Courtesy
 from miao.web.guard import Refusal, number_of
-from miao.web.songs import Song, Songs, wished
+from miao.web.songs import Song, Songs, clock_of, wished
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class _Run:
         if rounds:
             running, passed = rounds[-1]
             self._changes = running, running.first + n_heard - passed
-            self._is_same_clock = _clock_of(before._arrangement) == _clock_of(self._arrangement)
+            self._is_same_clock = clock_of(before._arrangement) == clock_of(self._arrangement)
 
     def begin(self) -> dict[str, Any]:
         """Make all ready; gives what the page is to know of the arrangement's time."""
@@ -226,12 +226,6 @@ class _Run:
         )  # fmt: skip
         with self._lock:
             self._rounds = (*self._rounds, (running, passed))
-
-
-def _clock_of(arrangement: Arrangement) -> tuple[float | str, ...]:
-    """What decides when the notes of an arrangement are heard."""
-    a = arrangement
-    return a.tempo, a.expression, a.mood, a.valence, a.arousal
 
 
 def _loop(wanted: Any, seconds: float) -> tuple[float, float] | None:

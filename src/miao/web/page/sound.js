@@ -72,14 +72,13 @@ function now({ song, arrangement, at = null, loop = null, gain = state.gain, fad
   // by the time that it is there the clock will have gone on; what plays until then is not made again
   const since = state.clock + (state.isPlaying && !state.isStarved ? Math.max(Math.round((context.currentTime - state.time + usual) * RATE), 0) : 0);
   const heard = state.heard + since - state.clock;
-  state.asked = next; state.gain = gain; state.askedAt = performance.now(); state.jump = keep ? null : at ?? 0;
+  state.asked = next; state.gain = gain; state.jump = keep ? null : at ?? 0;
   isWaiting = true; isJoined = false; clearTimeout(timer); timer = setTimeout(release, state.isPlaying ? 1000 : 100);
   post({ do: "change", generation: next, keep, since, fade });
   send({ do: "play", generation: next, song, arrangement, at: keep ? songTime((since - state.clock) / RATE) : at ?? 0, loop, gain_db: gain, ...(keep ? { echo: state.generation, heard } : { hurry: state.isPlaying }) });
 }
 function joined(data) {
-  const took = performance.now() - state.askedAt;
-  state.joinedAfter = took; state.joins.push([data.generation, performance.now()]);
+  state.joins.push([data.generation, performance.now()]);
   if (state.joins.length > 50) state.joins.shift();
   // so long that what comes is seldom late, and little more
   usual = Math.min(Math.max(data.passed > 0 ? usual + 0.5 * data.passed / RATE : 0.95 * usual, 0.01), 0.12);
