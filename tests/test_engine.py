@@ -12,9 +12,12 @@ from miao.evaluation.notes import one_note_score, play
 from miao.midi.score import Curve, read_score
 from miao.sound import spectrum
 from miao.sound.audio import Audio, resample
+from miao.synth import chunks, oscillators, player
 from miao.synth import note as note_module
-from miao.synth import oscillators, player
 from miao.synth import stems as stems_module
+from miao.synth.chunks import ChunkWriter
+from miao.synth.note import Strike
+from miao.synth.player import Player
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 
@@ -208,3 +211,34 @@ def test_a_note_that_comes_again_is_looked_up_and_sounds_as_if_it_were_not(toy_b
     asked.clear()
     np.testing.assert_allclose(stems(bank, read_score(song)), found, atol=1e-5)
     assert n_found < 0.6 * sum(asked)
+
+
+def test_what_was_asked_for_last_is_kept_when_there_is_no_room_for_all(toy_bank, monkeypatch):
+    def n_written(pitches):
+        """Chunks of key 60 that are written, while keys are played one after another."""
+        asked, player = [], Player(dataclasses.replace(toy_bank, encode=None), [0])
+        written = ChunkWriter._written
+
+        def counted(writer, kind, notes):
+            asked.extend(note.strike.pitch for note in notes)
+            return written(writer, kind, notes)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChunkWriter, "_written", counted)
+            for n, pitch in enumerate(pitches):
+                player.release(player.start(Strike(0.5 * n, 0, 0, pitch, 0.7)), 0.5 * n + 0.2)
+                player.block(22_050)
+        return asked.count(60)
+
+    others = range(61, 69)
+    once = n_written([60, *others])
+    monkeypatch.setattr(chunks, "_KNOWN_CHUNKS", 5 * once)
+    assert n_written([60, *others, 60]) == 2 * once  # the others have taken its room
+    assert n_written([pitch for other in others for pitch in (60, other)]) == once
+
+
+@pytest.mark.parametrize(("n_tracks", "most"), [(1, 1 << 17), (13, 1 << 15), (40, 1 << 14)])
+def test_a_block_of_many_tracks_is_shorter(toy_bank, midi, n_tracks, most):
+    tracks = [{"channel": n % 8, "notes": [(0.0, 9.0, 60, 100)]} for n in range(n_tracks)]
+    lengths = [block.stems.shape[2] for block in stream_stems(toy_bank, score_of(midi, *tracks))]
+    assert max(lengths) == most and not any(n % (1 << 14) for n in lengths)

@@ -18,7 +18,7 @@ from miao.synth.note import Chunk, Note
 from miao.synth.oscillators import REACHED
 
 _AT_ONCE = 64  # chunks of a batch: more are no quicker, and ONNX Runtime keeps the memory of the largest
-_KNOWN_CHUNKS = 4096  # written ones that are kept, 20 kB each
+_KNOWN_CHUNKS = 3072  # written ones that are kept, 20 kB each, those that were asked for last
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
 _FLOOR_LEVEL = float(tk.db_to_level(np.array(-100.0)))  # a cell below it is left out,
@@ -57,13 +57,15 @@ class ChunkWriter:
                 note.take(chunk)
             return
         keys = [note.key() for note in notes]
-        new = {key: note for key, note in zip(keys, notes, strict=True) if key not in self._known}
+        known = self._known
+        new = {key: note for key, note in zip(keys, notes, strict=True) if key not in known}
         if new:
-            self._known.update(zip(new, self._written(kind, list(new.values())), strict=True))
+            known.update(zip(new, self._written(kind, list(new.values())), strict=True))
         for note, key in zip(notes, keys, strict=True):
-            note.take(self._known[key])
-        for key in list(self._known)[: max(len(self._known) - _KNOWN_CHUNKS, 0)]:
-            del self._known[key]
+            known[key] = chunk = known.pop(key)  # to the end, as what was asked for last
+            note.take(chunk)
+        for _ in range(len(known) - _KNOWN_CHUNKS):
+            del known[next(iter(known))]
 
     def _written(self, kind: int, notes: list[Note]) -> list[Chunk]:
         """For each note its next chunk."""

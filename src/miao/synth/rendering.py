@@ -82,7 +82,7 @@ def _stretch(
     remembered = REMEMBERED if is_faded else 1.0  # what lies over a loop's beginning is to fit without a seam
     begin = max(settings.start - remembered * tail_seconds, 0.0)
     blocks = stream_stems(bank, score, settings, voices=voices, start=begin)
-    rows = ahead(_mixed(ahead(blocks), score, room, settings.sample_rate, with_stems))
+    rows = ahead(_mixed(ahead(blocks, 1), score, room, settings.sample_rate, with_stems))
     if settings.end is None or settings.end >= score.duration:
         rows = _trimmed(rows)
     n_made = 0

@@ -20,9 +20,10 @@ from miao.synth.parts import BEND_SMOOTHING_SECONDS
 from miao.synth.player import Block, Player
 from miao.synth.settings import PlaySettings
 
-BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz: whole partitions of the room, and many chunks to be written at once
+_MOST_BLOCK_BYTES = 6_400_000  # of all stems: more is slower, as no cache holds it, and several are on their way
+_MOST_BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz
 _AHEAD_SECONDS, _AHEAD_NOTES = 20.0, 512  # chunks are written so far ahead of the samples, many of them side by side
-FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; the next ones are twice as long each
+FIRST_BLOCK_SAMPLES = 1 << 14  # a partition of the room: something is heard soon; the next are twice as long each
 _FIELDS = NOTE.names or ()
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend",
              "attack", "decay", "release")  # fmt: skip
@@ -148,6 +149,12 @@ def lots_of(tracks: Iterable[Track]) -> list[int]:
     return lots
 
 
+def _block_samples(n_tracks: int) -> int:
+    """The samples of a block: as many partitions of the room, a power of two, as fit into the bytes of a block."""
+    n_partitions = _MOST_BLOCK_BYTES // (n_tracks * 2 * 4 * FIRST_BLOCK_SAMPLES)
+    return min(FIRST_BLOCK_SAMPLES << max(n_partitions.bit_length() - 1, 0), _MOST_BLOCK_SAMPLES)
+
+
 def stream_stems(
     bank: Bank,
     score: Score,
@@ -158,8 +165,9 @@ def stream_stems(
 ) -> Iterator[Block]:
     """The score's stems, block by block, from a moment (seconds) until the last note has died away.
 
-    The first block is short, later ones have 131072 samples. The same seed gives the same samples. ``variation`` lets
-    repeated notes differ as the bank's distributions say, by a scale of half a level at the most.
+    The first block is short, later ones have up to 131072 samples, fewer if there are many tracks. The same seed gives
+    the same samples. ``variation`` lets repeated notes differ as the bank's distributions say, by a scale of half a
+    level at the most.
     ``voices`` as in `ScoreFeed`. Settings of loudness and excerpt are no matter of the stems.
     """
     settings = settings or PlaySettings()
@@ -169,6 +177,7 @@ def stream_stems(
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
         pending, n_samples, known = None, FIRST_BLOCK_SAMPLES, 0.0
+        most = _block_samples(len(score.tracks))
         while not (feed.is_over and player.is_silent):
             until = (player.position + n_samples) / settings.sample_rate
             if until > known:
@@ -177,7 +186,7 @@ def stream_stems(
             following = player.begin(n_samples, pool, known)
             if pending is not None:
                 yield pending.wait()
-            pending, n_samples = following, min(2 * n_samples, BLOCK_SAMPLES)
+            pending, n_samples = following, min(2 * n_samples, most)
         if pending is not None:
             yield pending.wait()
     finally:
