@@ -16,6 +16,7 @@ from miao.live.routing import Routing, key_number, zones_of
 from miao.live.take import Take
 from miao.live.tape import Tape
 from miao.live.terminal_keys import Piano
+from miao.midi.events import NOTE_ON
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio
 from miao.sound.chorus import USUAL, Chorus
@@ -154,6 +155,45 @@ def test_a_chunk_that_comes_too_late_is_waited_for_and_nothing_clicks(toy_bank):
     late, counts = sound(True)
     assert counts["waited"] > 0
     np.testing.assert_allclose(late, plain, atol=1e-3 * np.abs(plain).max())  # its sine goes on, whatever is missing
+
+
+def test_what_is_not_needed_at_once_waits_while_a_key_does(toy_bank):
+    """Of forty notes what is heard soon is written, the rest while nobody calls, and the most urgent first."""
+    stage = Stage(toy_bank, (0,), PlaySettings(), is_plain=True, room=None)
+    for n in range(40):
+        stage.player.start(Strike(0.002 * (39 - n), 0, 0, 40 + n, 0.7))
+    stage.advance(0.1)
+
+    def n_known(until):
+        return sum(note.known_until >= until for note in stage.player.notes.values())
+
+    stage.look_ahead(0.1, 2.0, is_called=lambda: True)
+    assert n_known(0.1 + stage_module.SOON_SECONDS) == 40 > n_known(2.1)
+    urgent = sorted(stage.player.notes.values(), key=lambda note: note.known_until)[: 2 * 8]
+    answers = iter([False, False, True])
+    stage.look_ahead(0.1, 2.0, is_called=lambda: next(answers))
+    assert n_known(2.1) == 2 * 8 == sum(note.known_until >= 2.1 for note in urgent)
+    stage.look_ahead(0.1, 2.0)
+    assert n_known(2.1) == 40
+
+
+def test_a_key_that_waits_is_served_before_what_is_needed_later(toy_bank):
+    stage = Stage(toy_bank, (0,), PlaySettings(), is_plain=True, room=None)
+    instrument = Instrument(stage)
+    for n in range(40):
+        instrument.put(bytes([NOTE_ON, 40 + n, 80]))
+    instrument.round()
+    asked, write = [], stage.player.write
+
+    def counted(until, most=None):
+        if not asked:
+            instrument.put(bytes([NOTE_ON, 90, 80]))  # while chunks are being written
+        asked.append(most)
+        return write(until, most)
+
+    stage.player.write = counted
+    instrument.round()
+    assert len(asked) <= 7  # forty notes in eights, as far as they are needed soon, and no more
 
 
 def test_a_release_that_comes_too_late_counts_from_now_on_and_does_not_click(gm):
@@ -478,3 +518,13 @@ def test_a_tape_from_a_moment_is_as_loud_as_one_that_has_come_there(gm, midi):
         ours, theirs = live[:, there], whole[:, 44_100:][:, there]
         levels = [20 * np.log10(np.sqrt(np.mean(sound**2))) for sound in (ours, theirs)]
         assert levels[0] == pytest.approx(levels[1], abs=1.5)
+
+
+def test_a_thread_that_does_nothing_counts_what_the_machine_withholds():
+    watch = stage_module._compiled.Watch(0.002)
+    began = time.monotonic()
+    time.sleep(0.1)
+    watch.stop()
+    woken, late, worst = watch.counts()
+    most = (time.monotonic() - began) / 0.002 + 1
+    assert 1 <= woken <= most and 0 <= late <= woken and worst > 0 and (worst >= 0.002) == (late > 0)

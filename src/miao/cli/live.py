@@ -12,6 +12,7 @@ import typer
 from miao.cli import express as cli_express
 from miao.cli.terminal import clock, count, say
 from miao.errors import ConfigError, MiaoError, needs
+from miao.memory import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from miao.bank.bank import Bank
@@ -99,7 +100,9 @@ def live(
     if test:
         from miao.live.self_test import measure
 
-        print(measure(_loaded(bank), card, block, sample_rate, seconds or 60.0))
+        loaded = _loaded(bank)
+        keep_what_is_loaded()
+        print(measure(loaded, card, block, sample_rate, seconds or 60.0))
         return
     if card != "none":
         needs("live")
@@ -123,6 +126,7 @@ def live(
         stage.player.prefetch(played, PREPARED_KEYS)
         instrument.prepare(played)
     sys.setswitchinterval(SWITCH_SECONDS)
+    keep_what_is_loaded()
     check_wanted(keyboard or ())
     with ExitStack() as things:
         where = things.enter_context(open_card(stage, card, block))

@@ -78,6 +78,39 @@ class Clock {
     std::thread thread;
 };
 
+// A thread of that priority which does nothing but wake up at each block's time: what it misses, the machine withholds.
+class Watch {
+  public:
+    explicit Watch(double seconds) : period((int64_t)(seconds * 1e9)), thread([this] { run(); }) {}
+    ~Watch() { stop(); }
+    void stop() {
+        if (!thread.joinable()) return;
+        is_over = true;
+        thread.join();
+    }
+    // How often it woke up, how often a period and more too late, and by how much at the most.
+    nb::tuple counts() const { return nb::make_tuple(n_woken.load(), n_late.load(), 1e-9 * (double)worst_ns.load()); }
+
+  private:
+    void run() {
+        using namespace std::chrono;
+        hurry();
+        for (auto due = steady_clock::now() + period; !is_over; due += period) {
+            std::this_thread::sleep_until(due);
+            const nanoseconds late = steady_clock::now() - due;
+            add(n_woken, 1);
+            add(n_late, late >= period);
+            keep_highest(worst_ns, (int64_t)late.count());
+            if (late >= period) due = steady_clock::now();
+        }
+    }
+
+    const std::chrono::nanoseconds period;
+    std::atomic<int64_t> n_woken{0}, n_late{0}, worst_ns{0};
+    std::atomic<bool> is_over{false};
+    std::thread thread;
+};
+
 class Bound {
   public:
     Bound(int64_t rate, int64_t n_parts, int64_t n_slots, Array<float, nb::ndim<2>> noise, int64_t n_cells, double silent,
@@ -197,7 +230,7 @@ class Bound {
         for (auto [name, value] : {std::pair<const char *, int64_t>{"blocks", c.blocks}, {"dropouts", c.dropouts},
                                    {"own_dropouts", c.own_dropouts},
                                    {"overruns", c.overruns}, {"late", c.late}, {"waited", c.waited}, {"voices", c.voices},
-                                   {"most_voices", c.most_voices}, {"busy_ns", c.busy_ns}, {"longest_ns", c.longest_ns},
+                                   {"most_voices", c.most_voices}, {"busy_ns", c.busy_ns}, {"longest_ns", c.longest_ns}, {"most_worked_ns", c.most_worked_ns},
                                    {"last_ns", c.last_ns}, {"lost_samples", c.lost_samples}, {"block_samples", engine->block_samples}})
             found[name] = value;
         return found;
@@ -247,6 +280,10 @@ NB_MODULE(_engine, module) {
     module.doc() = "The live engine, see live/player.py.";
     module.attr("callback") = (uintptr_t)&portaudio_callback;
     module.def("now_ns", &now_ns);
+    nb::class_<Watch>(module, "Watch")
+        .def(nb::init<double>(), "seconds"_a)
+        .def("stop", [](Watch &watch) { nb::gil_scoped_release release; watch.stop(); })
+        .def("counts", &Watch::counts);
     nb::class_<Bound>(module, "Engine")
         .def(nb::init<int64_t, int64_t, int64_t, Array<float, nb::ndim<2>>, int64_t, double, double, double, double, double, nb::tuple,
                       nb::object, nb::object>(),

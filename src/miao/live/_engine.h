@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <memory>
 
 #include "../_processor.h"
@@ -17,6 +18,23 @@ namespace miao_live {
 inline int64_t now_ns() {
     using namespace std::chrono;
     return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
+// Processor time of this thread, without what the system gave to others meanwhile; the clock where none is kept.
+inline int64_t worked_ns() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+    timespec t;
+    if (!clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t)) return t.tv_sec * 1000000000LL + t.tv_nsec;
+#endif
+    return now_ns();
+}
+
+// What one thread alone counts, and others read.
+inline void add(std::atomic<int64_t> &count, int64_t more) {
+    count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+inline void keep_highest(std::atomic<int64_t> &highest, int64_t value) {
+    if (value > highest.load(std::memory_order_relaxed)) highest.store(value, std::memory_order_relaxed);
 }
 
 // One thread pushes, one pops; neither ever waits.
@@ -79,9 +97,9 @@ constexpr int MOST_ROOMS = 4;
 constexpr double CHANGE_SECONDS = 0.05;
 
 struct Counts {  // written by the callback alone
-    // of the dropouts those that a block of ours was late for; of the others the system was
+    // of the dropouts those before which a block of ours asked for more processor time than it lasts; others are the system's
     std::atomic<int64_t> blocks{0}, dropouts{0}, own_dropouts{0}, overruns{0}, late{0}, waited{0}, voices{0}, most_voices{0};
-    std::atomic<int64_t> busy_ns{0}, longest_ns{0}, last_ns{0}, lost_samples{0};
+    std::atomic<int64_t> busy_ns{0}, longest_ns{0}, most_worked_ns{0}, last_ns{0}, lost_samples{0};
 };
 
 inline const miao::Variant &best_loops() {
@@ -140,7 +158,7 @@ class Engine {
 
     // What a sound card asks for: the same, interleaved, with the clock kept and the time it takes counted.
     void serve(float *out, int64_t n, bool is_dropout) {
-        const int64_t began = now_ns();
+        const int64_t began = now_ns(), worked_before = worked_ns();
         sequence.fetch_add(1, std::memory_order_acq_rel);
         clock_ns.store(began, std::memory_order_relaxed);
         clock_sample.store(position, std::memory_order_relaxed);
@@ -158,16 +176,16 @@ class Engine {
         if (is_taping.load(std::memory_order_acquire))
             for (int64_t s = 0; s < 2 * n; ++s)
                 if (!tape.push(out[s])) add(counts.lost_samples, 1);
-        const int64_t took = now_ns() - began;
+        const int64_t took = now_ns() - began, worked = worked_ns() - worked_before;
         add(counts.blocks, 1);
-        const bool is_overrun = took * plan.rate > n * 1000000000;
         add(counts.dropouts, is_dropout);
-        add(counts.own_dropouts, is_dropout && was_overrun);
-        add(counts.overruns, is_overrun);
-        was_overrun = is_overrun;
+        add(counts.own_dropouts, is_dropout && was_too_long);
+        add(counts.overruns, took * plan.rate > n * 1000000000);
+        was_too_long = worked * plan.rate > n * 1000000000;
         add(counts.busy_ns, took);
         counts.last_ns.store(took, std::memory_order_relaxed);
-        if (took > counts.longest_ns.load(std::memory_order_relaxed)) counts.longest_ns.store(took, std::memory_order_relaxed);
+        keep_highest(counts.longest_ns, took);
+        keep_highest(counts.most_worked_ns, worked);
     }
 
     // Where the sample clock stands at a time: samples, going on smoothly from the block that began last.
@@ -189,8 +207,6 @@ class Engine {
     std::atomic<bool> is_taping{false};
 
   private:
-    static void add(std::atomic<int64_t> &count, int64_t more) { count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed); }
-
     void block(int64_t n) {
         take_messages();
         const double begin = (double)position, end = begin + (double)n, rate = (double)plan.rate;
@@ -486,7 +502,7 @@ class Engine {
     std::vector<Part> parts;
     std::vector<Voice *> active;
     float decay = 0;
-    bool was_overrun = false;
+    bool was_too_long = false;
     std::atomic<uint32_t> sequence{0};
     int64_t position = 0;
     std::vector<float> stem, extra, own, mix, sent, wet, finished, sent_to_chorus, gains[N_FADERS];

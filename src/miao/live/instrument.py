@@ -253,7 +253,7 @@ class Instrument:
             self._latest = float(np.nextafter(self._latest, np.inf))
             stage.advance(self._latest)
         if not batch or now_ns - self._looked_ns > LOOK_SECONDS * 1e9:  # another key may be waiting for its attack
-            stage.look_ahead(stage.now())
+            stage.look_ahead(stage.now(), is_called=lambda: not self._inbox.empty())
             self._looked_ns = now_ns
         if len(self._handles) > 4 * stage.settings.polyphony:
             alive = stage.player.notes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import miao.live.stage as stage_module
 from miao.bank.bank import Bank
 from miao.live.card import open_card
 from miao.live.instrument import N_CHANNELS, Instrument
@@ -37,9 +38,12 @@ class Found:
     limiter_latency: float
     n_unheard: int
     n_dropouts: int
-    n_own_dropouts: int  # those before which a block of ours had taken too long
+    n_own_dropouts: int  # those before which a block of ours had asked for more processor time than it lasts
     n_overruns: int
-    longest_block: float  # seconds that a block took, at most
+    longest_block: float  # seconds that a block took, at most, by the clock
+    most_worked: float  # and in processor time
+    n_withheld: int  # times that a thread of that priority without any work was late by a block and more,
+    most_withheld: float  # and by how many seconds at most
     most_voices: int
     load: float
     voices_a_core: float
@@ -59,7 +63,9 @@ class Found:
                 f"dropouts          {self.n_own_dropouts} by us, {self.n_dropouts - self.n_own_dropouts} by the system "
                 f"in {self.seconds:.0f} s, up to {self.most_voices} voices, a busy Python thread beside",
                 f"blocks            {self.n_overruns} took longer than they last, the longest "
-                f"{1000 * self.longest_block:.2f} ms",
+                f"{1000 * self.longest_block:.2f} ms; {1000 * self.most_worked:.2f} ms of processor time at most",
+                f"this machine      let an idle thread wait for {1000 * self.most_withheld:.1f} ms at most, "
+                f"{self.n_withheld} times for a block and more",
                 f"load              {self.load:.0%} of a core; {self.voices_a_core:.0f} voices would fill one",
             )
         )
@@ -89,6 +95,7 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
             while stage.attacks.is_waiting and time.monotonic() < until:
                 time.sleep(0.05)
             busy.start()
+            watch = stage_module._compiled.Watch(block / sample_rate)
             counts, latencies, n_unheard = stage.engine.counts(), [], 0
             until = time.monotonic() + seconds
             random = np.random.default_rng(0)
@@ -100,6 +107,8 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
                     latencies.append(found)
                 time.sleep(float(random.uniform(0.02, 0.06)))
             after = stage.engine.counts()
+            watch.stop()
+            _, n_withheld, most_withheld = watch.counts()
             instrument.stop()
             name, latency = where.name, where.latency
     finally:
@@ -111,7 +120,8 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
         name, int(after["block_samples"]), sample_rate, seconds, np.array(latencies), latency, stage.limiter_seconds,
         n_unheard, after["dropouts"] - counts["dropouts"], after["own_dropouts"] - counts["own_dropouts"],
         after["overruns"] - counts["overruns"],
-        after["longest_ns"] * 1e-9, after["most_voices"], load, voices,
+        after["longest_ns"] * 1e-9, after["most_worked_ns"] * 1e-9, n_withheld, most_withheld,
+        after["most_voices"], load, voices,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ sounds as `synth.player` and `sound.desk` would make it: the same events, the sa
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,7 +37,9 @@ except ImportError:  # no compiler when the package was installed
     _compiled = None
 
 LOOK_AHEAD_SECONDS = 0.0005  # of the limiter: it delays the sound by 1.0 ms more than this
-AHEAD_SECONDS = 0.25  # chunks are written so long before they are heard
+AHEAD_SECONDS = 0.25  # chunks are written so long before they are heard,
+SOON_SECONDS = 0.1  # or, where a key is waiting, at the least so long before
+_A_FEW = 8  # notes whose chunks are written before it is asked whether one is: some 3 ms of work
 KEPT_SECONDS = 0.1  # of a note behind what is heard
 SPARE_SLOTS = 32
 _NAMES = ("bend", "modulation", "pressure", "volume", "expression", "pan", "reverb", "chorus", "brightness")
@@ -128,10 +130,19 @@ class Stage:
         self.player.write(until)
         self._carry(until if now is None else now)
 
-    def look_ahead(self, now: float, seconds: float = AHEAD_SECONDS) -> None:
-        """Writes the chunks that will be needed soon, and forgets the notes that are over."""
+    def look_ahead(
+        self, now: float, seconds: float = AHEAD_SECONDS, is_called: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Writes the chunks that will be needed soon, and forgets the notes that are over.
+
+        What is not needed at once is left for another time if ``is_called`` says that something else is waiting.
+        """
         self.collect()
-        self.player.write(now + seconds)
+        soon = now + min(SOON_SECONDS, seconds)
+        while self.player.write(soon, _A_FEW):
+            pass
+        while not is_called() and self.player.write(now + seconds, _A_FEW):
+            pass
         self._carry(now)
         for sent in self._sent.values():
             passed = sent.note.course.pass_by(now - KEPT_SECONDS)

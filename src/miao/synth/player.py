@@ -177,9 +177,14 @@ class Player:
             self._ear.forget(until)
         return moves
 
-    def write(self, until: float) -> None:
-        """Have all chunks written that are heard before a moment, which may lie ahead of what is decided."""
-        self._writer.write(self._notes.values(), until)
+    def write(self, until: float, most: int | None = None) -> bool:
+        """Have the chunks written that are heard before a moment, which may lie ahead of what is decided: all, or those
+        of so many notes that need them first. Gives whether there were any."""
+        waiting = [note for note in self._notes.values() if note.wants(until)]
+        if most is not None:
+            waiting = heapq.nsmallest(most, waiting, key=lambda note: note.known_until)
+        self._writer.write(waiting, until)
+        return bool(waiting)
 
     def bend_of(self, note: Note) -> Bend | None:
         """What moves the pitch of a note; None where nothing does."""

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from miao.errors import ConfigError, MiaoError
 from miao.files import reason
+from miao.memory import keep_what_is_loaded
 from miao.synth.synthesizer import Synthesizer
 from miao.web import exports, learning
 from miao.web.guard import LOOPBACK, Guard, Refusal, body_of, explained
@@ -103,6 +104,7 @@ def serve(
     shown = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
     app = create_app(synthesizer, limits, hosts, is_prepared=True)
     sys.setswitchinterval(SWITCH_SECONDS)
+    keep_what_is_loaded()
     tell(f"http://{shown}:{opened.getsockname()[1]}/")
     uvicorn.Server(server_config(app, limits)).run(sockets=[opened])
 
