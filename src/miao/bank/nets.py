@@ -1,6 +1,6 @@
 """What a bank asks of nets, whatever they are: exported graphs, torch modules in training, or measured tokens.
 
-Renderers need no torch: `OnnxNets` runs the exported graphs of a bank's folder.
+Renderers need no torch: `OnnxNets` runs the exported graphs of a bank's folder (`graph`).
 """
 
 import os
@@ -14,6 +14,7 @@ from miao.arrays import AnyArray, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.folder import open_graph
 from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
+from miao.bank.graph import compiled
 from miao.bank.voices import N_PITCHES
 
 KIND_NAMES = ("attack", "sustain", "release")
@@ -58,11 +59,15 @@ class Nets(Protocol):
 
 
 class OnnxNets:
-    """The graphs of a bank's folder. Raises: BankError if one is missing, or takes or gives something else."""
+    """The graphs of a bank's folder: those of the usual form compiled, any other by ONNX Runtime.
+
+    Raises: BankError if one is missing, or takes or gives something else.
+    """
 
     def __init__(self, folder: Path, voice_width: int, context_width: int, uses_context: bool, n_threads: int | None):
         takes = {**_TAKES, "embedding": (voice_width,), "context": (context_width,)}
-        self._graphs = [open_graph(folder / f"{name}.onnx", takes, _GIVES) for name in KIND_NAMES]
+        paths = [folder / f"{name}.onnx" for name in KIND_NAMES]
+        self._graphs = [compiled(path, voice_width, context_width) or open_graph(path, takes, _GIVES) for path in paths]
         self._encoder = None
         if uses_context:
             self._encoder = open_graph(folder / "encoder.onnx", _FRAMES, {"context": (WINDOW_TOKENS, context_width)})
