@@ -11,6 +11,7 @@ import numpy as np
 
 from miao.arrays import Doubles, Floats, Reals
 from miao.midi.score import Curve
+from miao.sound.shelf import Shelf
 
 try:
     import miao.sound._loops as _loops
@@ -183,6 +184,7 @@ class Desk:
     def __init__(self, sample_rate: int, n_parts: int, sends: Sequence[str] = ("reverb",)) -> None:
         self.strips = [Strip(sample_rate, sends) for _ in range(n_parts)]
         self._sends = tuple(sends)
+        self._shelf = Shelf()
 
     def set(self, part: int, name: str, value: float, time: float) -> None:
         """A controller of a part takes a value at a time (seconds)."""
@@ -204,7 +206,7 @@ class Desk:
     ) -> dict[str, Floats]:  # fmt: skip
         """The same, each stem behind its fader added to one of the rows [R, 2, n], in place; gives what is sent."""
         n = stems.shape[2]
-        sent = {name: np.zeros((2, n), np.float32) for name in self._sends}
+        sent = {name: self._shelf.lend_silent(2, n) for name in self._sends}
         for i, (strip, stem, place) in enumerate(zip(self.strips, stems, places, strict=True)):
             bright = strip.brightness.process(start_sample, stem, busy[i])
             gains = strip.line.gains(start_sample, n, busy[i])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.sound.shelf import Shelf, silenced
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter, Known
 from miao.synth.course import Sound, course_of
@@ -82,6 +83,7 @@ class Player:
         self._places = [self._place(channel) for channel in channels]
         self._ear = Ear(bank)
         self._writer = ChunkWriter(bank, self._ear.so_far, self.settings.variation, known)
+        self._shelf = Shelf()
         self._notes: dict[int, Note] = {}
         self._over: dict[int, Note] = {}  # that are over by what has been decided, before the samples have been made
         self._steps: list[tuple[int, str, float, float]] = []  # for the mixing desk, not yet handed on
@@ -216,7 +218,7 @@ class Player:
             self._writer.write(self._notes.values(), self._ear.until)
         steps = [step for step in self._steps if step[3] < until]
         self._steps = [step for step in self._steps if step[3] >= until]
-        stems = np.zeros((len(self._parts), 2, n_samples), np.float32)
+        stems = self._shelf.lend(len(self._parts), 2, n_samples)
         extra: dict[int, NDArray[np.float32]] = {}
         busy: tuple[list[tuple[float, float]], ...] = tuple([] for _ in self._parts)
         parts: dict[int, list[Any]] = {}
@@ -236,19 +238,22 @@ class Player:
         for handle in over:
             self.forget(handle)
         self._over = {handle: note for handle, note in self._over.items() if not self._is_told(note, until)}
-        jobs = []
+        jobs: list[Future[None]] = []
+        for i in range(len(stems)):
+            if i not in parts:
+                silenced(stems[i])
         for i in sorted(parts, key=lambda part: -len(parts[part])):  # the largest first
             orders = [(stems[i], parts[i], False)]
             if any(sends[i]):
-                extra[i] = np.zeros((2, n_samples), np.float32)
+                extra[i] = np.empty((2, n_samples), np.float32)
                 more = [part.scaled(send) for part, send in zip(parts[i], sends[i], strict=True)]
                 orders.append((extra[i], more, True))
             for out, some, is_extra in orders:
                 arguments = (out, some, self._noise, self._places[i], begin, FLOOR, is_extra)
                 if pool is None:
-                    oscillators.add_notes(*arguments)
+                    _sound(*arguments)
                 else:
-                    jobs.append(pool.submit(oscillators.add_notes, *arguments))
+                    jobs.append(pool.submit(_sound, *arguments))
         self.position = end
         for part in self._parts:
             part.forget(until - _KEPT_SECONDS)
@@ -379,6 +384,11 @@ class Player:
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Which voice of its bank plays a note, see `Bank.voice`."""
         return self._bank.voice(program, pitch, is_drum=is_drum, bank=bank)
+
+
+def _sound(out: NDArray[np.float32], *how: Any) -> None:
+    """Notes alone in a block that is lent."""
+    oscillators.add_notes(silenced(out), *how)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
 from miao.sound.room import Acoustics, DrawnRoom, Room
 from miao.sound.rooms import AnyRoom, changed, find_room
+from miao.sound.shelf import Shelf
 from miao.synth.player import Block
 from miao.synth.settings import PlaySettings, span
 from miao.synth.stems import stream_stems
@@ -150,11 +151,11 @@ def _mixed(
     desk = Desk(sample_rate, len(score.tracks), ("reverb", "chorus"))
     chorus = Chorus(sample_rate, score.chorus or USUAL_CHORUS)
     stems = stem_places(score) if with_stems else [0] * len(score.tracks)
-    n_rows = max(stems) + 2 if with_stems else 1
+    n_rows, shelf = max(stems) + 2 if with_stems else 1, Shelf()
     for block in blocks:
         for step in block.steps:
             desk.set(*step)
-        rows = np.zeros((n_rows, 2, block.stems.shape[2]), np.float32)
+        rows = shelf.lend_silent(n_rows, 2, block.stems.shape[2])
         sent = desk.add(block.start_sample, block.stems, block.busy, block.extra, rows, stems)
         if room is not None:
             rows[-1] += room.process(np.float32(ROOM_LEVEL) * sent["reverb"])
