@@ -82,7 +82,19 @@ def collection(tmp_path):
     return folder
 
 
-def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(collection, tmp_path):
+@pytest.fixture
+def by_itself(monkeypatch):
+    """`by_itself()` from then on songs are rendered by the process that asks: to start another takes longer than they."""
+
+    def rendered_here(jobs, wishes, n_jobs, journal, scheduler):
+        for job in jobs:
+            journal.begin(job, wishes)
+            yield render_job(job, wishes)
+
+    return lambda: monkeypatch.setattr(many, "_by_processes", rendered_here)
+
+
+def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(collection, tmp_path, by_itself):
     jobs = plan([collection], tmp_path / "out")
     first = list(render_many(jobs, tmp_path / "out", Wishes(), n_jobs=2))
     assert sorted(outcome.state for outcome in first) == ["failed", *["rendered"] * 5]
@@ -91,6 +103,7 @@ def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(col
     for outcome in first:
         if outcome.state == "rendered":
             assert soundfile.info(outcome.job.target).duration == pytest.approx(outcome.seconds)
+    by_itself()
     was, song_again = times(tmp_path / "out"), song(collection / "plain.mid", 72)
     missing = tmp_path / "out" / "日本.wav"
     missing.unlink()
@@ -105,7 +118,8 @@ def test_one_bad_song_stops_none_and_a_second_call_does_only_what_is_missing(col
     assert not half_written(tmp_path)
 
 
-def test_other_settings_do_not_pass_for_done_and_nothing_foreign_is_written_over(tmp_path):
+def test_other_settings_do_not_pass_for_done_and_nothing_foreign_is_written_over(tmp_path, by_itself):
+    by_itself()
     jobs = plan([song(tmp_path / "a.mid"), song(tmp_path / "b.mid")], tmp_path / "out")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.wav").write_bytes(b"mine")
@@ -115,7 +129,8 @@ def test_other_settings_do_not_pass_for_done_and_nothing_foreign_is_written_over
     assert (tmp_path / "out" / "b.wav").read_bytes() == b"mine"
 
 
-def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(tmp_path):
+def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(tmp_path, by_itself):
+    by_itself()
     jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
     wishes = Wishes(force=True)
     (tmp_path / "out").mkdir()
@@ -144,7 +159,7 @@ def test_two_at_once_do_not_write_into_one_folder(tmp_path):
         next(render_many(jobs, tmp_path / "out", Wishes()))
 
 
-def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path):
+def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path, by_itself):
     source = song(tmp_path / "in" / "long" / "0.mid", 50, 600)
     for n in range(1, 6):
         song(tmp_path / "in" / "short" / f"{n}.mid", 50 + n, 0.1)
@@ -162,6 +177,7 @@ def test_a_worker_that_is_killed_costs_its_own_song_only(tmp_path):
     assert "SIGKILL" in failed.message and not (tmp_path / "out" / "long" / "0.wav").exists()
     assert not half_written(tmp_path)  # not its either
     song(source)
+    by_itself()
     assert list(states(render_many(jobs, tmp_path / "out", Wishes())).values()).count("there") == 5
 
 
@@ -193,7 +209,7 @@ def run(*words):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal")
-def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path, by_itself):
     for n in range(4):
         song(tmp_path / "in" / f"{n}.mid", 50 + n, 0.1)
     song(tmp_path / "in" / "9 long.mid", 40, 3600)
@@ -215,6 +231,7 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
     wait_until(lambda: not half_written(tmp_path))
     assert not half_written(tmp_path) and len(times(tmp_path / "out")) == 4
     song(tmp_path / "in" / "9 long.mid", 40, 0.1)
+    by_itself()
     again = run(*words[:-2])
     assert again.exit_code == 0 and "1 rendered, 4 were there" in again.stderr
 
@@ -222,8 +239,8 @@ def test_ctrl_c_leaves_whole_files_only_and_the_same_command_goes_on(tmp_path):
 def test_the_command_tells_by_its_exit_code(collection, tmp_path):
     half = collection / "plain.mid"
     half.write_bytes(half.read_bytes()[:-4] + b"\xff\x2f")  # its end is cut off: played, with a warning
-    done = subprocess.run(command(collection, "-o", tmp_path / "out", "-j", 2), capture_output=True, text=True)
-    assert done.returncode == 3 and "6 songs: 5 rendered, 1 failed" in done.stderr
+    done = run(collection, "-o", tmp_path / "out", "-j", 2)
+    assert done.exit_code == 3 and "6 songs: 5 rendered, 1 failed" in done.stderr
     assert all(line.startswith("[") for line in done.stderr.splitlines()[:-1]), done.stderr
     (collection / "bad.mid").unlink()
     done = run(collection, "-o", tmp_path / "out")

@@ -212,16 +212,17 @@ def test_an_ablation_is_a_setting(pairs_folder, tmp_path, changes):
     results = trainer.step()
     assert np.isfinite(list(results.values())).all()
     assert ("loss/mac" in results) == ("audio_encoder" not in changes[-1])
-    trainer.save()
-    again = tiny(pairs_folder, tmp_path, *changes)
-    assert again.resume() and again.step_number == 1
-    resumed = again.objective.state_dict()
-    for name, value in trainer.objective.state_dict().items():
-        assert torch.equal(value, resumed[name]), name
+    if changes[-1].startswith(("objective.audio", "model.")):  # what else there is to save is the same for all
+        trainer.save()
+        again = tiny(pairs_folder, tmp_path, *changes)
+        assert again.resume() and again.step_number == 1
+        resumed = again.objective.state_dict()
+        for name, value in trainer.objective.state_dict().items():
+            assert torch.equal(value, resumed[name]), name
 
 
 def test_shared_parameters_are_one_and_stay_one(pairs_folder, tmp_path):
-    trainer = tiny(pairs_folder, tmp_path, "model.share=decoder")
+    trainer = tiny(pairs_folder, tmp_path, "model.share=decoder", "batch.pairs=2", "batch.pair_chunks=8")
     trainer.step()
     audio, decoder = trainer.objective.understanding.audio, trainer.objective.model.decoder
     assert audio.parallel.local.conv.weight is decoder.parallel.local.conv.weight
@@ -239,12 +240,14 @@ def test_what_contrast_is_on_must_be_known(pairs_folder, tmp_path):
 def test_a_run_on_pairs_that_was_stopped_goes_the_same_way(pairs_folder, tmp_path):
     small = ("batch.pairs=2", "batch.pair_chunks=8")
     stopped = tiny(pairs_folder, tmp_path, *small)
-    for _ in range(2):
-        stopped.step()
+    stopped.step()
     stopped.save()
     resumed = tiny(pairs_folder, tmp_path, *small)
     assert resumed.resume()
-    assert [resumed.step() for _ in range(2)] == [stopped.step() for _ in range(2)], "the one that was not stopped"
+    assert resumed.step() == stopped.step(), "the one that was not stopped"
+    values = resumed.objective.state_dict()  # and the step after this one would be the same
+    for name, value in stopped.objective.state_dict().items():
+        assert torch.equal(value, values[name]), name
 
 
 @pytest.mark.slow

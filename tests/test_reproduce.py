@@ -304,11 +304,11 @@ def test_figure2_draws_its_pictures(pairs_folder, built, output, monkeypatch):  
     assert [p["value"] for p in points["log-mel error dB ↓"]["inputs f"]] == [2, 8]
 
 
-def test_table1_sets_systems_side_by_side(built, output):  # noqa: F811
-    ran = reproduce("table1", output, "--data", built, "--bank", output / "banks" / "default-0", "--limit", 1)
+def test_table1_sets_systems_side_by_side(built, deaf, tmp_path):  # noqa: F811
+    ran = reproduce("table1", tmp_path, "--data", built, "--bank", "gm", "--limit", 1)
     assert ran.exit_code == 0, ran.output
-    text = (output / "reproduce-table1.md").read_text()
-    for name in ("miao:default-0", "encoded", "silence", "noise", "sine", "reference"):
+    text = (tmp_path / "reproduce-table1.md").read_text()
+    for name in ("miao:gm", "encoded", "silence", "noise", "sine", "reference"):
         assert f"| {name} |" in text
     assert "URMP: .31 / 3.26" in text and "never the same quantity" in text
     assert "give its run by --peer midi2wave=RUN" in text
@@ -317,7 +317,8 @@ def test_table1_sets_systems_side_by_side(built, output):  # noqa: F811
 # mistakes
 
 
-def test_mistakes_are_one_line(pairs_folder, built, output, tmp_path):  # noqa: F811
+def test_mistakes_are_one_line(pairs_folder, built, deaf, tmp_path):  # noqa: F811
+    output = tmp_path / "reproduced"
     wrong = [
         (training("table2", tmp_path, built, output), "no pairs-*.tar"),
         (training("table2", pairs_folder, tmp_path, output), "miao data benchmark"),
@@ -333,9 +334,16 @@ def test_mistakes_are_one_line(pairs_folder, built, output, tmp_path):  # noqa: 
         assert (ran.exit_code, what in ran.output, ran.output.count("\n")) == (2, True, 1), ran.output
 
 
-def test_a_folder_with_other_settings_is_not_gone_on_with(pairs_folder, built, output):  # noqa: F811
-    ran = training("table2", pairs_folder, built, output, "--batch", "16")
+def test_a_folder_with_other_settings_is_not_gone_on_with(pairs_folder, built, deaf, tmp_path, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_module, "miao_trainer", lambda *_, **__: _stopped())
+        assert "stopped as it began" in training("table2", pairs_folder, built, tmp_path).output
+    ran = training("table2", pairs_folder, built, tmp_path, "--batch", "16")
     assert ran.exit_code == 2 and "batch.pairs 8, not 16; give another --output" in ran.output
+
+
+def _stopped():
+    raise DataError("stopped as it began")
 
 
 def test_runs_of_peers_are_named(tmp_path):

@@ -115,16 +115,16 @@ def test_the_error_falls_while_it_trains(tmp_path):
     assert last["error_db/attack"] < 0.5 * first["error_db/attack"]
 
 
-@pytest.mark.parametrize("rollout_every", [0, 3])
+@pytest.mark.parametrize("rollout_every", [0, 2])
 def test_resuming_equals_not_having_stopped(tmp_path, rollout_every):
-    changes = ("train.steps=5", "train.checkpoint_every=3", f"train.rollout_every={rollout_every}")
+    changes = ("train.steps=3", "train.checkpoint_every=2", f"train.rollout_every={rollout_every}")
     whole = tiny(tmp_path, *changes)
-    for _ in range(3):
+    for _ in range(2):
         whole.step()
     whole.save()
     resumed = tiny(tmp_path, *changes)
     assert resumed.resume()
-    assert [resumed.step()["loss/am"] for _ in range(2)] == [whole.step()["loss/am"] for _ in range(2)]
+    assert resumed.step()["loss/am"] == whole.step()["loss/am"]
     values = resumed.objective.state_dict()
     for name, value in whole.objective.state_dict().items():
         assert torch.equal(value, values[name]), name
@@ -162,16 +162,15 @@ def test_a_run_logs_and_leaves_a_checkpoint_that_loads(tmp_path, monkeypatch):
 
 def test_a_checkpoint_makes_its_folder_and_the_time_of_a_step_is_that_of_this_run(tmp_path, monkeypatch):
     trainer = tiny(tmp_path / "new" / "folder")
-    for _ in range(4):
-        trainer.step()
+    trainer.step()
     trainer.save()
-    again = tiny(tmp_path / "new" / "folder", "train.steps=6")
-    assert again.resume() and again.step_number == 4
+    again = tiny(tmp_path / "new" / "folder", "train.steps=3")
+    assert again.resume() and again.step_number == 1
     again.save = lambda: None
     monkeypatch.setattr("miao.training.trainer.time", SimpleNamespace(monotonic=iter([100.0, 103.0]).__next__))
     seen = []
     again.fit(lambda step, means, seconds: seen.append((step, seconds)), ignore)
-    assert seen == [(6, 1.5)]
+    assert seen == [(3, 1.5)]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -205,8 +204,7 @@ def test_the_exported_graphs_give_what_the_nets_give(tmp_path):
     from miao.training.export import example_inputs, export_bank
 
     trainer = tiny(tmp_path / "run")
-    for _ in range(3):
-        trainer.step()
+    trainer.step()
     trainer.save()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own

@@ -149,7 +149,7 @@ class VoiceTable:
             if values.ndim < 2 or values.shape[1] != N_PITCHES:
                 arrays[name] = values
                 continue
-            is_same = (values == values[:, :1]).reshape(len(values), -1).all(axis=1)
+            is_same = (values == values[:, :1]).all(axis=tuple(range(1, values.ndim)))
             arrays[name] = np.ascontiguousarray(values[~is_same])
             arrays[f"{name}.is_same"] = is_same.astype(np.uint8)
             arrays[f"{name}.same"] = np.ascontiguousarray(values[is_same, 0])

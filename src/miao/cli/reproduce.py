@@ -261,10 +261,6 @@ def _played(systems: "list[System]", data: list[Path], output: Path, limit: int 
     listeners, missing = Listeners.found(embedder or [])
     listeners.open()  # fails here, in one line, rather than in a process
     benchmarks = [load_benchmark(folder, limit=limit) for folder in data]
-    names = [benchmark.name for benchmark in benchmarks]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{name} is there twice; results are told apart by their benchmarks")
     runs = [new_run(systems, benchmark, listeners, output / "evaluation" / benchmark.name) for benchmark in benchmarks]
     for run in runs:
         with progress(f"evaluating on {run.benchmark.name}") as tell:
@@ -302,6 +298,8 @@ def _checked(data: list[Path], limit: int | None, embedder: list[str] | None) ->
     from miao.evaluation.benchmarks import load_benchmark
     from miao.evaluation.evaluate import Listeners
 
-    for folder in data:
-        load_benchmark(folder, limit=limit)
+    names = [load_benchmark(folder, limit=limit).name for folder in data]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is there twice; results are told apart by their benchmarks")
     Listeners.found(embedder or [])[0].open()

@@ -230,7 +230,8 @@ def encoded_sound(score: Score, samples: Reals, track: int) -> Floats:
     place = align(samples, SAMPLE_RATE, notes)
     if place.confidence >= CONFIDENT:
         notes = place.moved(notes)
-        notes["start"] = np.maximum(notes["start"], 0)
+        is_heard = notes["damp"] > 0  # what is over before the sound begins keeps its place and is not measured
+        notes["start"][is_heard] = np.maximum(notes["start"][is_heard], 0)
     measured = measure_notes(samples, SAMPLE_RATE, notes, tuning_cents=place.tuning_cents)
     alone = replace(score, tracks=(measured_track(notes),), duration=float(notes["damp"].max()))
     sound = play(measured_bank(measured.tokens, table_of(measured.fits)), alone)
