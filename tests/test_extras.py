@@ -62,27 +62,47 @@ def arguments(command):
             yield from [number] if p.param_type_name == "argument" else [p.opts[0], number]
 
 known = dict(leaves(typer.main.get_command(app)))
-if len(sys.argv) == 1:
-    print(json.dumps([" ".join(words) for words in known]))
-else:
-    answers = []
-    for names, line in json.loads(sys.argv[1]):
-        absent.names = names
-        if isinstance(line, str):
-            words = tuple(line.split())
-            line = [*words, *arguments(known[words])]
-        result = CliRunner().invoke(app, line)
-        kept = isinstance(result.exception, (SystemExit, type(None)))
-        answers.append([result.exit_code, result.stderr, result.stdout, "" if kept else repr(result.exception)])
-    print(json.dumps(answers))
+
+def answer(names, line):
+    absent.names = names
+    if isinstance(line, str):
+        words = tuple(line.split())
+        line = [*words, *arguments(known[words])]
+    result = CliRunner().invoke(app, line)
+    kept = isinstance(result.exception, (SystemExit, type(None)))
+    return [result.exit_code, result.stderr, result.stdout, "" if kept else repr(result.exception)]
+
+one_by_one, without_any, lines = json.loads(sys.argv[1])
+every = [" ".join(words) for words in known]
+print(json.dumps([
+    [answer(*asked) for asked in one_by_one], {line: answer(without_any, line) for line in every},
+    [answer(without_any, line) for line in lines],
+]))
 """
+PLAYING = [["render", "song.mid"], ["info", "song.mid"], ["match", "song.mid", "song.wav"], ["voices", "list"],
+           ["search", "--audio", "song.wav", "--midi", "."], ["data", "list"], ["data", "info", "maestro"]]  # fmt: skip
 
 
-def run(*arguments, cwd=None):
-    command = [sys.executable, "-c", RUN, *map(json.dumps, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What all commands say: each without each library that it needs, all without any, and those that need none."""
+    folder = tmp_path_factory.mktemp("extras")
+    write_score(read_score(ROOT / "examples" / "gymnopedie.mid").between(0, 2), folder / "song.mid")
+    asked = [[[(module,), command] for command, _, module in needs_of_commands()], all_modules(), PLAYING]
+    command = [sys.executable, "-c", RUN, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
+
+
+def needs_of_commands():
+    """Each command with each extra and library that it needs."""
+    asked = []
+    for command, extras in COMMANDS.items():
+        asked += [(command, extra, module) for extra in extras for module in errors.EXTRAS[extra]]
+    for command, (extra, modules) in SOME.items():
+        asked += [(command, extra, module) for module in modules]
+    return asked
 
 
 def all_modules():
@@ -113,23 +133,16 @@ def test_the_code_imports_nothing_that_is_not_declared():
     assert found <= renderer | set(all_modules()) | ELSEWHERE
 
 
-def test_each_missing_library_is_one_line_that_says_what_to_install():
-    asked = []
-    for command, extras in COMMANDS.items():
-        asked += [(command, extra, module) for extra in extras for module in errors.EXTRAS[extra]]
-    for command, (extra, modules) in SOME.items():
-        asked += [(command, extra, module) for module in modules]
-    answers = run([[[module], command] for command, _, module in asked])
-    for (command, extra, module), (code, said, printed, fault) in zip(asked, answers, strict=True):
+def test_each_missing_library_is_one_line_that_says_what_to_install(answers):
+    for (command, extra, module), (code, said, printed, fault) in zip(needs_of_commands(), answers[0], strict=True):
         extras = COMMANDS.get(command, [extra])
         lines = {f"miao: {module} is not installed: pip install 'miao-synth[{e}]'\n" for e in extras}
         assert (code, fault, printed) == (2, "", "") and said in lines, f"{command} without {module}: {said}{fault}"
 
 
-def test_without_any_extra_each_command_says_what_it_needs_and_the_others_need_nothing():
-    commands = run()
-    assert {*COMMANDS, *SOME} <= set(commands)
-    for command, (code, said, _, fault) in zip(commands, run([[all_modules(), c] for c in commands]), strict=True):
+def test_without_any_extra_each_command_says_what_it_needs_and_the_others_need_nothing(answers):
+    assert {*COMMANDS, *SOME} <= answers[1].keys()
+    for command, (code, said, _, fault) in answers[1].items():
         assert not fault and code in (0, 2), f"{command}: {fault}"
         assert code == 0 or said.count("\n") == 1, f"{command}: {said}"
         needed = {*COMMANDS.get(command, ()), *SOME.get(command, ())[:1]}
@@ -137,12 +150,8 @@ def test_without_any_extra_each_command_says_what_it_needs_and_the_others_need_n
         assert bool(needed) == bool(named) and set(named) <= needed, f"{command}: {said}"
 
 
-def test_without_any_extra_a_song_is_played(tmp_path):
-    write_score(read_score(ROOT / "examples" / "gymnopedie.mid").between(0, 2), tmp_path / "song.mid")
-    lines = [["render", "song.mid"], ["info", "song.mid"], ["match", "song.mid", "song.wav"], ["voices", "list"],
-             ["search", "--audio", "song.wav", "--midi", "."], ["data", "list"],
-             ["data", "info", "maestro"]]  # fmt: skip
-    for line, (code, said, _, fault) in zip(lines, run([[all_modules(), x] for x in lines], cwd=tmp_path), strict=True):
+def test_without_any_extra_a_song_is_played(answers):
+    for line, (code, said, _, fault) in zip(PLAYING, answers[2], strict=True):
         assert (code, fault) == (0, ""), f"{line}: {said}{fault}"
 
 

@@ -283,14 +283,13 @@ def test_learning_brings_held_out_notes_closer_and_ends_in_a_file(tmp_path):
 
 def test_the_command_learns_and_says_how_well(tmp_path):
     pytest.importorskip("torch")
-    for recording in toy_recordings(range(60, 65)):
-        dynamic = "p" if recording.velocity < 80 else "f"
-        write(tmp_path / "in" / f"{recording.pitch}_{dynamic}.wav", recording.sound)
+    for recording in toy_recordings(range(60, 65))[1::2]:
+        write(tmp_path / "in" / f"{recording.pitch}_f.wav", recording.sound)
     arguments = ["learn", str(tmp_path / "in"), "--name", "toy", "--like", "20", "--steps", "2", "--voices",
                  str(tmp_path / "own"), "--listen", str(tmp_path / "listen"), "--licence", "CC0-1.0"]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
-    assert "log-mel error of 2 notes of pitches held out" in result.stdout
+    assert "log-mel error of 1 notes of pitches held out" in result.stdout
     assert sorted(p.name for p in (tmp_path / "listen").iterdir()) == ["after.wav", "before.wav", "recorded.wav"]
     assert LearntVoice.load(tmp_path / "own" / "toy.safetensors").about["licence"] == "CC0-1.0"
     again = CliRunner().invoke(app, arguments)

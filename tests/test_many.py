@@ -84,7 +84,7 @@ def collection(tmp_path):
 
 @pytest.fixture
 def by_itself(monkeypatch):
-    """`by_itself()` from then on songs are rendered by the process that asks: to start another takes longer than they."""
+    """From `by_itself()` on songs are rendered by the process that asks: to start another takes longer than they."""
 
     def rendered_here(jobs, wishes, n_jobs, journal, scheduler):
         for job in jobs:

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from miao.cli.main import app
 from miao.expression.written import performance_bytes
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
@@ -180,8 +182,7 @@ def test_a_dropped_song_is_heard_as_it_is_exported_and_as_the_command_renders_it
     with page.expect_download() as download:
         page.get_by_role("button", name="WAV").click()
     rendered = tmp_path / "command.wav"
-    command = [sys.executable, "-m", "miao", "render", str(orchestra), "-o", str(rendered)]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True)
+    assert CliRunner().invoke(app, ["render", str(orchestra), "-o", str(rendered)]).exit_code == 0
     assert Path(download.value.path()).read_bytes() == rendered.read_bytes()
     assert download.value.suggested_filename == "ode.wav"
     assert same_as(samples, read_audio(rendered).samples, begin) < 2e-3  # 16 bits
@@ -206,9 +207,8 @@ def test_every_export_of_a_changed_song_is_what_the_command_makes_of_it(page, tm
     assert told.tempo == 1.2 and told.tracks[1].program == 7 and told.tracks[2].muted
 
     def rendered(name, *options):
-        command = [sys.executable, "-m", "miao", "render", short, "-o", tmp_path / name, *options]
-        command += ["--arrangement", tmp_path / "told.json"]
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True)
+        words = ["render", short, "-o", tmp_path / name, *options, "--arrangement", tmp_path / "told.json"]
+        assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
         return (tmp_path / name).read_bytes()
 
     for button, name in (("WAV", "short.wav"), ("FLAC", "short.flac"), ("MP3", "short.mp3")):
@@ -227,7 +227,19 @@ def test_every_export_of_a_changed_song_is_what_the_command_makes_of_it(page, tm
     assert saved["Changed MIDI"] == performance_bytes(told.score(read_score(short)))
 
 
-def test_what_is_changed_is_heard_from_where_one_is(page, orchestra, gm, tmp_path):
+def test_a_file_that_is_no_song_is_explained_and_what_is_changed_of_one_is_heard_from_where_one_is(page, orchestra, gm):
+    for name, content, said in (
+        ("empty.mid", b"", "empty"), ("broken.mid", b"MThd\x00\x00\x00\x06\x00\x01", ""),
+        ("photo.jpg", b"\xff\xd8\xff" * 99, ""), ("large.mid", 17_000_000, "larger than 16 MB"),
+    ):  # fmt: skip
+        if isinstance(content, int):  # made there: it would take long to send
+            page.evaluate(DROP_OF_SIZE, [name, content])
+        else:
+            drop(page, name, content)
+        notice = page.get_by_role("alert").filter(has_text=name)
+        notice.wait_for()
+        assert said in notice.inner_text()
+        assert page.locator("#welcome").is_visible()
     opened(page, orchestra)
     gain = measured(page)
     before = page.evaluate("miao.sound.songTime()")
@@ -262,21 +274,6 @@ def test_a_loop_stays_within_its_bounds_and_seeking_goes_where_it_says(page, orc
         page.wait_for_timeout(60)
     assert min(times[8:]) >= a - 0.05 and max(times[8:]) <= b + 0.05
     assert sum(later < earlier for earlier, later in pairwise(times)) >= 1  # it went round
-
-
-def test_a_file_that_is_no_song_is_explained(page):
-    for name, content, said in (
-        ("empty.mid", b"", "empty"), ("broken.mid", b"MThd\x00\x00\x00\x06\x00\x01", ""),
-        ("photo.jpg", b"\xff\xd8\xff" * 99, ""), ("large.mid", 17_000_000, "larger than 16 MB"),
-    ):  # fmt: skip
-        if isinstance(content, int):  # made there: it would take long to send
-            page.evaluate(DROP_OF_SIZE, [name, content])
-        else:
-            drop(page, name, content)
-        notice = page.get_by_role("alert").filter(has_text=name)
-        notice.wait_for()
-        assert said in notice.inner_text()
-        assert page.locator("#welcome").is_visible()
 
 
 def large_midi(n_notes, seconds):

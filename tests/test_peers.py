@@ -293,13 +293,13 @@ def test_midi2wave_is_silent_without_notes_and_plays_on_past_a_window(learnt_mid
 @pytest.mark.parametrize("name", list(KINDS))
 def test_a_peer_that_is_stopped_goes_on_as_if_it_had_not(name, pairs_folder, tmp_path):
     whole = tiny_trainer(name, tmp_path / "whole", pairs_folder)
-    steps = [whole.step() for _ in range(3)]
+    steps = [whole.step() for _ in range(2)]
     first = tiny_trainer(name, tmp_path / "stopped", pairs_folder)
-    assert [first.step() for _ in range(2)] == steps[:2]
+    assert first.step() == steps[0]
     first.save()
     again = tiny_trainer(name, tmp_path / "stopped", pairs_folder)
     assert again.resume()
-    assert again.step() == steps[2]
+    assert again.step() == steps[1]
     held_out = list(read_shard(pairs_folder / "validation" / "pairs-000000.tar"))
     losses = held_out_losses(again, held_out)
     assert np.isfinite(list(losses.values())).all() and losses["loss/total"] > 0

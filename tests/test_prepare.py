@@ -20,7 +20,7 @@ from miao.measuring.part_voices import joined_fits
 RATE = 16_000
 
 
-def melody(seed, seconds=11.0):
+def melody(seed, seconds=8.0):
     rng = np.random.default_rng(seed)
     return [(t, t + 0.4, int(48 + rng.integers(0, 24)), 90) for t in np.arange(0.5, seconds, 0.5)]
 
@@ -154,7 +154,8 @@ def test_two_jobs_give_the_shards_of_one(place, tmp_path):
 def test_tracks_recorded_apart_are_parts(tmp_path, midi):
     root = tmp_path / "mine"
     root.mkdir()
-    low, high = melody(1), [(s + 0.25, e + 0.25, p + 24, v) for s, e, p, v in melody(2)]
+    low = melody(1, 11.0)
+    high = [(s + 0.25, e + 0.25, p + 24, v) for s, e, p, v in melody(2, 11.0)]
     (root / "duo.mid").write_bytes(midi({"notes": low, "program": 0}, {"notes": high, "program": 40, "channel": 1}))
     for number, notes in enumerate((low, high), start=1):
         soundfile.write(root / f"duo.{number}.wav", played(notes, 0.05), RATE)

@@ -75,13 +75,13 @@ def imported_names(path):
 def running_code(path):
     """All nodes of a file but those that only a type checker sees."""
 
-    def inside(tree):
-        for node in ast.iter_child_nodes(tree):
+    found, waiting = [], [tree_of(path)]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
             if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
-                yield node
-                yield from inside(node)
-
-    return list(inside(tree_of(path)))
+                found.append(node)
+                waiting.append(node)
+    return found
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
