@@ -1,6 +1,7 @@
 """Recordings of music learnt from: several voices at once, a fit that goes on, what is said of bad input."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from miao.sound.spectrum import log_mel, log_mel_error
 torch = pytest.importorskip("torch")
 
 from miao.training import learn_music as fitting  # noqa: E402
+from miao.training import music_model  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece, Ready  # noqa: E402
 from miao.training.music_voice import voice_names  # noqa: E402
@@ -213,6 +215,7 @@ def learnt(recorded):
              "--steps", "2"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(recorded)
+        patch.setattr(music_model, "MusicConfig", partial(MusicConfig, room_steps=40))
         result = CliRunner().invoke(app, words, prog_name="miao")
         again = CliRunner().invoke(app, words, prog_name="miao")
     return recorded, result, again
