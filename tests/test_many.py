@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from miao.cli.main import app
 from miao.errors import ConfigError
 from miao.synth import many
-from miao.synth.many import JOURNAL, Job, Wishes, plan, render_job, render_many, shown
+from miao.synth.journal import JOURNAL, Job, Journal, Wishes, shown
+from miao.synth.many import plan, render_job, render_many
 
 
 def song(path, pitch=60, seconds=0.2):
@@ -135,7 +136,7 @@ def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(t
     wishes = Wishes(force=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.wav").write_bytes(b"old")
-    with many._Journal(tmp_path / "out") as journal:
+    with Journal(tmp_path / "out") as journal:
         journal.begin(jobs[0], wishes)  # and then the power fails
     with (tmp_path / "out" / JOURNAL).open("a") as journal:
         journal.write('{"target": "a.w')  # in the middle of a line
@@ -146,7 +147,7 @@ def test_a_rendering_that_did_not_end_is_not_taken_for_the_file_that_was_there(t
 def test_what_is_begun_stands_in_the_journal_at_once(tmp_path):
     job = Job(song(tmp_path / "a.mid"), tmp_path / "out" / "a.wav")
     (tmp_path / "out").mkdir()
-    with many._Journal(tmp_path / "out") as journal:
+    with Journal(tmp_path / "out") as journal:
         journal.begin(job, Wishes())
         (line,) = (tmp_path / "out" / JOURNAL).read_text().splitlines()
         assert json.loads(line)["target"] == "a.wav"
@@ -155,7 +156,7 @@ def test_what_is_begun_stands_in_the_journal_at_once(tmp_path):
 def test_two_at_once_do_not_write_into_one_folder(tmp_path):
     jobs = plan([song(tmp_path / "a.mid")], tmp_path / "out")
     (tmp_path / "out").mkdir()
-    with many._Journal(tmp_path / "out"), pytest.raises(ConfigError, match="somebody else is rendering into it"):
+    with Journal(tmp_path / "out"), pytest.raises(ConfigError, match="somebody else is rendering into it"):
         next(render_many(jobs, tmp_path / "out", Wishes()))
 
 

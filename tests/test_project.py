@@ -144,7 +144,7 @@ IN_PLACE = {  # who writes otherwise than by files.py
     "sound/writer.py",  # streams and devices, and what it spools for them
     "synth/rendering.py",  # a file without a name between two passes
     "datasets/download.py",  # a download goes on where it stopped
-    "synth/many.py",  # a journal grows
+    "synth/journal.py",  # it grows
     "training/trainer.py",  # a log grows
 }
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from miao.midi.writing import write_score as write_score
     from miao.sound.audio import Audio as Audio
     from miao.sound.audio import read_audio as read_audio
-    from miao.synth.many import Job as Job
+    from miao.synth.journal import Job as Job
+    from miao.synth.journal import Wishes as Wishes
     from miao.synth.many import Outcome as Outcome
-    from miao.synth.many import Wishes as Wishes
     from miao.synth.many import plan as plan
     from miao.synth.many import render_many as render_many
     from miao.synth.synthesizer import RenderSummary as RenderSummary
@@ -57,7 +57,7 @@ _PLACES = {  # file, and its name there where it is another one
     "Bank": "bank.bank",
     "BankError": "errors",
     "ConfigError": "errors",
-    "Job": "synth.many",
+    "Job": "synth.journal",
     "LearntRecording": "training.music_voice",
     "LearntVoice": "bank.learnt_voice",
     "MiaoError": "errors",
@@ -68,7 +68,7 @@ _PLACES = {  # file, and its name there where it is another one
     "Synthesizer": "synth.synthesizer",
     "Track": "midi.score",
     "Voice": "bank.learnt_voice.LearntVoice",
-    "Wishes": "synth.many",
+    "Wishes": "synth.journal",
     "find_voice": "bank.learnt_voice",
     "learn_recording": "training.recording",
     "plan": "synth.many",

@@ -75,6 +75,7 @@ TESTS = {
     "synth/ear.py": f"test_ear {_SYNTH}",
     "synth/envelope.py": f"test_envelope {_SYNTH}",
     "synth/many.py": "test_many",
+    "synth/journal.py": "test_many",
     "synth/note.py": _SYNTH,
     "synth/oscillators.py": "test_oscillators",
     "synth/parts.py": _SYNTH,

@@ -42,7 +42,8 @@ def run(
 
     Raises: typer.Exit with the code that tells how it went; MiaoError.
     """
-    from miao.synth.many import Wishes, plan, render_many, shown
+    from miao.synth.journal import Wishes, shown
+    from miao.synth.many import plan, render_many
 
     if output is None or output == "-":
         raise MiaoError("several songs become files in a folder; name it with -o FOLDER")
@@ -74,7 +75,7 @@ def run(
 
 
 def _line(outcome: "Outcome") -> str:
-    from miao.synth.many import shown
+    from miao.synth.journal import shown
 
     if outcome.state == "failed":
         message = outcome.message.removeprefix(f"{outcome.job.source}: ")

@@ -7,7 +7,6 @@ unless its song, the settings or the bank have changed. A full disk stops the wh
 
 import errno
 import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -26,40 +25,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from miao.errors import ConfigError, MiaoError, needs
 from miao.files import drafts_of, make_folder, reason
 from miao.memory import give_back_memory
+from miao.synth.journal import Job, Journal, Wishes, shown
 
 if TYPE_CHECKING:
     from miao.synth.synthesizer import Synthesizer
 
 SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi")
-JOURNAL = ".miao-render.jsonl"
 LEFT_BEHIND_SECONDS = 600.0  # untouched for so long, a half-written file is that of a process that is gone
 PATIENCE_SECONDS = 5.0  # with a worker that is to stop
 
 State = Literal["rendered", "there", "failed", "not begun"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A song and the file that it becomes."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How all songs are rendered."""
-
-    bank: str = "gm"
-    settings: dict[str, Any] = field(default_factory=dict)  # keywords of `Synthesizer.render_file`
-    tracks: tuple[int, ...] = ()  # from 1; none: all
-    expression: dict[str, Any] = field(default_factory=dict)  # arguments of `Score.expressed`; none: as written
-    force: bool = False
-
-    @property
-    def mark(self) -> str:
-        """What distinguishes these wishes from others, whether or not files are overwritten."""
-        return json.dumps([self.bank, self.settings, self.tracks, self.expression], sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -107,12 +82,6 @@ def plan(sources: Iterable[str | Path], output: str | Path, format: str = "wav")
     return jobs
 
 
-def shown(path: str | Path) -> str:
-    """A path as one line of text, whatever its name is made of."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def render_many(
     jobs: Sequence[Job], output: str | Path, wishes: Wishes, n_jobs: int = 1, engine: str = "processes",
     scheduler: str | None = None,
@@ -131,7 +100,7 @@ def render_many(
     """
     output = Path(output)
     make_folder(output, ConfigError)
-    with _Journal(output) as journal:
+    with Journal(output) as journal:
         waiting = []
         for job in jobs:
             try:
@@ -160,70 +129,8 @@ def render_many(
                 yield Outcome(job, "not begun")
 
 
-class _Journal:
-    """What has been begun, a line a song: with it a file that is there is known to be ours, and of these wishes.
-
-    A line tells what was at the target before; if something else is there now, the rendering has come to its end.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self._path = output / JOURNAL
-        self._begun: dict[str, dict[str, Any]] = {}
-
-    def __enter__(self) -> "_Journal":
-        try:
-            self._file = open(self._path, "a+", encoding="utf-8")
-            _lock(self._file.fileno())
-        except BlockingIOError:
-            self._file.close()
-            raise ConfigError(f"{shown(self._path.parent)}: somebody else is rendering into it") from None
-        except OSError as error:
-            raise ConfigError(f"{shown(self._path)}: cannot be written: {reason(error)}") from error
-        self._file.seek(0)
-        line = "\n"
-        for line in self._file:
-            with suppress(ValueError, KeyError, TypeError):  # a line that was cut short: the song is done again
-                entry = json.loads(line)
-                self._begun[entry["target"]] = entry
-        if not line.endswith("\n"):
-            self._file.write("\n")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def state(self, job: Job, wishes: Wishes) -> Literal["free", "done", "foreign"]:
-        """Whether the target is free, holds what is wanted, or something else. Raises: OSError."""
-        there = _identity(job.target)
-        if there is None:
-            return "free"
-        entry = self._begun.get(self._name(job))
-        if entry is None or entry["before"] == there:
-            return "foreign"
-        return "done" if entry["mark"] == self._mark(job, wishes) else "foreign"
-
-    def begin(self, job: Job, wishes: Wishes) -> None:
-        """A song is begun. Raises: ConfigError if the journal cannot be written."""
-        entry = {
-            "target": self._name(job), "source": os.fsencode(job.source).decode("utf-8", "surrogateescape"),
-            "mark": self._mark(job, wishes), "before": _identity(job.target),
-        }  # fmt: skip
-        try:
-            self._file.write(json.dumps(entry) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise ConfigError(f"{shown(self._path)}: cannot be written: {reason(error)}") from error
-
-    def _name(self, job: Job) -> str:
-        return os.fsencode(job.target.relative_to(self._path.parent)).decode("utf-8", "surrogateescape")
-
-    @staticmethod
-    def _mark(job: Job, wishes: Wishes) -> str:
-        return hashlib.sha256(job.source.read_bytes() + wishes.mark.encode()).hexdigest()
-
-
 def _by_processes(
-    jobs: Sequence[Job], wishes: Wishes, n_jobs: int, journal: _Journal, scheduler: str | None
+    jobs: Sequence[Job], wishes: Wishes, n_jobs: int, journal: Journal, scheduler: str | None
 ) -> Iterator[Outcome]:
     """On processes of this machine; when all others are done, a worker ends."""
     context = multiprocessing.get_context("spawn")
@@ -300,7 +207,7 @@ def _serve(connection: Connection, wishes: Wishes) -> None:
 
 
 def _by_dask(
-    jobs: Sequence[Job], wishes: Wishes, n_jobs: int, journal: _Journal, scheduler: str | None
+    jobs: Sequence[Job], wishes: Wishes, n_jobs: int, journal: Journal, scheduler: str | None
 ) -> Iterator[Outcome]:
     """On the workers of a Dask cluster, by joblib."""
     needs("dask")
@@ -372,15 +279,6 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _identity(path: Path) -> list[int] | None:
-    """What tells one file under a name from the next one; None if there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return [found.st_ino, found.st_mtime_ns, found.st_size]
-
-
 def _folded(name: Path) -> str:
     return str(name).casefold()  # some file systems take two names for one
 
@@ -391,18 +289,3 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > LEFT_BEHIND_SECONDS:
                 left.unlink()
-
-
-def _lock(number: int) -> None:
-    """Locks an open file for this process, until it ends or closes the file. Raises: BlockingIOError."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError from error
-    else:
-        import fcntl
-
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
