@@ -8,6 +8,7 @@ import pytest
 from conftest import rounding
 from typer.testing import CliRunner
 
+from miao.bank import tokens as tk
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.voices import HARMONIC, pitch_hz
 from miao.cli.main import app
@@ -270,7 +271,9 @@ def test_learning_brings_held_out_notes_closer_and_ends_in_a_file(tmp_path):
     made = new_voice(bank, recordings, "toy", about, like=19, keep_held_out=True, config=LearnConfig(steps=30))
     assert made.scores is not None and made.scores.n_notes == 4
     assert made.scores.after < made.scores.before_aligned - 2
-    assert made.scores.encoded < made.scores.after
+    assert made.scores.after == min(made.scores.learnt, made.scores.led, made.scores.before_aligned)
+    # what many notes say of one may be nearer to it than its own tokens, each of which is off by up to half a level
+    assert made.scores.after < made.scores.encoded + tk.LEVEL_STEP_DB
     assert made.scores.before_aligned <= made.scores.before
     assert made.voice.about["n_notes"] == "16"
     lengths = {take: audio.samples.shape for take, audio in made.listening.items()}

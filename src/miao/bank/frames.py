@@ -62,7 +62,7 @@ def encode_frames(notes: Records, start_seconds: float, loudness: Reals | float 
     ``notes`` is an array with fields start, end, damp (seconds), pitch, velocity; ``loudness`` the product of volume
     and expression, one number or one a frame.
 
-    Shape: [5, WINDOW_FRAMES, N_PITCHES] float32 in [0, 1], channels as in CHANNELS.
+    Shape: [channels, WINDOW_FRAMES, N_PITCHES] float32 in [0, 1], channels as in CHANNELS.
     """
     image = np.zeros((len(CHANNELS), WINDOW_FRAMES, N_PITCHES), np.float32)
     first = int(seconds_to_frame(start_seconds))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.arrays import AnyArray, Doubles, Floats, Integers, Numbers, Reals, Records
-from miao.bank.frames import CHANNELS, FRAME_SECONDS, FRAMES_PER_TOKEN, WINDOW_FRAMES, encode_frames
+from miao.bank.frames import FRAME_SECONDS, FRAMES_PER_TOKEN, WINDOW_FRAMES, encode_frames
 from miao.errors import BankError
 from miao.expression.beats import bar_positions
 from miao.expression.reading import Reading
@@ -58,7 +58,7 @@ class Page:
     beat_features: NDArray[np.float32]  # [b, N_BEAT_FEATURES]
 
     def image(self, first_quarter: float) -> NDArray[np.float32]:
-        """x_m of the window from a quarter on, [5, T, N]."""
+        """x_m of the window from a quarter on, [channels, T, N]."""
         start = first_quarter * ROWS_A_QUARTER * FRAME_SECONDS
         stop = start + WINDOW_FRAMES * FRAME_SECONDS
         inside = (self.notes["start"] < stop) & (self.notes["damp"] > start)
@@ -145,8 +145,8 @@ Net = Callable[..., list[AnyArray]]
 
 
 def predict_page(page: Page, n: int, net: Net) -> Prediction:
-    """What a net makes of a page of a score with n notes; `net` is called with images [B, 5, T, N], for each note and
-    each beat its window and token, and their features, and gives levels and tempi."""
+    """What a net makes of a page of a score with n notes; `net` is called with images [B, channels, T, N], for each
+    note and each beat its window and token, and their features, and gives levels and tempi."""
     firsts = windows_of(page)
     level, tempo = np.zeros(n), np.zeros(len(page.beats) - 1)
     for at in range(0, len(firsts), 4):
@@ -184,9 +184,11 @@ def _net() -> Net:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
+    n_channels = session.get_inputs()[0].shape[1]  # those that it was trained on; new ones come after them
 
-    def run(*arrays: AnyArray) -> list[AnyArray]:
-        found: list[AnyArray] = session.run(None, dict(zip(names, arrays, strict=True)))
+    def run(images: AnyArray, *arrays: AnyArray) -> list[AnyArray]:
+        told = zip(names, (images[:, :n_channels], *arrays), strict=True)
+        found: list[AnyArray] = session.run(None, dict(told))
         return found
 
     return run
@@ -207,6 +209,3 @@ def _moving_mean(x: Numbers, n: int) -> Reals:
     low, high = np.maximum(i - n, 0), np.minimum(i + n + 1, len(x))
     means: Reals = (total[high] - total[low]) / np.maximum(high - low, 1)
     return means
-
-
-assert len(CHANNELS) == 5  # what the net was trained on

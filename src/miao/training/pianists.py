@@ -60,7 +60,7 @@ class HeadConfig:
 class ExpressionRun:
     """Settings of a run."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(encoder_channels=5, width=48))
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(encoder_channels=len(CHANNELS), width=48))
     batch: BatchConfig = field(default_factory=BatchConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
