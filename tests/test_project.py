@@ -335,6 +335,12 @@ def test_tables_of_results_have_their_places_and_pages_come_from_reports(monkeyp
     assert "| new |" in kept and "old" not in kept and kept.startswith("before") and kept.endswith("after\n")
 
 
+def test_the_tour_names_each_folder_of_code_in_the_order_of_imports():
+    rows = re.findall(r"^\| (`\w+/`(?:, `\w+/`)*) \|", (ROOT / "docs" / "tour.md").read_text(), re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"\w+", row)]
+    assert told == [name for name in ORDER if (SOURCE / name).is_dir()]
+
+
 def test_the_tour_keeps_its_lines_short():
     lines = (ROOT / "docs" / "tour.md").read_text().splitlines()
     assert not [line for line in lines if len(line) > 120]
