@@ -186,3 +186,15 @@ def test_the_limiter_changes_loudness_and_nothing_else_of_a_steady_tone():
     at = round(55 * len(middle) / RATE)
     distortion = spectrum.sum() - spectrum[at - 4 : at + 5].sum()
     assert 10 * np.log10(distortion / spectrum.sum()) < -30
+
+
+@pytest.mark.parametrize("n", [40_000, 40_001, 40_003])
+def test_a_long_block_is_as_loud_as_all_its_parts(n):
+    """Long ones are measured in stretches side by side."""
+    samples = np.random.default_rng(n).normal(0, 0.1, (2, n)).astype(np.float32) + np.float32(0.05)
+    whole, parts = Loudness(8000), Loudness(8000)
+    for begin in (0, 100, 20_000):  # on from what was before, too
+        whole.add(samples[:, begin:])
+        for start in range(begin, n, 700):
+            parts.add(samples[:, start : start + 700])
+    assert whole.integrated() == pytest.approx(parts.integrated(), abs=1e-9)

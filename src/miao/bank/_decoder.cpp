@@ -253,24 +253,23 @@ inline void lay_out(const Decoder &net, const Inputs &inputs, int64_t row, const
     }
 }
 
-void write(const Decoder &net, const Inputs &inputs, float *levels, float *spread) {
+void write(const Decoder &net, const Inputs &inputs, float *scratch, float *levels, float *spread) {
     const int64_t n = inputs.n;
-    std::vector<float> known((size_t)(n * net.n_known)), x((size_t)(n * net.hidden)), more((size_t)(n * net.hidden));
-    std::vector<float> images((size_t)(n * IMAGE) + W);
-    for (int64_t row = 0; row < n; ++row) tell(net, inputs, row, known.data() + row * net.n_known);
-    run(net.condition, known.data(), x.data(), n);
+    float *known = scratch, *x = known + n * net.n_known, *more = x + n * net.hidden, *images = more + n * net.hidden;
+    for (int64_t row = 0; row < n; ++row) tell(net, inputs, row, known + row * net.n_known);
+    run(net.condition, known, x, n);
     for (int64_t row = 0; row < n; ++row) {
         const float *chunk = net.chunks.data() + inputs.index[row] * net.hidden;
-        for (int64_t i = 0; i < net.hidden; ++i) x[(size_t)(row * net.hidden + i)] += chunk[i];
+        for (int64_t i = 0; i < net.hidden; ++i) x[row * net.hidden + i] += chunk[i];
     }
-    gelu(x.data(), n * net.hidden);
-    run(net.condition_second, x.data(), more.data(), n);
-    gelu(more.data(), n * net.hidden);
-    for (int64_t i = 0; i < n * net.hidden; ++i) x[(size_t)i] += more[(size_t)i];
-    run(net.expand, x.data(), images.data(), n);
+    gelu(x, n * net.hidden);
+    run(net.condition_second, x, more, n);
+    gelu(more, n * net.hidden);
+    for (int64_t i = 0; i < n * net.hidden; ++i) x[i] += more[i];
+    run(net.expand, x, images, n);
     alignas(64) float out[N_HEAD][PLACES];
     for (int64_t row = 0; row < n; ++row) {
-        finish(net, *(const Image *)(images.data() + row * IMAGE), out);
+        finish(net, *(const Image *)(images + row * IMAGE), out);
         lay_out(net, inputs, row, out, levels + row * STEPS * CELLS, spread + row * STEPS * CELLS);
     }
 }

@@ -48,11 +48,13 @@ struct Inputs {
     const int64_t *index;
 };
 
+inline int64_t scratch_floats(const Decoder &net, int64_t n) { return n * (net.n_known + 2 * net.hidden + IMAGE); }
+
 struct Variant {
     const char *name;
     int64_t panel;  // outputs of a layer side by side
-    // Levels and spread [n, STEPS, CELLS].
-    void (*write)(const Decoder &, const Inputs &, float *levels, float *spread);
+    // Levels and spread [n, STEPS, CELLS]; works in `scratch_floats` numbers.
+    void (*write)(const Decoder &, const Inputs &, float *scratch, float *levels, float *spread);
 };
 
 extern const Variant plain, avx2, avx512;

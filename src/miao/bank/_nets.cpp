@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "../_processor.h"
 #include "_decoder.h"
@@ -136,7 +137,15 @@ class BoundDecoder {
             inputs.previous = before.data();
         }
         nb::gil_scoped_release release;
-        variant->write(net, inputs, levels.data(), spread.data());
+        // kept by the thread: what is taken anew is handed over page by page
+        static thread_local std::unique_ptr<float[]> scratch;
+        static thread_local int64_t size = 0;
+        if (size < scratch_floats(net, inputs.n)) {
+            size = scratch_floats(net, inputs.n);
+            scratch.reset();
+            scratch.reset(new float[(size_t)size]);
+        }
+        variant->write(net, inputs, scratch.get(), levels.data(), spread.data());
     }
 
   private:

@@ -84,8 +84,10 @@ class Convolver {
             const int64_t count = std::min(size - n_filled, total - done);
             std::copy(left + done, left + done + count, filling.data() + n_filled);
             std::copy(right + done, right + done + count, filling.data() + size + n_filled);
-            if (!is_filling)
-                is_filling = variant.peak(left + done, count) > 0 || variant.peak(right + done, count) > 0;
+            for (int64_t from = done, few; !is_filling && from < done + count; from += few) {
+                few = std::min<int64_t>(done + count - from, 1024);  // what sounds does so soon
+                is_filling = variant.peak(left + from, few) > 0 || variant.peak(right + from, few) > 0;
+            }
             transform_filling(n_filled + count);
             for (int64_t ear = 0; ear < 2; ++ear)
                 for (int64_t s = 0; s < count; ++s)

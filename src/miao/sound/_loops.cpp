@@ -58,9 +58,47 @@ class BoundLimiter : public Limiter {
     size_t n_channels;
 };
 
-// Samples through two biquads in double precision; `state` goes on from call to call.
+// Each sample waits for the one before it, so four stretches of the samples are filtered side by side; each begins
+// `reach` samples early, so far behind which the filters have forgotten what was.
+void weigh_stretches(const std::vector<const float *> &rows, size_t n, size_t reach, const double *filters, double *state,
+                     double *to) {
+    const Variant &variant = variant_of("");
+    const size_t stretch = n / 4, rest = n - 4 * stretch;
+    double now[4][8] = {}, first[4][8];
+    const float *lines[8];
+    double *outs[4];
+    std::vector<double> nowhere(reach);
+    for (size_t k = 0; k < 4; ++k) {
+        for (size_t c = 0; c < 2; ++c) lines[k + 4 * c] = rows[c] + std::max(k, (size_t)1) * stretch - reach;
+        outs[k] = nowhere.data();
+    }
+    variant.weigh(lines, (int64_t)reach, filters, now, outs);
+    for (size_t c = 0; c < 2; ++c)
+        for (size_t i = 0; i < 4; ++i) now[i][4 * c] = state[4 * c + i];  // the first stretch goes on from what was
+    for (size_t k = 0; k < 4; ++k) {
+        for (size_t c = 0; c < 2; ++c) lines[k + 4 * c] = rows[c] + k * stretch;
+        outs[k] = to + k * stretch;
+    }
+    variant.weigh(lines, (int64_t)stretch, filters, now, outs);
+    for (size_t c = 0; c < 2; ++c)
+        for (size_t i = 0; i < 4; ++i) first[i][4 * c] = now[i][4 * c + 3];
+    for (size_t k = 0; k < 4; ++k) outs[k] = k ? nowhere.data() : to + 4 * stretch;
+    for (size_t i = 0; i < 8; ++i) lines[i] = rows[i / 4] + 4 * stretch;
+    for (auto &values : first)
+        for (size_t c = 0; c < 2; ++c)
+            for (size_t k = 1; k < 4; ++k) values[k + 4 * c] = values[4 * c];
+    variant.weigh(lines, (int64_t)rest, filters, first, outs);
+    for (size_t c = 0; c < 2; ++c)
+        for (size_t i = 0; i < 4; ++i) {
+            const double value = first[i][4 * c];
+            state[4 * c + i] = std::fabs(value) < 1e-30 ? 0 : value;
+        }
+}
+
+// Samples through two biquads in double precision; `state` goes on from call to call. Beyond `reach` samples they
+// remember nothing; 0 where that is not known.
 void weighted_squares(Floats samples, Array<const double, nb::shape<2, 5>> filters,
-                      Array<double, nb::shape<-1, 2, 2>> state, Array<double, nb::ndim<1>> out) {
+                      Array<double, nb::shape<-1, 2, 2>> state, int64_t reach, Array<double, nb::ndim<1>> out) {
     require(samples.shape(0) == state.shape(0) && samples.shape(1) == out.shape(0), "samples, state and out do not fit");
     const size_t n = samples.shape(1);
     const double *f = filters.data();
@@ -68,6 +106,11 @@ void weighted_squares(Floats samples, Array<const double, nb::shape<2, 5>> filte
     std::vector<const float *> rows;
     for (size_t c = 0; c < samples.shape(0); ++c) rows.push_back(row_of(samples, c));
     nb::gil_scoped_release release;
+    const size_t stretch = n / 4;
+    if (reach > 0 && rows.size() == 2 && stretch >= 2 * (size_t)reach) {
+        weigh_stretches(rows, n, (size_t)reach, f, state.data(), to);
+        return;
+    }
     std::fill(to, to + n, 0.0);
     auto run = [&](size_t c, auto n_channels) {
         constexpr int N = decltype(n_channels)::value;
@@ -222,7 +265,7 @@ NB_MODULE(_loops, module) {
         .def_ro("most", &BoundLimiter::most)
         .def("process", &BoundLimiter::process, "samples"_a.noconvert(), "out"_a.noconvert());
     module.def("weighted_squares", &weighted_squares, "samples"_a.noconvert(), "filters"_a.noconvert(),
-               "state"_a.noconvert(), "out"_a.noconvert());
+               "state"_a.noconvert(), "reach"_a, "out"_a.noconvert());
     module.def("mix", &mix, "stem"_a.noconvert(), "gains"_a.noconvert(), "row"_a.noconvert(), "sends"_a, "variant"_a = "");
     module.def("peak", &peak, "samples"_a.noconvert());
     module.def("is_silent", &is_silent, "samples"_a.noconvert());

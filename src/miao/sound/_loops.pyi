@@ -21,7 +21,7 @@ class Limiter:
     def process(self, samples: Floats, out: Floats) -> None: ...  # [channels, n] both
 
 # samples [channels, n], filters [2, 5], state [channels, 2, 2], out [n]
-def weighted_squares(samples: Floats, filters: Doubles, state: Doubles, out: Doubles) -> None: ...
+def weighted_squares(samples: Floats, filters: Doubles, state: Doubles, reach: int, out: Doubles) -> None: ...
 
 # stem, gains and row [2, n]; of each send what goes there beyond the stem, its gains, and the sum that it is added to
 def mix(

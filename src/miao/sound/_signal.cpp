@@ -5,6 +5,7 @@
 // the linker from the one compiled for the newest processor.
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "_signal.h"
 
@@ -16,6 +17,17 @@ using miao_sound::TAPS;
 using miao_sound::Transform;
 
 constexpr int L = miao_sound::LAST;
+
+// Before a loop whose turns have nothing to do with each other: compilers forget what __restrict said when they inline.
+#if defined(__clang__)
+#define MIAO_APART _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define MIAO_APART _Pragma("GCC ivdep")
+#elif defined(_MSC_VER)
+#define MIAO_APART __pragma(loop(ivdep))
+#else
+#define MIAO_APART
+#endif
 
 // Four points to four: s0 +- s2 and s1 +- s3 are theirs; `sign` is -1 forward and 1 backward.
 #define MIAO_FOUR(sign)                                                     \
@@ -29,6 +41,7 @@ inline void block_forward(float *__restrict re, float *__restrict im, int64_t qu
     const float *__restrict w2i = w + 3 * quarter, *__restrict w3r = w + 4 * quarter, *__restrict w3i = w + 5 * quarter;
     float *__restrict r0 = re, *__restrict r1 = re + quarter, *__restrict r2 = r1 + quarter, *__restrict r3 = r2 + quarter;
     float *__restrict i0 = im, *__restrict i1 = im + quarter, *__restrict i2 = i1 + quarter, *__restrict i3 = i2 + quarter;
+    MIAO_APART
     for (int64_t j = 0; j < quarter; ++j) {
         const float ar = r0[j], ai = i0[j], br = r1[j], bi = i1[j], cr = r2[j], ci = i2[j], dr = r3[j], di = i3[j];
         MIAO_FOUR(-1.0f);
@@ -51,6 +64,7 @@ inline void block_backward(float *__restrict re, float *__restrict im, int64_t q
     const float *__restrict w2i = w + 3 * quarter, *__restrict w3r = w + 4 * quarter, *__restrict w3i = w + 5 * quarter;
     float *__restrict r0 = re, *__restrict r1 = re + quarter, *__restrict r2 = r1 + quarter, *__restrict r3 = r2 + quarter;
     float *__restrict i0 = im, *__restrict i1 = im + quarter, *__restrict i2 = i1 + quarter, *__restrict i3 = i2 + quarter;
+    MIAO_APART
     for (int64_t j = 0; j < quarter; ++j) {
         const float ar = r0[j], ai = i0[j];
         const float br = r1[j] * w1r[j] + i1[j] * w1i[j], bi = i1[j] * w1r[j] - r1[j] * w1i[j];
@@ -71,6 +85,7 @@ inline void block_backward(float *__restrict re, float *__restrict im, int64_t q
 inline void halves_forward(float *__restrict re, float *__restrict im, int64_t half, const float *__restrict w) {
     float *__restrict r1 = re + half, *__restrict i1 = im + half;
     const float *__restrict wr = w, *__restrict wi = w + half;
+    MIAO_APART
     for (int64_t j = 0; j < half; ++j) {
         const float ar = re[j], ai = im[j], br = r1[j], bi = i1[j], dr = ar - br, di = ai - bi;
         re[j] = ar + br;
@@ -83,6 +98,7 @@ inline void halves_forward(float *__restrict re, float *__restrict im, int64_t h
 inline void halves_backward(float *__restrict re, float *__restrict im, int64_t half, const float *__restrict w) {
     float *__restrict r1 = re + half, *__restrict i1 = im + half;
     const float *__restrict wr = w, *__restrict wi = w + half;
+    MIAO_APART
     for (int64_t j = 0; j < half; ++j) {
         const float ar = re[j], ai = im[j], cr = r1[j], ci = i1[j];
         const float br = cr * wr[j] + ci * wi[j], bi = ci * wr[j] - cr * wi[j];
@@ -140,7 +156,8 @@ void forward(const Transform &transform, float *re, float *im) {
         turn(si.at[0], im + at);
         block_forward(sr.at[0], si.at[0], L * L / 4, w);
         fours_of_rows(sr, si, -1.0f);
-        for (int i = 0; i < L * L; ++i) re[at + i] = sr.at[i / L][i % L], im[at + i] = si.at[i / L][i % L];
+        memcpy(re + at, sr.at, sizeof sr.at);
+        memcpy(im + at, si.at, sizeof si.at);
     }
 }
 
@@ -149,7 +166,8 @@ void backward(const Transform &transform, float *re, float *im) {
     const float *w = transform.twiddles + miao_sound::n_twiddles(n) - 6 * (L * L / 4);
     Square sr, si;
     for (int64_t at = 0; at < n; at += L * L) {
-        for (int i = 0; i < L * L; ++i) sr.at[i / L][i % L] = re[at + i], si.at[i / L][i % L] = im[at + i];
+        memcpy(sr.at, re + at, sizeof sr.at);
+        memcpy(si.at, im + at, sizeof si.at);
         fours_of_rows(sr, si, 1.0f);
         block_backward(sr.at[0], si.at[0], L * L / 4, w);
         turn(re + at, sr.at[0]);
@@ -167,6 +185,7 @@ void add_products(int64_t n, int64_t first, int64_t count, const float *__restri
                   const float *__restrict z, const float *__restrict m, float *__restrict sum) {
     const float *__restrict ai = a + n, *__restrict bi = b + n, *__restrict zi = z + n, *__restrict mi = m + n;
     float *__restrict si = sum + n;
+    MIAO_APART
     for (int64_t k = first; k < first + count; ++k) {
         sum[k] += a[k] * z[k] - ai[k] * zi[k] + b[k] * m[k] - bi[k] * mi[k];
         si[k] += a[k] * zi[k] + ai[k] * z[k] + b[k] * mi[k] + bi[k] * m[k];
@@ -242,6 +261,28 @@ float peak(const float *__restrict samples, int64_t n) {
     return highest[0];
 }
 
+// Eight lines of samples, two channels of four stretches, through the two filters side by side: see _loops.cpp.
+void weigh(const float *const lines[8], int64_t n, const double filters[10], double state[4][8], double *const to[4]) {
+    double f[10], a[8], b[8], c[8], d[8];
+    for (int i = 0; i < 10; ++i) f[i] = filters[i];
+    for (int i = 0; i < 8; ++i) a[i] = state[0][i], b[i] = state[1][i], c[i] = state[2][i], d[i] = state[3][i];
+    for (int64_t t = 0; t < n; ++t) {
+        double x[8], square[8];
+        for (int i = 0; i < 8; ++i) x[i] = lines[i][t];
+        for (int i = 0; i < 8; ++i) {
+            const double y = f[0] * x[i] + a[i];
+            a[i] = (f[1] * x[i] + b[i]) - f[3] * y;
+            b[i] = f[2] * x[i] - f[4] * y;
+            const double z = f[5] * y + c[i];
+            c[i] = (f[6] * y + d[i]) - f[8] * z;
+            d[i] = f[7] * y - f[9] * z;
+            square[i] = z * z;
+        }
+        for (int k = 0; k < 4; ++k) to[k][t] = square[k] + square[k + 4];
+    }
+    for (int i = 0; i < 8; ++i) state[0][i] = a[i], state[1][i] = b[i], state[2][i] = c[i], state[3][i] = d[i];
+}
+
 void quantise(const float *__restrict samples, int64_t n, uint32_t position, uint32_t step, float scale,
               bool is_dithered, int32_t *__restrict out, int64_t counts[2]) {
     const float most = scale - 1, dithered = is_dithered ? 1.0f / 65536 : 0;
@@ -286,5 +327,5 @@ void add_turned_up(const float *__restrict from, const float *__restrict gain, i
 #define MIAO_TEXT_(name) #name
 #define MIAO_TEXT(name) MIAO_TEXT_(name)
 const miao_sound::Variant miao_sound::VARIANT = {
-    MIAO_TEXT(VARIANT), forward, backward, add_products, look_between, peak, quantise, turn_up, add_turned_up,
+    MIAO_TEXT(VARIANT), forward, backward, add_products, look_between, peak, quantise, turn_up, add_turned_up, weigh,
 };

@@ -36,6 +36,8 @@ struct Variant {
     // to = from gain, and to += from gain; the gain of a sample is `step` behind the last one's, 1 or 0
     void (*turn_up)(const float *from, const float *gain, int64_t step, int64_t n, float *to);
     void (*add_turned_up)(const float *from, const float *gain, int64_t step, int64_t n, float *to);
+    // squares behind two biquads, of two channels (the first four lines and the last) of four stretches at once
+    void (*weigh)(const float *const lines[8], int64_t n, const double filters[10], double state[4][8], double *const to[4]);
 };
 
 extern const Variant plain, avx2, avx512;

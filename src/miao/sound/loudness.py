@@ -80,6 +80,7 @@ class CompiledWeighting:
     def __init__(self, sample_rate: int, channels: int) -> None:
         self._filters = k_filters(sample_rate)
         self._state = np.zeros((channels, 2, 2))
+        self._reach = round(GATE_HOP_SECONDS * sample_rate)  # behind which they have forgotten what was, see below
 
     def squares(self, samples: np.ndarray) -> Doubles:
         """The next f4[channels, n], weighted, squared and summed over channels."""
@@ -87,7 +88,7 @@ class CompiledWeighting:
         if samples.strides[1] != samples.itemsize:
             samples = np.ascontiguousarray(samples)
         out = np.empty(samples.shape[1])
-        _loops.weighted_squares(samples, self._filters, self._state, out)
+        _loops.weighted_squares(samples, self._filters, self._state, self._reach, out)
         return out
 
 

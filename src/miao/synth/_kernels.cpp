@@ -4,6 +4,7 @@
 #include <nanobind/stl/unique_ptr.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "../_processor.h"
@@ -50,6 +51,18 @@ static A field(const nb::tuple &part, size_t i) {
 
 static void require(bool fits) {
     if (!fits) throw nb::value_error("the arrays of a note do not fit together, see oscillators.NotePart");
+}
+
+// Memory of this thread to work in, of which nothing is known: what is taken anew is handed over page by page.
+static void *scratch_of(size_t bytes) {
+    static thread_local std::unique_ptr<char[]> memory;
+    static thread_local size_t size = 0;
+    if (size < bytes) {
+        memory.reset();
+        memory.reset(new char[bytes]);
+        size = bytes;
+    }
+    return memory.get();
 }
 
 // The fields of oscillators.NotePart.
@@ -99,9 +112,8 @@ static nb::object bind_notes(const Variant &variant) {
                 bytes += scratch_bytes(notes.back().n_partials);
             }
             nb::gil_scoped_release release;
-            std::vector<double> scratch((size_t)bytes / sizeof(double) + 1);
             variant.add_notes(block, notes.data(), (int64_t)notes.size(), {n_bands, n_table, table.data(), places.data()},
-                              begin, is_extra, {silent, octaves, floor}, scratch.data());
+                              begin, is_extra, {silent, octaves, floor}, scratch_of((size_t)bytes));
         },
         "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "places"_a.noconvert(), "begin"_a, "is_extra"_a, "silent"_a,
         "octaves"_a, "floor"_a);

@@ -21,7 +21,7 @@ from miao.errors import AudioError, MiaoError
 from miao.midi.score import Score
 from miao.sound.chorus import USUAL as USUAL_CHORUS
 from miao.sound.chorus import Chorus
-from miao.sound.desk import Desk, highest, is_silent
+from miao.sound.desk import Desk, is_silent
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
 from miao.sound.room import Acoustics, DrawnRoom, Room
@@ -284,18 +284,16 @@ def mix_of(rows: np.ndarray) -> np.ndarray:
 
 
 class Levels:
-    """How loud a mix is and how high it peaks; the mix is the sum of the rows of [R, 2, n]."""
+    """How loud a mix is, and how much louder it may become; the mix is the sum of the rows of [R, 2, n]."""
 
     def __init__(self, sample_rate: int, with_true_peak: bool = False) -> None:
         self._meter = Loudness(sample_rate)
         self._peak_meter = Limiter(sample_rate, METER_DB) if with_true_peak else None
-        self.peak = 0.0  # highest sample of the mix
         self._row_peak = 0.0
 
     def add(self, rows: np.ndarray) -> None:
         mix = mix_of(rows)
         self._meter.add(mix)
-        self.peak = max(self.peak, highest(mix))
         if self._peak_meter is not None:
             self._peak_meter.process(mix)
             self._row_peak = max(self._row_peak, float(np.abs(rows).max()))
@@ -339,7 +337,7 @@ class Spool:
         return self
 
     def append(self, rows: np.ndarray) -> None:
-        sounding = np.flatnonzero(rows.any(axis=(1, 2)))
+        sounding = np.flatnonzero([not is_silent(row) for row in rows])
         self._blocks.append((rows.shape, sounding))
         with self._explained():
             for i in sounding:

@@ -15,6 +15,7 @@ from miao.bank.learnt_voice import LearntVoice, find_voice
 from miao.errors import AudioError, ConfigError, ScoreError
 from miao.midi.score import Score, TrackSummary, read_score
 from miao.sound.audio import Audio
+from miao.sound.desk import highest
 from miao.sound.limiter import Limiter
 from miao.sound.writer import SUBTYPES, AudioWriter
 from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, mix_of, rows_of, stem_places
@@ -140,10 +141,11 @@ class Synthesizer:
                 rows = report(rows, 0, 1)
             if to_stdout:
                 files.enter_context(writer)
-            finished = Levels(rate)  # measured again, as the limiter may have changed it
+            finished, peak = Levels(rate), 0.0  # measured again, as the limiter may have changed it
             for block in ahead(mastered(rows, min(wished, allowed), limiter)):
                 mix = mix_of(block)
                 finished.add(mix[None])
+                peak = max(peak, highest(mix))
                 writer.write(mix)
                 for stem, row in zip(stems, block, strict=bool(stems)):
                     stem.write(row)
@@ -153,7 +155,7 @@ class Synthesizer:
             time.perf_counter() - began,
             score.describe(),
             finished.loudness,
-            20 * float(np.log10(finished.peak)),
+            20 * float(np.log10(peak)),
             float(min(wished, allowed)),
             float(reduction) + 0.0,
             tuple(Path(stem.path) for stem in stems),
