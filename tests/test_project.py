@@ -84,12 +84,12 @@ def running_code(path):
     return found
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_go_one_way(path):
-    name, _ = place(path)
-    assert name in ORDER, f"{name} has no place in the order of files yet"
-    later = {other for other in imported_names(path) if ORDER.index(other) > ORDER.index(name)}
-    assert not later, f"{name} imports from its right: {sorted(later)}"
+def test_imports_go_one_way():
+    for path in modules():
+        name, _ = place(path)
+        assert name in ORDER, f"{name} has no place in the order of files yet"
+        later = {other for other in imported_names(path) if ORDER.index(other) > ORDER.index(name)}
+        assert not later, f"{path} imports from its right: {sorted(later)}"
 
 
 @pytest.mark.parametrize("name", ["miao", "miao.synth.stems", "miao.synth.synthesizer", "miao.cli.main"])
@@ -149,16 +149,15 @@ IN_PLACE = {  # who writes otherwise than by files.py
 }
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_files_are_written_in_one_way(path):
-    lines = path.read_text().splitlines()
-    found = [line.strip() for line in lines if WRITES.search(line)]
+def test_files_are_written_in_one_way():
     # what `written` and `written_folder` have given a temporary name, and bytes in memory
-    into_memory = r"\btemporary\b|\bnew\b|np\.save\(file|str\(path\)|savez_compressed\($"
-    found = [line for line in found if not re.search(into_memory, line)]
-    name = str(path.relative_to(SOURCE))
-    assert not found or name in IN_PLACE
-    assert len(found) <= (9 if name == "files.py" else 2)
+    into_memory = re.compile(r"\btemporary\b|\bnew\b|np\.save\(file|str\(path\)|savez_compressed\($")
+    for path in modules():
+        found = [line.strip() for line in path.read_text().splitlines() if WRITES.search(line)]
+        found = [line for line in found if not into_memory.search(line)]
+        name = str(path.relative_to(SOURCE))
+        assert not found or name in IN_PLACE, name
+        assert len(found) <= (9 if name == "files.py" else 2), name
 
 
 def test_no_file_is_called_by_what_it_is_not_about():
@@ -166,14 +165,14 @@ def test_no_file_is_called_by_what_it_is_not_about():
     assert not names & {"utils", "util", "common", "helpers", "misc", "tools"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_public_names_are_documented(path):
-    tree = tree_of(path)
-    definitions = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
-    missing = [n.name for n in definitions if not ast.get_docstring(n)]
-    if path.name != "__main__.py" and not ast.get_docstring(tree):
-        missing.insert(0, "the file itself")
-    assert not missing
+def test_public_names_are_documented():
+    for path in modules():
+        tree = tree_of(path)
+        definitions = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"]
+        missing = [n.name for n in definitions if not ast.get_docstring(n)]
+        if path.name != "__main__.py" and not ast.get_docstring(tree):
+            missing.insert(0, "the file itself")
+        assert not missing, path
 
 
 # documents
