@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -335,6 +336,30 @@ def test_the_slow_loops_warn_once_and_only_when_used(monkeypatch, caplog):
         for _ in range(2):
             oscillators.add_partials(block_of(10), *steady([0.1]), 1e-5)
     assert [record.message.split(",")[0] for record in caplog.records] == ["the compiled kernels are missing"]
+
+
+@pytest.mark.parametrize("name", oscillators.variants())
+def test_stems_that_threads_share_are_each_the_notes_of_their_part(monkeypatch, token_table, name):
+    monkeypatch.setattr(oscillators, "_kernels", oscillators._kernels)  # put back afterwards
+    oscillators.set_variant(name)
+    n_orders, places = 5, [places_in(token_table, seed) for seed in range(5)]
+    parts = [lively_parts(token_table, seed, is_wide=False)[: 1 + seed % 3] for seed in range(n_orders)]
+    outs = [np.full((2, 900), np.float32(7)) for _ in range(n_orders)]  # what was there before is gone
+    orders = [(outs[i], parts[i], places[i], i == 3) for i in range(n_orders)]
+    work = oscillators.work_on_notes(orders, token_table, 12345, 1e-5)
+    with ThreadPoolExecutor(3) as pool:
+        for job in [pool.submit(work) for _ in range(3)]:
+            job.result()
+    for i, out in enumerate(outs):
+        alone = block_of(900)
+        oscillators.add_notes(alone, parts[i], token_table, places[i], 12345, 1e-5, i == 3)
+        np.testing.assert_array_equal(out, alone)
+        assert alone.any() or i == 3
+    work()  # there is nothing left: nothing happens
+    with pytest.raises((ValueError, IndexError)):
+        oscillators.work_on_notes([(outs[0], parts[0], places[0][1:], False)], token_table, 0, 1e-5)()
+    with pytest.raises(ValueError, match="contiguous along samples"):
+        oscillators.work_on_notes([(outs[0][:, ::2], parts[0], places[0], False)], token_table, 0, 1e-5)
 
 
 def test_each_kind_of_loop_can_be_chosen(monkeypatch):

@@ -191,13 +191,13 @@ def test_every_chunk_gets_what_its_own_track_has_played_by_then_and_not_a_token_
 @pytest.fixture
 def handed(monkeypatch):
     """Every note that the oscillators are given, in the order of blocks."""
-    found, add = [], oscillators.add_notes
+    found, work_on = [], oscillators.work_on_notes
 
-    def recorded(out, parts, *rest):
-        found.extend(oscillators.NotePart(*part.arrays()) for part in parts)
-        add(out, parts, *rest)
+    def recorded(orders, *rest):
+        found.extend(oscillators.NotePart(*part.arrays()) for _, parts, *_ in orders for part in parts)
+        return work_on(orders, *rest)
 
-    monkeypatch.setattr(oscillators, "add_notes", recorded)
+    monkeypatch.setattr(oscillators, "work_on_notes", recorded)
     return found
 
 

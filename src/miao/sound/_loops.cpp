@@ -203,7 +203,7 @@ void mix(Floats stem, Floats gains, Out row, nb::list sends, const char *name) {
         for (int64_t c = 0; c < 2; ++c) one.to[c] = sum.data() + c * sum.stride(0);
         all.push_back(one);
     }
-    nb::gil_scoped_release release;
+    // Python is not let go for so short a time: to get hold of it again may take a hundred times as long
     constexpr int64_t PIECE = 1024;
     float behind[PIECE], beyond[PIECE];
     const float one = 1;
@@ -229,7 +229,6 @@ void mix(Floats stem, Floats gains, Out row, nb::list sends, const char *name) {
 // The highest amplitude of samples [channels, n].
 float peak(Floats samples) {
     float highest = 0;
-    nb::gil_scoped_release release;
     for (size_t c = 0; c < samples.shape(0); ++c)
         highest = std::max(highest, variant_of("").peak(row_of(samples, c), (int64_t)samples.shape(1)));
     return highest;
@@ -239,7 +238,6 @@ bool is_silent(Floats samples) {
     constexpr int64_t PIECE = 4096;
     const Variant &variant = variant_of("");
     const int64_t n = (int64_t)samples.shape(1);
-    nb::gil_scoped_release release;
     for (size_t c = 0; c < samples.shape(0); ++c)
         for (int64_t at = 0; at < n; at += PIECE)
             if (variant.peak(row_of(samples, c) + at, std::min(PIECE, n - at)) > 0) return false;

@@ -4,6 +4,7 @@
 #include <nanobind/stl/unique_ptr.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -89,34 +90,94 @@ static NotePart to_note(const nb::tuple &part, int64_t n_bands, std::vector<cons
             balance.data(), nb::cast<bool>(part[10]), nb::cast<float>(part[11])};
 }
 
+// The notes of a part, all that they point to, and where they are added.
+struct Order {
+    Block block;
+    std::vector<nb::object> kept;  // so that they live on whatever happens to the list
+    std::vector<NotePart> notes;
+    std::vector<std::vector<const float *>> rows;
+    Loops loops;
+    bool is_extra;
+    size_t bytes = SHARED_BYTES;  // to work in
+};
+
+using Table = Array<float, nb::ndim<2>>;
+using Places = Array<int64_t, nb::shape<-1, 2>>;
+
+static Order to_order(const Out &out, const nb::list &parts, const Table &table, const Places &places, bool is_extra) {
+    const int64_t n_bands = (int64_t)table.shape(0), n_table = (int64_t)table.shape(1);
+    require(n_table > 0 && !(n_table & (n_table - 1)) && n_bands <= MOST_BANDS && (int64_t)places.shape(0) == n_bands);
+    Order order{to_block(out), {}, {}, {}, {n_bands, n_table, table.data(), places.data()}, is_extra};
+    order.rows.resize(parts.size());
+    for (nb::handle part : parts) {
+        order.kept.push_back(nb::borrow(part));
+        if (nb::isinstance<Part>(part)) {
+            const Part &own = nb::cast<const Part &>(part);
+            require((int64_t)own.sound->balance.size() == 2 * n_bands && own.n_cells >= n_bands + 3);
+            order.notes.push_back(own.note());
+        } else {
+            order.notes.push_back(to_note(nb::cast<nb::tuple>(part), n_bands, order.rows[order.notes.size()]));
+        }
+        order.bytes += (size_t)scratch_bytes(order.notes.back().n_partials);
+    }
+    return order;
+}
+
+static void add(const Variant &variant, const Order &order, int64_t begin, const Scale &scale) {
+    variant.add_notes(order.block, order.notes.data(), (int64_t)order.notes.size(), order.loops, begin, order.is_extra, scale,
+                      scratch_of(order.bytes));
+}
+
 static nb::object bind_notes(const Variant &variant) {
     return nb::cpp_function(
-        [variant](Out out, nb::list parts, Array<float, nb::ndim<2>> table, Array<int64_t, nb::shape<-1, 2>> places,
-                  int64_t begin, bool is_extra, float silent, float octaves, float floor) {
-            const int64_t n_bands = (int64_t)table.shape(0), n_table = (int64_t)table.shape(1);
-            require(n_table > 0 && !(n_table & (n_table - 1)) && n_bands <= MOST_BANDS && (int64_t)places.shape(0) == n_bands);
-            const Block block = to_block(out);
-            std::vector<nb::object> kept;  // so that they live on whatever happens to the list
-            std::vector<NotePart> notes;
-            std::vector<std::vector<const float *>> rows(parts.size());
-            int64_t bytes = SHARED_BYTES;
-            for (nb::handle part : parts) {
-                kept.push_back(nb::borrow(part));
-                if (nb::isinstance<Part>(part)) {
-                    const Part &own = nb::cast<const Part &>(part);
-                    require((int64_t)own.sound->balance.size() == 2 * n_bands && own.n_cells >= n_bands + 3);
-                    notes.push_back(own.note());
-                } else {
-                    notes.push_back(to_note(nb::cast<nb::tuple>(part), n_bands, rows[notes.size()]));
-                }
-                bytes += scratch_bytes(notes.back().n_partials);
-            }
+        [variant](Out out, nb::list parts, Table table, Places places, int64_t begin, bool is_extra, float silent,
+                  float octaves, float floor) {
+            const Order order = to_order(out, parts, table, places, is_extra);
             nb::gil_scoped_release release;
-            variant.add_notes(block, notes.data(), (int64_t)notes.size(), {n_bands, n_table, table.data(), places.data()},
-                              begin, is_extra, {silent, octaves, floor}, scratch_of((size_t)bytes));
+            add(variant, order, begin, {silent, octaves, floor});
         },
         "out"_a.noconvert(), "parts"_a, "table"_a.noconvert(), "places"_a.noconvert(), "begin"_a, "is_extra"_a, "silent"_a,
         "octaves"_a, "floor"_a);
+}
+
+// Orders of which any number of threads take the next one each until there is none; none of them needs Python.
+struct Work {
+    Work(const Variant &variant, nb::object table, int64_t begin, const Scale &scale)
+        : variant(variant), table(std::move(table)), begin(begin), scale(scale) {}
+
+    const Variant &variant;
+    nb::object table;
+    int64_t begin;
+    Scale scale;
+    std::vector<Order> orders;
+    std::atomic<size_t> next{0};
+
+    void run() {
+        nb::gil_scoped_release release;
+        for (size_t i = next++; i < orders.size(); i = next++) {
+            const Order &order = orders[i];
+            std::fill_n(order.block.left, order.block.n_samples, 0.0f);
+            std::fill_n(order.block.right, order.block.n_samples, 0.0f);
+            add(variant, order, begin, scale);
+        }
+    }
+};
+
+static nb::object bind_work(const Variant &variant) {
+    return nb::cpp_function(
+        [&variant](nb::list orders, nb::object table, int64_t begin, float silent, float octaves, float floor) {
+            auto work = std::make_unique<Work>(variant, table, begin, Scale{silent, octaves, floor});
+            for (nb::handle one : orders) {
+                const nb::tuple fields = nb::cast<nb::tuple>(one);
+                require(fields.size() == 4);
+                work->orders.push_back(to_order(field<Out>(fields, 0), nb::cast<nb::list>(fields[1]),
+                                                nb::cast<Table>(table, false), field<Places>(fields, 2),
+                                                nb::cast<bool>(fields[3])));
+                work->orders.back().kept.push_back(nb::borrow(one));
+            }
+            return work;
+        },
+        "orders"_a, "table"_a, "begin"_a, "silent"_a, "octaves"_a, "floor"_a);
 }
 
 template <class T>
@@ -245,6 +306,7 @@ NB_MODULE(_kernels, module) {
     module.doc() = "The compiled loops of miao.oscillators; `variants` holds all that this processor can run.";
     bind_rows(module);
     bind_course(module);
+    nb::class_<Work>(module, "Work").def("run", &Work::run);
     nb::dict variants;
     for (const Variant *variant : {
 #ifdef MIAO_X86
@@ -252,12 +314,13 @@ NB_MODULE(_kernels, module) {
 #endif
              &plain}) {
         if (!miao_processor::can_run(variant->name)) continue;
-        nb::object partials = bind_partials(*variant), notes = bind_notes(*variant);
+        nb::object partials = bind_partials(*variant), notes = bind_notes(*variant), work = bind_work(*variant);
         if (variants.size() == 0) {  // the fastest comes first
             module.attr("add_partials") = partials;
             module.attr("add_notes") = notes;
+            module.attr("work_on_notes") = work;
         }
-        variants[variant->name] = nb::make_tuple(partials, notes);
+        variants[variant->name] = nb::make_tuple(partials, notes, work);
     }
     module.attr("variants") = variants;
 }

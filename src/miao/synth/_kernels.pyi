@@ -17,8 +17,17 @@ def add_notes(
     out: Floats, parts: list[NotePart | Part], table: Floats, places: Integers, begin: int, is_extra: bool,
     silent: float, octaves: float, floor: float,
 ) -> None: ...  # fmt: skip
+def work_on_notes(
+    orders: list[tuple[Floats, list[NotePart | Part], Integers, bool]], table: Floats, begin: int, silent: float,
+    octaves: float, floor: float,
+) -> Work: ...  # fmt: skip
 
-variants: dict[str, tuple[Callable[..., None], Callable[..., None]]]  # the two, by kind; best first
+variants: dict[str, tuple[Callable[..., None], Callable[..., None], Callable[..., Work]]]  # the three; best first
+
+class Work:
+    """Stems that any number of threads make, one after another."""
+
+    def run(self) -> None: ...
 
 class Rows:
     """`course.Rows`, shared by all courses that they are part of."""

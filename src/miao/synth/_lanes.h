@@ -115,27 +115,32 @@ inline Floats load(const float *from) {
 }
 
 #if defined(__GNUC__)
-typedef float Four __attribute__((vector_size(16), may_alias));
-
-inline Four fold(Floats a) {
+// Sums of neighbours, of the first then of the second.
+inline Floats add_neighbours(Floats a, Floats b) {
 #if LANES == 4
-    return a;
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
 #elif LANES == 8
-    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #else
-    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7) +
-           (__builtin_shufflevector(a, a, 8, 9, 10, 11) + __builtin_shufflevector(a, a, 12, 13, 14, 15));
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #endif
 }
 
-inline Four add_neighbours(Four a, Four b) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+// N rows as one: of each of them W / N sums.
+template <int N>
+inline Floats sums_of(const Floats *rows) {
+    if constexpr (N == 1)
+        return rows[0];
+    else
+        return add_neighbours(sums_of<N / 2>(rows), sums_of<N / 2>(rows + N / 2));
 }
 
 inline void sum_lanes(const Floats *rows, int n, float *__restrict sums) {
-    for (int s = 0; s < n; s += 4)
-        *(Four *)(sums + s) = add_neighbours(add_neighbours(fold(rows[s]), fold(rows[s + 1])),
-                                             add_neighbours(fold(rows[s + 2]), fold(rows[s + 3])));
+    for (int s = 0; s < n; s += W) {
+        const Floats some = sums_of<W>(rows + s);
+        memcpy(sums + s, &some, sizeof some);
+    }
 }
 #else
 inline void sum_lanes(const Floats *rows, int n, float *__restrict sums) {

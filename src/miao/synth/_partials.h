@@ -21,7 +21,7 @@ struct Rows {
         has_middle = has_sides = false;
     }
 
-    void clear(Floats *rows) const { memset((void *)rows, 0, (size_t)(n + 3) / 4 * 4 * sizeof(Floats)); }
+    void clear(Floats *rows) const { memset((void *)rows, 0, (size_t)(n + W - 1) / W * W * sizeof(Floats)); }
     void use(bool is_middle) {
         if (is_middle && !has_middle) clear(middle), has_middle = true;
         if (!is_middle && !has_sides) clear(left), clear(right), has_sides = true;
@@ -32,7 +32,7 @@ struct Rows {
     }
     void finish(float *to_left, float *to_right) {
         alignas(64) float sums[SAMPLES];
-        const int n_rows = (n + 3) / 4 * 4;
+        const int n_rows = (n + W - 1) / W * W;
         if (has_middle) {
             sum_lanes(middle, n_rows, sums);
             add(to_left, sums);

@@ -10,6 +10,7 @@ in `_kernels` is some fifty times faster and is used whenever it could be built.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ def set_variant(name: str) -> None:
     if name == "numpy":
         _kernels = None
     else:
-        loops = zip(("add_partials", "add_notes"), _compiled.variants[name], strict=True)
+        loops = zip(("add_partials", "add_notes", "work_on_notes"), _compiled.variants[name], strict=True)
         _kernels = SimpleNamespace(**(vars(_compiled) | dict(loops)))
 
 
@@ -125,6 +126,32 @@ def add_notes(
         _kernels.add_notes(out, parts, table, places, begin, is_extra, _SILENT, _OCTAVES, floor)
     else:
         _fall_back(add_notes_numpy)(out, parts, table, places, begin, floor, is_extra)
+
+
+Order = tuple[NDArray[np.float32], list[Any], NDArray[np.int64], bool]
+"""Of a stem: `out`, `parts`, `places` and `is_extra` of `add_notes`."""
+
+
+def work_on_notes(orders: list[Order], table: NDArray[np.float32], begin: int, floor: float) -> Callable[[], None]:
+    """What makes stems, each the notes of a part alone whatever was there before, as `add_notes` does: threads that
+    call it share the orders, the first of them first, and each comes back when none is left."""
+    for out, *_ in orders:
+        _check_block(out)
+    if _kernels:
+        run: Callable[[], None] = _kernels.work_on_notes(orders, table, begin, _SILENT, _OCTAVES, floor).run
+        return run
+    waiting = deque(orders)
+
+    def work() -> None:
+        while True:
+            try:
+                out, parts, places, is_extra = waiting.popleft()
+            except IndexError:
+                return
+            out[:] = 0
+            add_notes(out, parts, table, places, begin, floor, is_extra)
+
+    return work
 
 
 def add_partials(

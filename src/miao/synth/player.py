@@ -6,6 +6,7 @@ the block that it lies in makes the same samples, however the sound is cut into 
 
 import heapq
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ class Player:
         return self.begin(n_samples).wait()
 
     def begin(self, n_samples: int, pool: ThreadPoolExecutor | None = None, known: float = 0.0) -> Pending:
-        """The next samples, being made by the threads of a pool, one part a job; the next block may be begun.
+        """The next samples, being made by the threads of a pool, part by part; the next block may be begun.
 
         ``known`` is a moment up to which everything has been told: then chunks are written side by side for all that
         sounds up to there, which is quicker, and nothing more may be told of before it.
@@ -238,22 +239,20 @@ class Player:
         for handle in over:
             self.forget(handle)
         self._over = {handle: note for handle, note in self._over.items() if not self._is_told(note, until)}
-        jobs: list[Future[None]] = []
+        orders: list[oscillators.Order] = []
         for i in range(len(stems)):
             if i not in parts:
                 silenced(stems[i])
         for i in sorted(parts, key=lambda part: -len(parts[part])):  # the largest first
-            orders = [(stems[i], parts[i], False)]
+            orders.append((stems[i], parts[i], self._places[i], False))
             if any(sends[i]):
                 extra[i] = np.empty((2, n_samples), np.float32)
                 more = [part.scaled(send) for part, send in zip(parts[i], sends[i], strict=True)]
-                orders.append((extra[i], more, True))
-            for out, some, is_extra in orders:
-                arguments = (out, some, self._noise, self._places[i], begin, FLOOR, is_extra)
-                if pool is None:
-                    _sound(*arguments)
-                else:
-                    jobs.append(pool.submit(_sound, *arguments))
+                orders.append((extra[i], more, self._places[i], True))
+        work = oscillators.work_on_notes(orders, self._noise, begin, FLOOR)
+        jobs = [] if pool is None else [pool.submit(work) for _ in orders[: os.cpu_count() or 1]]
+        if pool is None:
+            work()
         self.position = end
         for part in self._parts:
             part.forget(until - _KEPT_SECONDS)
@@ -384,11 +383,6 @@ class Player:
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Which voice of its bank plays a note, see `Bank.voice`."""
         return self._bank.voice(program, pitch, is_drum=is_drum, bank=bank)
-
-
-def _sound(out: NDArray[np.float32], *how: Any) -> None:
-    """Notes alone in a block that is lent."""
-    oscillators.add_notes(silenced(out), *how)
 
 
 @dataclass(frozen=True, eq=False)
