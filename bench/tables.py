@@ -255,8 +255,8 @@ PAGES = (
          "python bench/learn_piano.py data/recordings/piano --little --render 30 --sound-banks "
          "MuseScore_General_Full.sf2 FluidR3_GM.sf2 TimGM6mb.sf2 -o results/piano", piano, piano),
     Page("real-notes", "Voices learnt from recorded notes, and whether they may play by default", "real/real.json",
-         f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 -o results/real",
-         real_notes),
+         f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 "
+         "--soundfont TimGM6mb.sf2 -o results/real", real_notes),
     Page("speed", "Processor time beside FluidSynth's", "speed/against_fluidsynth.json",
          f"python bench/against_fluidsynth.py --soundfont {TEACHER} --runs 1 -o results/speed",
          of_bench("against_fluidsynth"), against_fluidsynth),

@@ -9,12 +9,16 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.defaults import AS_TAUGHT, default_path, default_programs, default_voices, kits_of, kits_with
 from miao.bank.folder import bank_folder
+from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.kits import GENERAL_MIDI
 from miao.bank.lasting import STEADY_CHUNK
 from miao.bank.learnt_voice import LearntVoice, find_voice
+from miao.bank.voices import N_PITCHES, pitch_hz
+from miao.datasets.samples import Recording
 from miao.errors import BankError
-from miao.training.default_voice import FADE_SEMITONES, Range, over_the_keyboard, smooth
+from miao.training.default_voice import FADE_SEMITONES, Range, over_the_keyboard
 from miao.training.evenness import first_second_db
+from miao.training.key_gains import recorded_dynamics, rising, smooth, wanted_db
 
 OBOE = 68
 
@@ -23,6 +27,11 @@ OBOE = 68
 def taught():
     """What the nets of the bank were taught of General MIDI."""
     return Bank.load("gm", 1, has_more=False)
+
+
+@pytest.fixture(scope="module")
+def gm():
+    return Bank.load("gm", 1)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +89,80 @@ def test_beyond_the_recorded_range_the_program_is_left(taught, oboe):
 
 
 def test_its_keys_are_even_and_as_loud_as_the_programs(taught, oboe):
-    bank, number, keys = taught.with_defaults([oboe]), len(taught.table.kind), np.arange(40, 90)
-    ours, theirs = (first_second_db(bank, voice, keys, 96) for voice in (number, OBOE))
-    assert np.abs(np.diff(ours)).max() < 1.0
+    bank, number, keys = taught.with_defaults([oboe]), len(taught.table.kind), np.arange(28, 100)
+    levels = np.array([first_second_db(bank, number, keys, velocity) for velocity in (20, 56, 100, 127)])
+    assert np.abs(np.diff(levels, axis=1)).max() < 1.2
+    assert np.diff(levels, axis=0).min() > 1
     inside = (keys >= 49) & (keys <= 80)
-    assert abs(np.median((ours - theirs)[inside])) < 1.0
-    assert np.abs(ours - theirs).max() < 6.0
+    assert abs(np.median((levels[2] - first_second_db(taught, OBOE, keys, 100))[inside])) < 0.5
+
+
+def test_gains_make_a_note_louder_all_through_and_change_nothing_else_of_it(taught, oboe):
+    gains = np.full((N_PITCHES, len(VELOCITIES)), 3, np.float16)
+    plain, louder = (taught.with_voices([dataclasses.replace(oboe, gains=g)]) for g in (None, KeyGains(gains)))
+    asked, before = notes([len(taught.table.kind)], 60), None
+    for kind in (tk.ATTACK, tk.SUSTAIN, tk.SUSTAIN, tk.RELEASE):
+        ours, theirs = ((b.decode(kind, **asked | ({} if p is None else {"previous": p})))[0]
+                        for b, p in zip((plain, louder), before or (None, None), strict=True))  # fmt: skip
+        heard = (ours > 4) & (ours < 55)
+        heard[..., tk.PITCH_CELL] = False
+        np.testing.assert_allclose(theirs[heard], ours[heard] + 3, atol=0.01)
+        np.testing.assert_allclose(theirs[..., tk.PITCH_CELL], ours[..., tk.PITCH_CELL], atol=0.01)
+        before = (ours[:, -1], theirs[:, -1])
+
+
+def test_gains_run_straight_between_keys_and_strengths_and_stay_beyond_them():
+    levels = np.zeros((N_PITCHES, len(VELOCITIES)), np.float16)
+    levels[60, 4], levels[61, 4], levels[127, -1] = 2, 4, 1
+    at = KeyGains(levels).at
+    middle = (VELOCITIES[4] + VELOCITIES[5]) / 2 / 127
+    assert at(np.array([60, 61, 60.5, 127]), np.array([VELOCITIES[4] / 127, middle, middle, 1.0])) == pytest.approx(
+        [2, 2, 1.5, 1], abs=1e-5
+    )
+    assert at(np.array([140.0]), np.array([2.0])) == pytest.approx([1])
+
+
+def recordings(levels):
+    """Notes of three pitches, of which each has its own level, at velocities with levels (dB)."""
+    noise = np.random.default_rng(3).normal(size=(1, 4410)).astype(np.float32)
+    return [Recording("", pitch, velocity, noise * np.float32(10 ** ((level + own) / 20)), 0.1, False)
+            for pitch, own in ((60, 0), (64, -7), (67, 3)) for velocity, level in levels for _ in range(2)]  # fmt: skip
+
+
+def test_dynamics_are_the_recordings_unless_they_were_levelled():
+    strengths, levels = recorded_dynamics(recordings([(33, -9), (80, -4), (112, 0)]))
+    assert strengths.tolist() == [33, 80, 112] and np.diff(levels) == pytest.approx([5, 4], abs=0.1)
+    assert recorded_dynamics(recordings([(33, 1), (80, 0), (112, 2)])) is None
+    assert recorded_dynamics(recordings([(96, 1)])) is None
+
+
+def test_no_noise_below_a_note_is_learnt_where_notes_last(taught, oboe):
+    hz = pitch_hz(72.0)  # a pitch node
+    below = np.flatnonzero(tk.NOISE_EDGES_HZ[1:] <= 0.5 * hz) + tk.N_PARTIALS
+    inside = np.flatnonzero(tk.NOISE_EDGES_HZ[:-1] >= hz) + tk.N_PARTIALS
+    learnt, program = (v[0] for v in oboe.correction.levels), 72 // 3
+    for levels in learnt:
+        assert len(below) and levels[..., program, below].max() <= 0 < levels[..., program, inside].max()
+    ours, theirs = oboe.embeddings.profiles[:, 0, program], taught.embeddings.profiles[:, OBOE, program]
+    assert (ours[:, below] <= theirs[:, below]).all()
+
+
+def test_numbers_that_fall_become_one():
+    assert rising([1, 3, 2, 5], [1, 1, 1, 1]).tolist() == [1, 2.5, 2.5, 5]
+    assert rising([3, 0], [1, 2]).tolist() == [1, 1]
+
+
+def test_the_wanted_loudness_is_the_programs_at_100_made_even_and_rises():
+    taught = np.linspace(-60, -20, len(VELOCITIES))[:, None] + np.where(np.arange(85) > 50, 6.0, 0.0)
+    wanted = wanted_db(taught, 30, None)
+    assert np.abs(np.diff(wanted, axis=1)).max() <= 0.71 and np.diff(wanted, axis=0).min() > 0
+    at = VELOCITIES.tolist().index(100)
+    assert wanted[at, :40] == pytest.approx(taught[at, :40], abs=0.3)
+    softer = wanted_db(taught, 30, (np.array([33, 112]), np.array([-2.0, 0.0])))
+    flat = slice(VELOCITIES.tolist().index(40), at + 1)
+    assert np.diff(softer[flat, 0]) == pytest.approx(np.diff(wanted[flat, 0]) / 2)
+    assert softer[-1, 0] - softer[at, 0] < wanted[-1, 0] - wanted[at, 0]
+    assert softer[1, 0] - softer[0, 0] == pytest.approx(wanted[1, 0] - wanted[0, 0])
 
 
 def test_a_voice_that_lasts_repeats_itself_at_one_level(taught, oboe):
@@ -118,7 +195,9 @@ def test_partials_of_another_kind_are_refused(taught):
 
 def test_a_folder_says_which_programs_are_played_by_learnt_voices(oboe, tmp_path):
     oboe.save(default_path(tmp_path, OBOE))
-    assert default_programs(tmp_path) == [OBOE] and default_voices(tmp_path)[0].about["lowest"] == "49"
+    (back,) = default_voices(tmp_path)
+    assert default_programs(tmp_path) == [OBOE] and back.about["lowest"] == "49"
+    np.testing.assert_array_equal(back.gains.levels, oboe.gains.levels)
     assert kits_of(tmp_path).has_variation(OBOE, AS_TAUGHT << 7)
     assert kits_with(GENERAL_MIDI, [OBOE, 70], 189).programs[0, 70] == 190
     dataclasses.replace(oboe, about=oboe.about | {"program": "129"}).save(default_path(tmp_path, 70))
@@ -137,3 +216,16 @@ def test_the_banks_own_defaults_are_what_its_folder_holds():
     assert len(bank.defaults) == len(programs)
     for voice in bank.defaults:
         assert isinstance(voice, LearntVoice) and voice.about["licence"] and voice.about["origin"]
+
+
+@pytest.mark.parametrize("program", default_programs(bank_folder("gm")))
+def test_each_default_is_even_over_all_keys_rises_with_velocity_and_keeps_the_balance(gm, program):
+    number, keys = gm.voice(program, 60, is_drum=False), np.arange(28, 100)
+    levels = np.array([first_second_db(gm, number, keys, velocity) for velocity in (30, 100)])
+    assert np.abs(np.diff(levels, axis=1)).max() < 1
+    own = next(voice for voice in gm.defaults if int(voice.about["program"]) == program + 1).about
+    inside = (keys >= int(own["lowest"])) & (keys <= int(own["highest"]))
+    taught = first_second_db(gm, program, keys, 100)
+    assert abs(np.median((levels[1] - taught)[inside])) < 0.3
+    strokes = [first_second_db(gm, number, keys[::12], v) for v in (1, 6, 14, 30, 50, 72, 90, 110, 127)]
+    assert np.diff(strokes, axis=0).min() > 0

@@ -100,8 +100,8 @@ def read_score_of(program, seconds=1.0):
 
 
 def test_a_correction_makes_a_voice_that_much_louder(gm):
-    score = read_score_of(73)
-    loud = gm.with_voices([copy_of(gm, 73, 2.0)])
+    score = read_score_of(75)
+    loud = gm.with_voices([copy_of(gm, 75, 2.0)])
     powers = []
     for bank, voices in ((gm, None), (loud, {0: first_of(gm)})):
         sound = np.concatenate([b.stems[0] for b in stream_stems(bank, score, voices=voices)], axis=1)
@@ -202,11 +202,11 @@ def test_a_drum_track_with_a_voice_is_played_as_notes(gm, midi):
 
 def test_the_synthesizer_takes_names_and_files(gm, midi, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    voice = copy_of(gm, 73)
+    voice = copy_of(gm, 75)
     voice.save(voices_folder() / "copy.safetensors")
     song, synthesizer = midi({"notes": [(0, 0.3, 60, 90)]}), Synthesizer(gm)
-    flute = midi({"notes": [(0, 0.3, 60, 90)], "program": 73})
-    wanted = synthesizer.render(flute, end=0.3).samples
+    pipes = midi({"notes": [(0, 0.3, 60, 90)], "program": 75})
+    wanted = synthesizer.render(pipes, end=0.3).samples
     for named in ("copy", voices_folder() / "copy.safetensors", voice):
         np.testing.assert_array_equal(synthesizer.render(song, end=0.3, voices={1: named}).samples, wanted)
     with pytest.raises(ConfigError, match="no track 2; the song has tracks 1 to 1"):
@@ -259,16 +259,16 @@ def run(*arguments):
 @pytest.fixture
 def own_voices(gm, tmp_path):
     folder = tmp_path / "own"
-    copy_of(gm, 73, instrument="a flute").save(folder / "copy.safetensors")
+    copy_of(gm, 75, instrument="pipes").save(folder / "copy.safetensors")
     return folder
 
 
 def test_voices_are_listed_shown_exported_and_imported(own_voices, tmp_path):
     listed = run("voices", "list", "--voices", own_voices)
-    assert listed.exit_code == 0 and "copy" in listed.stdout and "a flute" in listed.stdout
+    assert listed.exit_code == 0 and "copy" in listed.stdout and "pipes" in listed.stdout
     shown = json.loads(run("voices", "show", "copy", "--voices", own_voices, "--json").stdout)
     assert shown["licence"] == "CC0-1.0"
-    assert "a flute" in run("voices", "show", "copy", "--voices", own_voices).stdout
+    assert "pipes" in run("voices", "show", "copy", "--voices", own_voices).stdout
     file = tmp_path / "out.safetensors"
     assert run("voices", "export", "copy", "-o", file, "--voices", own_voices).exit_code == 0
     assert run("voices", "import", file, "--name", "second", "--voices", own_voices).exit_code == 0
@@ -305,7 +305,7 @@ def test_a_song_is_rendered_with_a_voice(own_voices, tmp_path, midi):
     song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1}))
     tracks = ["--tracks", "2", "--voice", "2=copy", "--voices", own_voices]
     assert run("render", song, "-o", tmp_path / "a.wav", *tracks).exit_code == 0
-    song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1, "program": 73}))
+    song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1, "program": 75}))
     assert run("render", song, "-o", tmp_path / "b.wav", "--tracks", "2").exit_code == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 

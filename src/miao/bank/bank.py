@@ -173,12 +173,9 @@ def _decoder(
         present = np.unique(voice[voice >= first]) if learnt else ()
         own_rows = [(learnt[n - first], np.flatnonzero(voice == n)) for n in present]
         for own, rows in own_rows:
-            if own.shift is not None and "previous" in inputs:
-                note = {name: inputs[name][rows] for name in _OF_A_NOTE}
+            if "previous" in inputs and (own.shift is not None or own.gains is not None):
                 inputs["previous"] = inputs["previous"].copy()
-                inputs["previous"][rows] = own.shift.taken_off(
-                    kind, inputs["previous"][rows], **note, age=inputs["age"][rows]
-                )
+                inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
         if keys is not None and "previous" in inputs:
             note = {name: inputs[name] for name in ("pitch", "index", "age")}
             inputs["previous"] = keys.taken_off(kind, inputs["previous"], voice, **note)
@@ -196,6 +193,19 @@ def _decoder(
             if own.recorded is not None:
                 previous = inputs["previous"][rows] if "previous" in inputs else None
                 levels[rows] = own.recorded.led(kind, levels[rows], **note, previous=previous)
+            if own.gains is not None:
+                levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
         return levels, spread
 
     return decode
+
+
+def _as_written(voice: LearntVoice, kind: int, inputs: dict[str, Any]) -> Floats:
+    """The tokens before chunks of a learnt voice, [B, C], without what is added behind its nets."""
+    previous: Floats = inputs["previous"]
+    if voice.gains is not None:
+        previous = voice.gains.taken_off(previous, inputs["pitch"], inputs["velocity"])
+    if voice.shift is not None:
+        note = {name: inputs[name] for name in _OF_A_NOTE}
+        previous = voice.shift.taken_off(kind, previous, **note, age=inputs["age"])
+    return previous

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
+from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.recorded_notes import RecordedNotes
@@ -34,7 +35,7 @@ from miao.errors import BankError
 from miao.files import make_folder, write_bytes
 
 FORMAT = "miao voice 1"
-FORMAT_2 = "miao voice 2"  # the same, with recorded notes or a shift
+FORMAT_2 = "miao voice 2"  # the same, with recorded notes, a shift or gains
 SUFFIX = ".safetensors"
 STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
 N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
@@ -53,6 +54,7 @@ _PARTS = {
     "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
     "shift.keys": Array(np.float16, (2, N_PITCHES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
+    "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
 _WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS | _PARTS
@@ -118,6 +120,7 @@ class LearntVoice:
     recorded: RecordedNotes | None = None  # notes that lead, where recordings are dense
     shift: LevelShift | None = None  # what was learnt from music
     key_levels: KeyLevels | None = None  # those of the program of which it is a copy
+    gains: KeyGains | None = None  # that make its keys even
 
     @property
     def name(self) -> str:
@@ -141,7 +144,8 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
-        for prefix, part in (("recorded", self.recorded), ("shift", self.shift), ("keys", self.key_levels)):
+        parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains}
+        for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
                 arrays |= {name: array for name, array in named.items() if array is not None}
@@ -174,12 +178,12 @@ class LearntVoice:
             correction = Correction(levels, middle, release)
         embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
-        keys = _part(path, KeyLevels, "keys", arrays)
+        keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys)
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:

@@ -35,7 +35,7 @@ class LevelShift:
         steps = np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[kind]
         since = np.asarray(index)[:, None] * tk.CHUNK_STEPS * tk.STEP_SECONDS[kind] + steps
         shift = self.at(pitch, velocity, np.asarray(age)[:, None] + steps, since if kind == tk.RELEASE else None)
-        return _shifted(moved, shift)
+        return shifted(moved, shift)
 
     def taken_off(
         self, kind: int, previous: Floats, pitch: Reals, velocity: Reals, index: Integers, age: Reals
@@ -43,7 +43,7 @@ class LevelShift:
         """The tokens before chunks of a kind, [B, C], as the nets wrote them."""
         since = np.asarray(index)[:, None] * tk.CHUNK_STEPS * tk.STEP_SECONDS[kind] if kind == tk.RELEASE else None
         shift = self.at(pitch, velocity, np.asarray(age)[:, None], since)
-        return _shifted(np.array(previous, np.float32)[:, None], -shift)[:, 0]
+        return shifted(np.array(previous, np.float32)[:, None], -shift)[:, 0]
 
     def at(self, pitch: Reals, velocity: Reals, age: Reals, since: Reals | None) -> Floats:
         """The shift of notes at some ages [B, n], and times since they were let go, if they were: [B, n, C - 1]."""
@@ -84,7 +84,7 @@ def knot_shares(times: Reals, knots: Doubles) -> Floats:
     return found
 
 
-def _shifted(levels: Floats, shift: Floats) -> Floats:
+def shifted(levels: Floats, shift: Floats) -> Floats:
     """Levels [..., C] moved by shifts [..., C - 1]; silence stays silence, the pitch cell as it is."""
     cells = levels[..., : tk.PITCH_CELL]
     levels[..., : tk.PITCH_CELL] = np.where(cells < 0.5, cells, np.clip(cells + shift, 0.5, tk.N_LEVELS - 1))

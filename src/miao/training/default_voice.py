@@ -2,7 +2,7 @@
 
 A voice learnt from recordings knows the pitches and strengths that were recorded. Here it is made to play all of them:
 beyond the outermost recorded pitches what was learnt fades within an octave, until the program as the teacher taught it
-is left; neighbouring keys are as loud as each other, along a smooth line; and all are as loud as the program's keys.
+is left; and each key is as loud at each strength as `key_gains` says: even, and in balance with the other programs.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,24 +11,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.arrays import Doubles, Floats, Numbers, Reals
+from miao.arrays import Doubles, Floats, Integers, Numbers
+from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import KeyLevels
 from miao.bank.learnt_voice import Correction, LearntVoice
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
-from miao.datasets.notes import PITCHES
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, pitch_hz
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
-from miao.training.evenness import first_second_db
+from miao.training.key_gains import even_voice, recorded_dynamics
 from miao.training.learn import LearnConfig, learn
 from miao.training.new_voice import held_out_pitches, loudness_gain
 
 FADE_SEMITONES = 9.0  # beyond the outermost recorded pitches
-LEVEL_VELOCITY = 96  # at which keys are set as loud as the program's
-_SMOOTH_SEMITONES = 5.0
-_MOST_CONTOUR_DB = 4.0  # by which a key may differ from the program's, as it was recorded
-_MOST_TRIM_DB = 40.0
+_BELOW = 0.5  # of a note's frequency: what lies lower is not the note's
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,12 @@ class Range:
         return share
 
 
-def over_the_keyboard(bank: Bank, voice: LearntVoice, program: int, recorded: Range, *, lasts: bool) -> LearntVoice:
-    """The voice as a default of a program; ``lasts`` says whether held notes are to stay as loud as they are.
+def over_the_keyboard(
+    bank: Bank, voice: LearntVoice, program: int, recorded: Range, *, lasts: bool,
+    dynamics: tuple[Integers, Doubles] | None = None,
+) -> LearntVoice:  # fmt: skip
+    """The voice as a default of a program; ``lasts`` says whether held notes are to stay as loud as they are, and
+    ``dynamics`` how loud strokes are (`key_gains.recorded_dynamics`); without them as the program's.
 
     The voice must have partials of the program's kind. Raises: ValueError if not.
     """
@@ -56,6 +57,8 @@ def over_the_keyboard(bank: Bank, voice: LearntVoice, program: int, recorded: Ra
     node = recorded.share(np.arange(PITCH_NODES) * SEMITONES_A_NODE)[:, None]  # [nodes, 1]
     key = recorded.share(np.arange(N_PITCHES))
     old = bank.embeddings
+    if lasts:
+        voice = without_rumble(bank, voice, program)
     embeddings = VoiceEmbeddings(
         _mixed(node, voice.embeddings.embeddings, old.embeddings[program : program + 1]),
         _mixed(node, voice.embeddings.profiles, old.profiles[:, program : program + 1]),
@@ -79,7 +82,23 @@ def over_the_keyboard(bank: Bank, voice: LearntVoice, program: int, recorded: Ra
         "program": str(program + 1), "lowest": str(recorded.low), "highest": str(recorded.high),
         "lasts": "yes" if lasts else "no",
     }  # fmt: skip
-    return replace(spread, table=replace(table, trim_db=_even_trims(bank, spread, program, key)[None]), about=about)
+    return even_voice(bank, replace(spread, about=about), program, dynamics)
+
+
+def without_rumble(bank: Bank, voice: LearntVoice, program: int) -> LearntVoice:
+    """The voice with no more noise below its notes than the program has: where notes last, what recordings have there
+    is the room's and the microphone's."""
+    assert bank.embeddings is not None and voice.correction is not None
+    hz = np.array([float(pitch_hz(SEMITONES_A_NODE * node)) for node in range(PITCH_NODES)])
+    below = np.zeros((PITCH_NODES, tk.N_CELLS), bool)
+    below[:, tk.N_PARTIALS : tk.PITCH_CELL] = tk.NOISE_EDGES_HZ[None, 1:] <= _BELOW * hz[:, None]
+    levels = tuple(np.where(below, np.minimum(level, 0), level) for level in voice.correction.levels)
+    for level in levels:
+        level[:, :, 1][:, :, below] = 0  # no more of it where notes are struck harder
+    theirs, ours = bank.embeddings.profiles[:, program : program + 1], voice.embeddings.profiles
+    profiles = np.where(below, np.minimum(theirs, ours), ours)
+    return replace(voice, correction=replace(voice.correction, levels=levels),
+                   embeddings=replace(voice.embeddings, profiles=profiles))  # fmt: skip
 
 
 def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -97,28 +116,6 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
     return replace(keys, levels=np.rint(keys.levels * (1 - share[pitches])[:, None, None]).astype(np.int8))
 
 
-def _even_trims(bank: Bank, voice: LearntVoice, program: int, share: Floats) -> Floats:
-    """Trims by key, dB, [N_PITCHES]: along the program's levels and, within the range, a smooth line around them."""
-    keys = np.array(PITCHES)
-    player = bank.with_voices([voice])
-    ours = first_second_db(player, player.embeddings.n_voices - 1, keys, LEVEL_VELOCITY)  # type: ignore[union-attr]
-    theirs = smooth(first_second_db(bank, program, keys, LEVEL_VELOCITY), _SMOOTH_SEMITONES / 2)
-    inside = share[keys] >= 1
-    contour = smooth(ours - theirs, _SMOOTH_SEMITONES)
-    contour = np.clip(contour - np.median(contour[inside]), -_MOST_CONTOUR_DB, _MOST_CONTOUR_DB)
-    trims = np.clip(theirs + share[keys] * contour - ours, -_MOST_TRIM_DB, _MOST_TRIM_DB)
-    spread: Floats = np.interp(np.arange(N_PITCHES), keys, trims).astype(np.float32)
-    return spread
-
-
-def smooth(values: Reals, semitones: float) -> Doubles:
-    """Values by key, each the mean of its neighbours, weighted by a Gaussian."""
-    distance = np.arange(len(values))[:, None] - np.arange(len(values))[None, :]
-    near = np.exp(-0.5 * np.square(distance / semitones))
-    smoothed: Doubles = near @ np.asarray(values, np.float64) / near.sum(axis=1)
-    return smoothed
-
-
 def learn_default(
     bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], config: LearnConfig, *,
     lasts: bool, most_notes: int = 96, tell: Callable[[float], None] = lambda done: None,
@@ -129,6 +126,7 @@ def learn_default(
     """
     held_out = held_out_pitches([r.pitch for r in recordings])
     some = sorted((r for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
+    dynamics = recorded_dynamics(some)
     some = [some[n * len(some) // most_notes] for n in range(most_notes)] if len(some) > most_notes else some
     gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
     some = [replace(r, sound=r.sound * gain) for r in some]
@@ -139,4 +137,4 @@ def learn_default(
     }  # fmt: skip
     voice = LearntVoice(data.table(), *learn(bank, data, program, config, tell), about)
     pitches = [r.pitch for r in some]
-    return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts)
+    return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts, dynamics=dynamics)
