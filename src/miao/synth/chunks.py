@@ -18,7 +18,7 @@ from miao.synth.note import Chunk, Note
 from miao.synth.oscillators import REACHED
 
 _AT_ONCE = 64  # chunks of a batch: more are no quicker, and ONNX Runtime keeps the memory of the largest
-_KNOWN_CHUNKS = 3072  # written ones that are kept, 20 kB each, those that were asked for last
+_KNOWN_CHUNKS = 6144  # written ones that are kept, 20 kB each, those that were asked for last
 _SPREAD_TO_DEVIATION = 1.8  # standard deviation of a logistic of scale 1
 _MOST_SPREAD = 0.5  # levels: where nothing is heard nets are unsure by up to fifty, which would be heard
 _FLOOR_LEVEL = float(tk.db_to_level(np.array(-100.0)))  # a cell below it is left out,
