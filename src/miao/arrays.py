@@ -1,4 +1,4 @@
-"""Kinds of arrays, by the name that annotations use; what their axes are stands beside each use."""
+"""Kinds of arrays, by the name that annotations use; what their axes are stands beside each use. What NumPy lacks."""
 
 from typing import Any
 
@@ -13,3 +13,11 @@ Numbers = NDArray[np.integer | np.floating]  # whole or not
 Flags = NDArray[np.bool_]
 Records = NDArray[np.void]  # rows of named fields, as notes are
 AnyArray = NDArray[Any]  # of whatever a file or a net holds
+
+
+def distinct(values: AnyArray) -> AnyArray:
+    """The different ones of some values, rising: `np.unique`, which loads NumPy's masked arrays when first called."""
+    ordered = np.sort(values, axis=None)
+    is_new = np.ones(len(ordered), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]

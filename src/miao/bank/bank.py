@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from miao.arrays import Floats, Integers
+from miao.arrays import Floats, Integers, distinct
 from miao.bank import tokens as tk
 from miao.bank.defaults import default_voices, kits_with, lasts, program_of
 from miao.bank.folder import bank_folder, read_config
@@ -170,7 +170,7 @@ def _decoder(
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
-        present = np.unique(voice[voice >= first]) if learnt else ()
+        present = distinct(voice[voice >= first]) if learnt else ()
         own_rows = [(learnt[n - first], np.flatnonzero(voice == n)) for n in present]
         for own, rows in own_rows:
             if "previous" in inputs and (own.shift is not None or own.gains is not None):

@@ -11,7 +11,7 @@ from miao.cli import express as cli_express
 from miao.cli import learn as cli_learn
 from miao.cli import render_many as cli_many
 from miao.cli import room as cli_room
-from miao.cli.terminal import clock, count, numbers, progress, say
+from miao.cli.terminal import clock, count, numbers, progress, say, table
 from miao.errors import MiaoError, needs
 from miao.files import Json
 
@@ -228,26 +228,13 @@ def _chosen(score: "Score", tracks: list[int] | None) -> "Score":
 
 
 def _print_tracks(tracks: tuple["TrackSummary", ...], file: TextIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("", "track", "instrument", "channel", "notes", "pitches", "at once"):
-        table.add_column(title, justify="left" if title in ("track", "instrument") else "right")
-    for number, track in enumerate(tracks, start=1):
-        cells = (
-            number,
-            track.name,
-            ", ".join(track.programs),
-            track.channel + 1,
-            f"{track.n_notes:,}",
-            f"{track.lowest}-{track.highest}",
-            track.polyphony,
-        )
-        table.add_row(*(Text(str(cell)) for cell in cells))
-    Console(file=file).print(table)
+    rows = [("", "track", "instrument", "channel", "notes", "pitches", "at once")]
+    rows += [
+        (str(number), track.name, ", ".join(track.programs), str(track.channel + 1), f"{track.n_notes:,}",
+         f"{track.lowest}-{track.highest}", str(track.polyphony))
+        for number, track in enumerate(tracks, start=1)
+    ]  # fmt: skip
+    print(table(rows, left=(1, 2)), file=file)
 
 
 def _report(summary: "RenderSummary", score: "Score", song: str, target: str) -> None:

@@ -1,10 +1,14 @@
 """What the commands share: how they speak, show progress, and read numbers and times."""
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
+
+_NARROWEST = 12  # column of a table that is cut
 
 
 def say(text: str) -> None:
@@ -40,6 +44,34 @@ def numbers(text: str) -> list[int]:
     except ValueError:
         raise typer.BadParameter(f"{text} is no list of numbers; say 1,3 or 1-4") from None
     return list(dict.fromkeys(found))
+
+
+def table(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Rows below a heading, which is the first of them; the columns ``left`` begin below each other, others end so.
+
+    Where a row is wider than the terminal, what stands in its widest column is cut.
+    """
+    rows = [["".join(c if c.isprintable() else " " for c in cell) for cell in row] for row in rows]
+    widths = [max(_cells(row[column]) for row in rows) for column in range(len(rows[0]))]
+    beyond = sum(widths) + 3 * (len(widths) - 1) - shutil.get_terminal_size().columns
+    widest = max(left, key=lambda column: widths[column])
+    widths[widest] = max(widths[widest] - max(beyond, 0), _NARROWEST)
+    lines = []
+    for row in rows:
+        padded = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            while _cells(cell) > width:
+                cell = cell[: -2 if cell.endswith("…") else -1] + "…"
+            space = " " * (width - _cells(cell))
+            padded.append(cell + space if column in left else space + cell)
+        lines.append("   ".join(padded).rstrip())
+    lines.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
+    return "\n".join(["", *lines, ""])
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes: Chinese and its like take two a sign, accents of their own none."""
+    return sum((unicodedata.east_asian_width(c) in "WF") + (unicodedata.combining(c) == 0) for c in text)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from itertools import pairwise, repeat
 
 import numpy as np
 
+from miao.arrays import distinct
 from miao.midi.channel import DEFAULTS
 from miao.midi.events import (
     META,
@@ -158,7 +159,7 @@ def perform(events: Events, messages: Sequence[Sequence[bytes]]) -> Performance:
     last = float(events.seconds[-1])
     recorder.take(module.finish(last))
     notes, lanes = recorder.notes(), np.array(recorder.lanes, dtype=np.int64)
-    used = np.unique(lanes).tolist()
+    used = distinct(lanes).tolist()
     return Performance(
         notes,
         np.array(recorder.tracks, dtype=np.int64),

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from miao.arrays import Flags, Integers
+from miao.arrays import Flags, Integers, distinct
 from miao.midi.events import CONTROL, META, NOTE_OFF, NOTE_ON, SYSEX
 from miao.midi.exclusive import settings
 from miao.midi.file import TrackEvents, seconds_at
@@ -35,7 +35,7 @@ def cut_at_a_long_pause(tracks: list[TrackEvents], division: int) -> tuple[int, 
     """Drops what tracks that play together hold behind their first too long pause; gives how many events, and how long
     a pause is too long."""
     tempi = [tempo for track in tracks for tempo in track.tempi]
-    ticks = np.unique(np.concatenate([*(t.table()[:, 0] for t in tracks), np.array([0, *(t for t, _ in tempi)])]))
+    ticks = distinct(np.concatenate([*(t.table()[:, 0] for t in tracks), np.array([0, *(t for t, _ in tempi)])]))
     sound = [track.table() for track in tracks if not track.is_damaged]
     sound_end = max((int(table[table[:, 1] != META, 0].max(initial=0)) for table in sound), default=0)
     pauses = np.diff(seconds_at(ticks, division, tempi))
@@ -89,7 +89,7 @@ def end_the_unended(events: Events, messages: Sequence[Sequence[bytes]], damaged
     keys = table[rows, 2] * 128 + table[rows, 3]
     n_tracks = max(len(damaged), 1)
     owners = _keys_with_open_notes(keys * n_tracks + tracks[rows], is_on[rows])  # (key, track) as one number
-    suspects = np.unique(owners // n_tracks)
+    suspects = distinct(owners // n_tracks)
     if not len(suspects):
         return events
     begun = _first_notes(table, tracks, is_on)
