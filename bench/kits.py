@@ -1,6 +1,7 @@
 """The kits of a bank against the teacher's: how near each own key is, and how far it is from the standard kit's key.
 
     python bench/kits.py --soundfont MuseScore_General_Full.sf2 -o results/kits
+    python bench/kits.py --soundfont MuseScore_General_Full.sf2 -o results/kits --kit 8 --by-key
 
 Log-mel error (dB) of velocities that training never sees, mean of a kit's keys that differ from the standard kit's.
 "standard" is the standard kit's key in their place, as it is and at the gain that suits it best: what is told apart.
@@ -28,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--soundfont", required=True)
     parser.add_argument("--bank", default="gm")
+    parser.add_argument("--kit", type=int, action="append", help="only these")
+    parser.add_argument("--by-key", action="store_true", help="print the errors of each key, too")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -36,6 +39,8 @@ def main() -> None:
     assert bank.embeddings is not None and bank.embeddings.row is not None
     own = {place: voice for place, voice in bank.kits.keys.items() if bank.embeddings.row[voice] == voice}
     for (kit, key), voice in sorted(own.items()):
+        if kit not in (arguments.kit or [kit]):
+            continue
         for velocity in HELD_OUT_VELOCITIES:
             theirs = render(font, Source(kit, key=key), key, velocity, 1.0)
             if np.abs(theirs).max(initial=0.0) < 1e-5:
@@ -56,6 +61,8 @@ def main() -> None:
         worst = max(by_key, key=lambda key: by_key[key])
         ours, standard, best = table[:, 1:].mean(axis=0)
         report[kit] = {"keys": len(by_key), "miao": ours, "standard": standard, "standard at its best gain": best}
+        if arguments.by_key:
+            print(", ".join(f"{key}: {error:.1f}" for key, error in by_key.items()))
         print(f"| {kit} | {len(by_key)} | {ours:.2f} | {worst} ({by_key[worst]:.1f}) | {standard:.2f} | {best:.2f} |")
     (arguments.output / "kits.json").write_text(json.dumps(report, indent=2) + "\n")
 

@@ -154,6 +154,20 @@ def test_a_drum_gets_what_its_bands_lack_and_is_as_loud_as_its_teachers():
     np.testing.assert_allclose(np.median(0.95 * found[0, tk.ATTACK]), 5.0, atol=0.5)
 
 
+def test_a_drum_that_bands_bring_no_nearer_is_left_as_it_is():
+    class Click(Teacher):
+        def note(self, *_, **__):
+            return np.pad(np.full((2, 40), 0.3, np.float32), ((0, 0), (0, 12_000)))
+
+    bank, voice = Bank.load("gm", 1, has_more=False).with_key_levels(None), drum_voice(46)
+    (found,) = measure_bands(Click(bank, voice, 0.0), bank, voice, Source(0, key=46))
+    shifts = cell_shifts(bank.table, voice, 46, 0.95 * found)[None]
+    moved = bank.with_key_levels(KeyLevels.of([None] * voice + [(46, shifts)]))
+    click = spectrum.log_mel(Click(bank, voice, 0.0).note())
+    before, after = (spectrum.log_mel(play(b, one_note_score(voice, 46, 98, 0.27), voice=voice)) for b in (bank, moved))
+    assert spectrum.log_mel_error(click, after) <= spectrum.log_mel_error(click, before) + 0.1
+
+
 def test_keys_get_what_their_bands_lack(toy_bank, monkeypatch):
     monkeypatch.setattr("miao.training.key_levels.KEYS", range(60, 62))
     found = measure_bands(Teacher(toy_bank, 0, 4.0), toy_bank, 0, Source(0))

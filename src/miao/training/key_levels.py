@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.arrays import AnyArray, Floats, Integers, Reals
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import N_KINDS, KeyLevels
@@ -34,7 +34,9 @@ SECONDS, TAIL_SECONDS = 0.6, 0.2  # of a held note, and after it is let go
 _HOP = 2 * spectrum.HOP_SAMPLES
 _SILENT = 1e-5
 _SHARE = 0.95  # of what is missing that is added
-_MOST_DB, _MOST_LOUDNESS_DB = 15.0, 6.0
+_MOST_DB = 15.0
+_GAINS_DB = np.arange(-6, 6.25, 0.25)
+_LOUD_DB = 1.0  # by which a drum may be louder or softer than the teacher's
 _LEAST_AUDIBLE = 0.25  # of a kind's frames, or a band is not changed
 
 
@@ -84,7 +86,8 @@ def measure_bands(font: SoundFont, bank: Bank, voice: int, source: Source) -> Fl
 
 
 def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: int) -> Floats:
-    """What a drum lacks, [kinds, N_MELS]; then how loud it is with that, which is lacking in all bands."""
+    """What a drum lacks, [kinds, N_MELS]: all of its bands' differences, half of them or none, whichever comes nearest,
+    at the gain that does while it is nearly as loud. A click of a few milliseconds is no spectrum: it may be none."""
     theirs = [render(font, source, key, velocity, SECONDS) for velocity in DRUM_VELOCITIES]
     if min(np.abs(sound).max(initial=0.0) for sound in theirs) < _SILENT:
         return np.full((N_KINDS, spectrum.N_MELS), np.nan, np.float32)
@@ -96,21 +99,32 @@ def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: 
         ]
 
     before = played(bank)
-    missing = [missing_bands(a, b, a.shape[1] / SAMPLE_RATE) for a, b in zip(theirs, before, strict=True)]
-    found = np.mean(missing, axis=0).astype(np.float32)
-    shifts = cell_shifts(bank.table, voice, key, _SHARE * found)[None]
-    after = played(bank.with_key_levels(KeyLevels.of([None] * voice + [(key, shifts)])))
-    if _error(theirs, after) >= _error(theirs, before):  # a click of a few milliseconds is no spectrum
-        return np.zeros_like(found)
-    softer = [energy_db(a) - energy_db(b) for a, b in zip(theirs, after, strict=True)]
-    total: Floats = found + np.float32(np.clip(np.mean(softer), -_MOST_LOUDNESS_DB, _MOST_LOUDNESS_DB) / _SHARE)
-    return total
+    missing = np.mean(
+        [missing_bands(a, b, a.shape[1] / SAMPLE_RATE) for a, b in zip(theirs, before, strict=True)], axis=0
+    ).astype(np.float32)
+    most = max(_LOUD_DB, abs(_softer_db(theirs, before)))
+    found, nearest = np.zeros_like(missing), _errors(theirs, before, np.zeros(1))[0]
+    for share in (1.0, 0.5, 0.0):
+        shifts = cell_shifts(bank.table, voice, key, _SHARE * share * missing)[None]
+        after = played(bank.with_key_levels(KeyLevels.of([None] * voice + [(key, shifts)])))
+        softer = _softer_db(theirs, after)
+        gains = _GAINS_DB[np.abs(_GAINS_DB - softer) <= most]
+        errors = _errors(theirs, after, gains)
+        if len(gains) and errors.min() < nearest:
+            nearest = errors.min()
+            found = (share * missing + gains[errors.argmin()] / _SHARE).astype(np.float32)
+    return found
 
 
-def _error(theirs: list[Floats], ours: list[Floats]) -> float:
-    """Mean log-mel error of some sounds."""
+def _softer_db(theirs: list[Floats], ours: list[Floats]) -> float:
+    """How much softer our sounds are, mean."""
+    return float(np.mean([energy_db(a) - energy_db(b) for a, b in zip(theirs, ours, strict=True)]))
+
+
+def _errors(theirs: list[Floats], ours: list[Floats], gains: Reals) -> Doubles:
+    """Mean log-mel error of some sounds at gains (dB)."""
     mels = [(spectrum.log_mel(a), spectrum.log_mel(b)) for a, b in zip(theirs, ours, strict=True)]
-    return float(np.mean([spectrum.log_mel_error(a, b) for a, b in mels]))
+    return np.array([np.mean([spectrum.log_mel_error(a, b + gain) for a, b in mels]) for gain in gains])
 
 
 def energy_db(sound: Reals) -> float:
