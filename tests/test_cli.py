@@ -306,6 +306,7 @@ def test_info_as_json_is_for_programs(run, folder):
 
 
 def test_plot_draws_a_picture_beside_the_song(run, folder):
+    pytest.importorskip("matplotlib")
     assert run("render", "song.mid").exit_code == 0
     result = run("plot", "song.mid", "song.wav")
     assert (result.exit_code, result.stderr) == (0, "song.png\n")
