@@ -49,7 +49,7 @@ class Part:
         """Pitch wheel, tuning and vibrato of notes of a pitch, cents; None where nothing moves or shifts it."""
         key = self._keys.get(pitch)
         bend, modulation, pressure = (self._steps[name] for name in _MOVES_PITCH)
-        if not any(any(steps.values) for steps in (bend, modulation, pressure, *([key] if key else []))):
+        if bend.rests and modulation.rests and pressure.rests and (key is None or key.rests):
             return None
 
         def cents(times: Doubles, start: float) -> Doubles:
@@ -76,6 +76,11 @@ class Steps:
         elif value != self.values[-1]:
             self.times.append(time)
             self.values.append(value)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has been at 0 for as long as is known."""
+        return not any(self.values)
 
     def forget(self, before: float) -> None:
         """Drop what was in force before a time and is no longer."""

@@ -305,14 +305,18 @@ class Player:
                     moves.append((target, pitch, value, time))
             elif kind == _START:
                 assert isinstance(what, Strike)
-                self._start(target, what._replace(time=time))
+                self._start(target, what if what.time == time else what._replace(time=time))
             elif kind == _LIFT:
                 self._ear.lift(target, time)
             elif target in self._notes:
                 note = self._notes[target]
-                if kind == _CATCH:
+                if kind == _RELEASE:
+                    note.release(time)
+                elif kind == _CUT:
+                    note.cut(time)
+                else:
                     self._writer.write([note], time)  # its release, up to here, in blocks of any size
-                {_CUT: note.cut, _RELEASE: note.release, _CATCH: note.catch}[kind](time)
+                    note.catch(time)
                 if not self._ear.is_deaf:
                     (self._ear.catch if kind == _CATCH else self._ear.release)(target, time)
             elif target in self._to_start and kind != _CATCH:

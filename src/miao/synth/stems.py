@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from miao.arrays import AnyArray, Doubles, Integers
 from miao.bank.bank import Bank
 from miao.bank.frames import seconds_to_sample
 from miao.bank.voices import DRUM_KEYS
-from miao.midi.score import NOTE, Score, Track
+from miao.midi.score import Score, Track
 from miao.synth.envelope import MIDDLE, release_factor, setting
 from miao.synth.note import MOST_RELEASE_SECONDS, RING_SECONDS, Strike
 from miao.synth.parts import BEND_SMOOTHING_SECONDS
@@ -24,7 +23,9 @@ _MOST_BLOCK_BYTES = 6_400_000  # of all stems: more is slower, as no cache holds
 _MOST_BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz
 _AHEAD_SECONDS, _AHEAD_NOTES = 20.0, 512  # chunks are written so far ahead of the samples, many of them side by side
 FIRST_BLOCK_SAMPLES = 1 << 14  # a partition of the room: something is heard soon; the next are twice as long each
-_FIELDS = NOTE.names or ()
+# what a note is struck with, in the order in which `ScoreFeed._strike` takes it
+_STRUCK = ("program", "is_drum", "bank", "start", "pitch", "velocity", "tuning", "glide", "glide_seconds", "gain",
+           "pan", "send")  # fmt: skip
 _CONTROLS = ("volume", "expression", "pan", "reverb", "chorus", "brightness", "modulation", "soft", "pressure", "bend",
              "attack", "decay", "release")  # fmt: skip
 
@@ -39,6 +40,7 @@ class ScoreFeed:
 
     def __init__(self, score: Score, start: float = 0.0, voices: Mapping[int, int] | None = None) -> None:
         self._voices = voices or {}
+        self._found: dict[tuple[int, int, bool, int], int] = {}  # voices that notes have asked for
         self._n_tracks = len(score.tracks)
         notes = np.concatenate([track.notes for track in score.tracks])
         tracks = np.repeat(np.arange(self._n_tracks), [len(track.notes) for track in score.tracks])
@@ -79,28 +81,29 @@ class ScoreFeed:
             time, part, pitch, value = self._presses[n]
             player.press(part, pitch, value, time)
         starts = self._next("start", self._notes["start"], until)
-        for n, note, track, rings in zip(
-            starts,
-            self._notes[starts.start : starts.stop].tolist(),
-            self._tracks[starts.start : starts.stop].tolist(),
-            self._rings[starts.start : starts.stop].tolist(),
-            strict=True,
+        some = slice(starts.start, starts.stop)
+        columns = [self._notes[name][some].tolist() for name in _STRUCK]
+        for n, track, rings, *note in zip(
+            starts, self._tracks[some].tolist(), self._rings[some].tolist(), *columns, strict=True
         ):
-            self._handles[n] = player.start(self._strike(player, dict(zip(_FIELDS, note, strict=True)), track, rings))
+            self._handles[n] = player.start(self._strike(player, track, rings, *note))
         for name, tell in (("end", player.lift), ("damp", player.release), ("cut", player.cut)):
             order = self._by[name]
             ends = self._notes[name]
             for place in self._next(name, ends[order], until):
                 tell(int(self._handles[order[place]]), float(ends[order[place]]))
 
-    def _strike(self, player: Player, note: dict[str, Any], track: int, rings: bool) -> Strike:
+    def _strike(
+        self, player: Player, track: int, rings: bool, program: int, is_drum: bool, bank: int, start: float,
+        pitch: int, velocity: int, *rest: float,
+    ) -> Strike:  # fmt: skip
         voice = self._voices.get(track)
         if voice is None:
-            voice = player.voice(note["program"], note["pitch"], is_drum=note["is_drum"], bank=note["bank"])
-        return Strike(
-            note["start"], track, voice, note["pitch"], note["velocity"] / 127, rings, note["tuning"],
-            note["glide"], note["glide_seconds"], note["gain"], note["pan"], note["send"],
-        )  # fmt: skip
+            asked = program, pitch, is_drum, bank
+            voice = self._found.get(asked)
+            if voice is None:
+                voice = self._found[asked] = player.voice(program, pitch, is_drum=is_drum, bank=bank)
+        return Strike(start, track, voice, pitch, velocity / 127, rings, *rest)
 
     def _next(self, name: str, times: Doubles, until: float) -> range:
         """The places of the events of a kind, sorted by time, that lie before a moment and have not been told."""
