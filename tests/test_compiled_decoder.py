@@ -56,6 +56,16 @@ def test_a_chunk_is_the_same_whatever_is_written_beside_it(both):
         assert np.array_equal(own.run(None, {name: values[cut] for name, values in inputs.items()})[0], levels[cut])
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_halves_of_a_batch_on_two_threads_are_the_whole(monkeypatch, is_compiled):
+    if not is_compiled:
+        monkeypatch.setattr(graph, "_nets", None)
+    inputs = inputs_of("release", 70)
+    one, two = (OnnxNets(bank_folder("gm"), WIDTH, CONTEXT, False, n_threads) for n_threads in (1, 2))
+    for ours, theirs in zip(two.write(tk.RELEASE, inputs), one.write(tk.RELEASE, inputs), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0 if is_compiled else 1e-4, atol=0 if is_compiled else 1e-3)
+
+
 def test_the_bank_of_the_wheel_needs_no_onnx_runtime(monkeypatch):
     monkeypatch.setattr("miao.bank.nets.open_graph", None)
     bank = Bank.load("gm")

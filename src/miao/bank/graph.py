@@ -62,11 +62,13 @@ class CompiledGraph:
             len(weights["chunks"]), variant,
         )  # fmt: skip
 
-    def run(self, _: None, inputs: dict[str, AnyArray]) -> tuple[Floats, Floats]:
-        """Expected levels and spread [B, a, C]."""
+    def run(
+        self, _: None, inputs: dict[str, AnyArray], out: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Expected levels and spread [B, a, C], written to ``out`` if given."""
         given = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
         shape = (len(given["pitch"]), tk.CHUNK_STEPS, tk.N_CELLS)
-        levels, spread = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        levels, spread = out or (np.empty(shape, np.float32), np.empty(shape, np.float32))
         previous = None if self._is_attack else given["previous"]
         self._decoder.write(
             given["embedding"], given["profile"], given["pitch"], given["velocity"], given["index"], given["age"],

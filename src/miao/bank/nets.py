@@ -14,7 +14,7 @@ from miao.arrays import AnyArray, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.folder import open_graph
 from miao.bank.frames import CHANNELS, WINDOW_FRAMES, WINDOW_TOKENS
-from miao.bank.graph import compiled
+from miao.bank.graph import CompiledGraph, compiled
 from miao.bank.voices import N_PITCHES
 
 KIND_NAMES = ("attack", "sustain", "release")
@@ -82,9 +82,18 @@ class OnnxNets:
             levels, spread = graph.run(None, inputs)
             return levels, spread
         cuts = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-        results = self._pool.map(lambda cut: graph.run(None, {k: v[cut] for k, v in inputs.items()}), cuts)
-        levels, spread = zip(*results, strict=True)
-        return np.concatenate(levels), np.concatenate(spread)
+        shape = (n, tk.CHUNK_STEPS, tk.N_CELLS)
+        both = np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+        def write(cut: slice) -> None:
+            some = {name: values[cut] for name, values in inputs.items()}
+            if isinstance(graph, CompiledGraph):
+                graph.run(None, some, (both[0][cut], both[1][cut]))
+            else:
+                both[0][cut], both[1][cut] = graph.run(None, some)
+
+        list(self._pool.map(write, cuts))
+        return both
 
     def encode(self, frames: Floats) -> Floats:
         """What the MIDI encoder hears in windows."""

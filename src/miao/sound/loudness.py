@@ -16,6 +16,7 @@ GATE_HOP_SECONDS = 0.1  # gating blocks of 0.4 s overlap by 75 %
 HIGH_PASS_GAIN = 1.004995  # the recommendation's, whose numerator is 1, -2, 1
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
+_NONE = np.zeros(0)
 
 
 class Loudness:
@@ -33,7 +34,7 @@ class Loudness:
 
     def add(self, samples: np.ndarray) -> None:
         """The next f4[channels, n] of the sound."""
-        squares = np.concatenate([self._pending, self._weighting.squares(samples)])
+        squares = self._weighting.squares(samples, self._pending)
         whole = len(squares) // self._hop * self._hop
         self._powers.append(squares[:whole].reshape(-1, self._hop).mean(axis=1))
         self._pending = squares[whole:]
@@ -60,13 +61,13 @@ class Weighting:
         self._response = k_weighting(sample_rate)
         self._past = np.zeros((channels, len(self._response)))
 
-    def squares(self, samples: np.ndarray) -> Doubles:
-        """The next f4[channels, n], weighted, squared and summed over channels."""
+    def squares(self, samples: np.ndarray, before: Doubles = _NONE) -> Doubles:
+        """The next f4[channels, n], weighted, squared and summed over channels, behind some squares ``before``."""
         n_past, step = len(self._response), 8 * len(self._response)
         lines = np.concatenate([self._past, samples], axis=1)
         self._past = lines[:, lines.shape[1] - n_past :]
         spectrum = np.fft.rfft(self._response, n_past + step)
-        found = [np.zeros(0)]
+        found = [before]
         for start in range(0, samples.shape[1], step):
             pieces = lines[:, start : start + n_past + step]
             weighted = np.fft.irfft(np.fft.rfft(pieces, n_past + step) * spectrum, n_past + step)
@@ -82,13 +83,14 @@ class CompiledWeighting:
         self._state = np.zeros((channels, 2, 2))
         self._reach = round(GATE_HOP_SECONDS * sample_rate)  # behind which they have forgotten what was, see below
 
-    def squares(self, samples: np.ndarray) -> Doubles:
-        """The next f4[channels, n], weighted, squared and summed over channels."""
+    def squares(self, samples: np.ndarray, before: Doubles = _NONE) -> Doubles:
+        """The next f4[channels, n], weighted, squared and summed over channels, behind some squares ``before``."""
         samples = np.asarray(samples, np.float32)
         if samples.strides[1] != samples.itemsize:
             samples = np.ascontiguousarray(samples)
-        out = np.empty(samples.shape[1])
-        _loops.weighted_squares(samples, self._filters, self._state, self._reach, out)
+        out = np.empty(len(before) + samples.shape[1])
+        out[: len(before)] = before
+        _loops.weighted_squares(samples, self._filters, self._state, self._reach, out[len(before) :])
         return out
 
 

@@ -19,6 +19,7 @@ N_REFLECTIONS = 24  # of each speaker to each ear
 REFERENCE_BAND_HZ = (200, 2000)  # where the room is as loud as what is sent: that music has at any sample rate
 CHANGE_SECONDS = 0.05  # in which what is sent goes over from one room to the next
 LONGEST_SECONDS = 20.0  # of an impulse response
+USUAL_PARTITION_SAMPLES = 16384
 
 
 class Acoustics(Protocol):
@@ -186,7 +187,7 @@ class Room:
     """
 
     def __init__(
-        self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0, partition_samples: int = 16384,
+        self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0, partition_samples: int = USUAL_PARTITION_SAMPLES,
         acoustics: Acoustics | None = None,
     ) -> None:  # fmt: skip
         self.sample_rate = sample_rate
@@ -211,7 +212,9 @@ class ChangingRoom:
     sound it costs twice as much. A change is an event at a sample: it changes nothing before.
     """
 
-    def __init__(self, sample_rate: int, acoustics: Acoustics | None, partition_samples: int = 16384) -> None:
+    def __init__(
+        self, sample_rate: int, acoustics: Acoustics | None, partition_samples: int = USUAL_PARTITION_SAMPLES
+    ) -> None:
         self.sample_rate, self._size = sample_rate, partition_samples
         self._rooms = [_Entered(self._room(acoustics), None)]
 

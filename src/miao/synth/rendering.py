@@ -24,12 +24,12 @@ from miao.sound.chorus import Chorus
 from miao.sound.desk import Desk, is_silent
 from miao.sound.limiter import Limiter
 from miao.sound.loudness import Loudness
-from miao.sound.room import Acoustics, DrawnRoom, Room
+from miao.sound.room import USUAL_PARTITION_SAMPLES, Acoustics, DrawnRoom, Room
 from miao.sound.rooms import AnyRoom, changed, find_room
 from miao.sound.shelf import Shelf
 from miao.synth.player import Block
 from miao.synth.settings import PlaySettings, span
-from miao.synth.stems import stream_stems
+from miao.synth.stems import block_samples, stream_stems
 
 CEILING_DB = -1.0  # true peak, dBTP: what EBU R 128 asks for, and lossy codecs need
 ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 16 dB below the sound
@@ -41,6 +41,7 @@ METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true pea
 
 LONGEST_SILENCE_SECONDS = 600.0  # behind the music, for who asks for a later end
 _SILENT_BLOCK = 1 << 17
+_PARTITION_SAMPLES = 1 << 15  # of the room, where blocks are no shorter
 _SEARCHED_SAMPLES = 1 << 12
 # General MIDI 2's reverb types: a room, and its time in seconds; large hall is the usual room
 ROOMS = {
@@ -78,7 +79,8 @@ def _stretch(
     bank: Bank, score: Score, settings: PlaySettings, voices: Mapping[int, int], with_stems: bool, is_faded: bool = True
 ) -> Iterator[np.ndarray]:
     """The sound from start to end; only that is made, and before it as much as the room still tells of."""
-    room = room_with(settings.sample_rate, acoustics_of(score, settings))
+    partition = min(_PARTITION_SAMPLES, block_samples(len(score.tracks)))
+    room = room_with(settings.sample_rate, acoustics_of(score, settings), partition)
     tail_seconds = 0.0 if room is None else room.n_tail / settings.sample_rate
     remembered = REMEMBERED if is_faded else 1.0  # what lies over a loop's beginning is to fit without a seam
     begin = max(settings.start - remembered * tail_seconds, 0.0)
@@ -139,9 +141,11 @@ def acoustics_of(score: Score, settings: PlaySettings) -> AnyRoom | None:
     return changed(acoustics, settings.t60, settings.wet)
 
 
-def room_with(sample_rate: int, acoustics: Acoustics | None) -> Room | None:
+def room_with(
+    sample_rate: int, acoustics: Acoustics | None, partition_samples: int = USUAL_PARTITION_SAMPLES
+) -> Room | None:
     """A silent room, if there is to be one."""
-    return None if acoustics is None else Room(sample_rate, acoustics=acoustics)
+    return None if acoustics is None else Room(sample_rate, acoustics=acoustics, partition_samples=partition_samples)
 
 
 def _mixed(

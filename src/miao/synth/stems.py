@@ -22,7 +22,7 @@ from miao.synth.settings import PlaySettings
 _MOST_BLOCK_BYTES = 6_400_000  # of all stems: more is slower, as no cache holds it, and several are on their way
 _MOST_BLOCK_SAMPLES = 1 << 17  # 3 s at 44.1 kHz
 _AHEAD_SECONDS, _AHEAD_NOTES = 20.0, 512  # chunks are written so far ahead of the samples, many of them side by side
-FIRST_BLOCK_SAMPLES = 1 << 14  # a partition of the room: something is heard soon; the next are twice as long each
+FIRST_BLOCK_SAMPLES = 1 << 14  # so that something is heard soon; each of the next is as long as all before it
 # what a note is struck with, in the order in which `ScoreFeed._strike` takes it
 _STRUCK = ("program", "is_drum", "bank", "start", "pitch", "velocity", "tuning", "glide", "glide_seconds", "gain",
            "pan", "send")  # fmt: skip
@@ -152,10 +152,10 @@ def lots_of(tracks: Iterable[Track]) -> list[int]:
     return lots
 
 
-def _block_samples(n_tracks: int) -> int:
-    """The samples of a block: as many partitions of the room, a power of two, as fit into the bytes of a block."""
-    n_partitions = _MOST_BLOCK_BYTES // (n_tracks * 2 * 4 * FIRST_BLOCK_SAMPLES)
-    return min(FIRST_BLOCK_SAMPLES << max(n_partitions.bit_length() - 1, 0), _MOST_BLOCK_SAMPLES)
+def block_samples(n_tracks: int) -> int:
+    """The samples of a block: a power of two, as many as fit into the bytes of a block."""
+    times = _MOST_BLOCK_BYTES // (n_tracks * 2 * 4 * FIRST_BLOCK_SAMPLES)
+    return min(FIRST_BLOCK_SAMPLES << max(times.bit_length() - 1, 0), _MOST_BLOCK_SAMPLES)
 
 
 def stream_stems(
@@ -179,9 +179,10 @@ def stream_stems(
     player = Player(bank, lots_of(score.tracks), settings, position)
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))
     try:
-        pending, n_samples, known = None, FIRST_BLOCK_SAMPLES, 0.0
-        most = _block_samples(len(score.tracks))
+        pending, known, most = None, 0.0, block_samples(len(score.tracks))
         while not (feed.is_over and player.is_silent):
+            # blocks begin and end where partitions of the room do
+            n_samples = min(max(player.position - position, FIRST_BLOCK_SAMPLES), most)
             until = (player.position + n_samples) / settings.sample_rate
             if until > known:
                 known = feed.ahead(until)
@@ -189,7 +190,7 @@ def stream_stems(
             following = player.begin(n_samples, pool, known)
             if pending is not None:
                 yield pending.wait()
-            pending, n_samples = following, min(2 * n_samples, most)
+            pending = following
         if pending is not None:
             yield pending.wait()
     finally:
