@@ -187,8 +187,8 @@ class Room:
     """
 
     def __init__(
-        self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0, partition_samples: int = USUAL_PARTITION_SAMPLES,
-        acoustics: Acoustics | None = None,
+        self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0,
+        partition_samples: int = USUAL_PARTITION_SAMPLES, acoustics: Acoustics | None = None,
     ) -> None:  # fmt: skip
         self.sample_rate = sample_rate
         response = response_of(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed))
