@@ -10,7 +10,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
-from miao.synth.envelope import setting
+from miao.synth.envelope import Envelope, setting
 from miao.synth.note import Strike
 from miao.synth.player import Player
 from miao.synth.settings import PlaySettings
@@ -49,6 +49,19 @@ def test_a_soft_attack_comes_up_along_a_raised_cosine_and_leaves_the_rest(gm):
     rising = slice(3, 12)
     assert np.abs((soft - plain)[rising] - expected[rising]).max() < 0.5
     assert np.abs((soft - plain)[14:]).max() < 1e-3
+
+
+@pytest.mark.parametrize("cut", [5, 20, 31])
+def test_a_decay_falls_from_the_loudest_row_whichever_chunk_that_ends(cut):
+    loudness = np.concatenate([np.linspace(30, 50, cut), np.linspace(49, 20, 64 - cut)])
+    rows = np.zeros((64, tk.N_CELLS), np.float32)
+    rows[:, :3] = loudness[:, None]
+    times = 0.02 * np.arange(64)
+    at_once = Envelope(0.0, 0.0, 0.6).held(times, rows)
+    envelope = Envelope(0.0, 0.0, 0.6)
+    by_chunk = np.concatenate([envelope.held(times[part], rows[part]) for part in (slice(0, cut), slice(cut, 64))])
+    np.testing.assert_array_equal(by_chunk, at_once)
+    assert at_once[cut - 1, 0] == 50 and at_once[-1, 0] > 25  # it falls half as fast
 
 
 def test_a_sharp_attack_is_at_its_height_at_once_and_no_louder(gm):

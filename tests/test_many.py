@@ -194,6 +194,18 @@ def test_a_fault_of_ours_is_told_and_a_full_disk_is_known_for_what_it_is(tmp_pat
     assert outcome.state == "failed" and "TypeError: what is this?" in outcome.message and not outcome.is_disk_full
 
 
+def test_only_the_tracks_that_are_wished_for_are_rendered(tmp_path, midi):
+    tracks = [{"notes": [(0.0, seconds, 60, 90)], "channel": n} for n, seconds in enumerate((0.1, 0.2, 3.0))]
+    (tmp_path / "a.mid").write_bytes(midi(*tracks))
+    job = Job(tmp_path / "a.mid", tmp_path / "a.wav")
+    for wished, is_heard in (((2,), False), ((1, 3), True)):
+        assert render_job(job, Wishes(tracks=wished, settings={"room": "none"})).state == "rendered"
+        sound, rate = soundfile.read(job.target)
+        assert bool(abs(sound[2 * rate :]).max(initial=0) > 0.01) == is_heard  # where only the third one plays
+    outcome = render_job(job, Wishes(tracks=(4,)))
+    assert outcome.state == "failed" and "there is no track 4; the song has tracks 1 to 3" in outcome.message
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
 def test_a_full_device_counts_as_a_full_disk(tmp_path):
     outcome = render_job(Job(song(tmp_path / "a.mid"), many.Path("/dev/full")), Wishes(settings={"format": "wav"}))

@@ -91,6 +91,17 @@ def test_from_the_middle_it_is_as_if_it_had_never_stopped(score, synthesizer, ha
     assert np.abs(without[:, :n] - heard[:, at : at + n]).max() > 5e-3  # the room's past is heard
 
 
+@pytest.mark.parametrize("moved", [-0.003, 0.003])
+def test_a_fader_that_moves_where_one_jumps_moves_at_its_own_time(deaf, midi, moved):
+    notes = {"notes": [(0.0, 3.0, 69, 90)], "controls": [(0, 91, 0), (1.0 + moved, 7, 20)]}
+    score = read_score(midi(notes))
+    settings = replace(SETTINGS, room="none")
+    heard = some(ran(deaf, score, settings), 2 * RATE)[:, RATE:]
+    again = some(ran(deaf, score, settings, start=1.0), RATE)
+    begin = round(0.001 * RATE)  # a note begins at its level
+    np.testing.assert_allclose(again[:, begin:], heard[:, begin:], atol=1e-3)
+
+
 def test_who_jumps_in_a_hurry_hears_at_once_what_is_held_and_soon_all_that_rings(score, deaf, midi):
     # notes let go and drums struck a second before, which a room and their voices go on with; one that is held
     score = read_score(
