@@ -136,8 +136,12 @@ class KeyLevels:
 def _moved(levels: Floats, at: Integers, shift: Floats) -> Floats:
     """Levels [B, ..., C] of which some rows are moved by shifts [b, ..., C - 1]; silence stays silence."""
     moved = np.array(levels, np.float32)
-    some = moved[at]
+    some = moved if len(at) == len(moved) else moved[at]
     cells = some[..., : tk.PITCH_CELL]
-    some[..., : tk.PITCH_CELL] = np.where(cells < 0.5, cells, np.clip(cells + shift, 0.5, tk.N_LEVELS - 1))
-    moved[at] = some
+    heard = (cells >= 0.5).astype(np.float32)
+    cells += heard * shift
+    np.maximum(cells, np.float32(0.5) * heard, out=cells)
+    np.minimum(cells, np.float32(tk.N_LEVELS - 1), out=cells)
+    if some is not moved:
+        moved[at] = some
     return moved

@@ -59,9 +59,10 @@ struct Together {
         const auto add = [&](Way way, int channel, float *to, float *also) {
             for (int m = 0; m < n; ++m) {
                 float *__restrict gains = powers[way][m], *__restrict more = sent[way][m];
-                for (int b = 0; b < miao::MOST_BANDS; ++b) gains[b] = sqrtf(gains[b]);
-                if (!is_extra) continue;
-                for (int b = 0; b < miao::MOST_BANDS; ++b) gains[b] = sqrtf(more[b]) - gains[b];
+                for (int64_t b = 0; b < padded; b += W)
+                    for (int i = 0; i < W; ++i) gains[b + i] = sqrtf(gains[b + i]);
+                for (int64_t b = 0; is_extra && b < padded; b += W)
+                    for (int i = 0; i < W; ++i) gains[b + i] = sqrtf(more[b + i]) - gains[b + i];
             }
             add_loops(powers[way], channel, to, also, out.n_samples, loops, from, floor);
         };
