@@ -8,9 +8,10 @@ with all its strengths; each system plays these notes at the constant gain that 
 were recorded at one level, at the gain that suits it best for each strength. What lies below notes that last is cut off
 the recordings: rooms and microphones rumble there. Loudness and brightness: rank correlation with the recordings over
 the strengths, means of all pitches. A voice may take the place of its program if it passes the gate (`refusals`):
-nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where it
-is struck harder, and held notes within 3 dB of their level up to 20 s. Resumable: voices and rows that are there are
-kept. ``--install`` puts the voices that passed into a bank's folder.
+nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where it is struck
+harder, held notes that last within 3 dB of their level up to 20 s, decays within 4 dB of the recordings' or as near as
+the program's. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that passed into a
+bank's folder.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from miao.bank.bank import Bank
 from miao.bank.defaults import default_path
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.learnt_voice import LearntVoice
+from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording, note_hz
 from miao.datasets.soundfont import SoundFont
 from miao.datasets.voice_sources import recordings_from
@@ -44,8 +46,8 @@ from miao.training.new_voice import energy_db, held_out_pitches
 GAINS_DB = np.arange(-24.0, 25.0)
 STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
 AROUND = 6  # semitones beyond the recorded range that keys are compared in
-NEARER_DB, EVEN_DB, FALL_DB, HELD_DB = 0.5, 1.0, 0.1, 3.0
-HELD_SECONDS = (5, 10, 20)
+NEARER_DB, EVEN_DB, FALL_DB, HELD_DB, DECAY_DB = 0.5, 1.0, 0.1, 3.0, 4.0
+HELD_SECONDS, DECAY_SECONDS = (5, 10, 20), (2, 3)
 FREE = "Apache-2.0; the recordings are CC0-1.0"
 PHILHARMONIA = "Apache-2.0; the recordings are free to use, not to be passed on as samples"
 
@@ -68,6 +70,11 @@ def _philharmonia(name: str, program: int, only: str = "*_1*_normal*") -> Source
     return Source(name, f"philharmonia/{name}", program, origin, PHILHARMONIA, only)
 
 
+def _sfz(name: str, file: str, program: int, lasts: bool = True) -> Source:
+    return Source(name, f"gm-sfz/Melodic/{file}.sfz", program, "recordings of the SFZ General MIDI bank", FREE,
+                  lasts=lasts)  # fmt: skip
+
+
 KARORYFER = "recordings by Karoryfer Samples"
 SOURCES = [
     _philharmonia("clarinet", 71),
@@ -82,6 +89,12 @@ SOURCES = [
     Source("double-bass", "double-bass", 43, KARORYFER, FREE, "arco*"),
     Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "*_rr1*", lasts=False),
     Source("nylon-guitar", "spanish-guitar", 24, "recordings of the FreePats project", FREE, lasts=False),
+    _sfz("steel-guitar", "026-Acoustic-Guitar--steel-", 25, lasts=False),
+    _sfz("electric-grand", "003-Electric-Grand-Piano", 2, lasts=False),
+    _sfz("electric-piano", "005-Electric-Piano-1", 4, lasts=False),
+    _sfz("finger-bass", "034-Electric-Bass--finger-", 33, lasts=False),
+    _sfz("sitar", "105-Sitar", 104, lasts=False),
+    _sfz("shanai", "112-Shanai", 111),
 ]
 
 
@@ -157,6 +170,18 @@ def drift_db(bank: Bank, voice: int, pitches: list[int]) -> float:
     return float(furthest)
 
 
+def decay_db(notes: list[Recording], sounds: list[np.ndarray]) -> float:
+    """How far what has become of held notes after 2 and 3 s, against their first, is from the recordings', mean."""
+    off = []
+    for note, sound in zip(notes, sounds, strict=True):
+        theirs, ours = held_levels(note.sound), held_levels(sound[:, : note.sound.shape[1]])
+        for moment in DECAY_SECONDS:
+            if note.hold_seconds >= moment + 0.5 and note.sound.shape[1] >= (moment + 0.5) * spectrum.SAMPLE_RATE:
+                at, first = MOMENTS.index(float(moment)), MOMENTS.index(1.0)
+                off.append(abs((ours[at] - ours[first]) - (theirs[at] - theirs[first])))
+    return float(np.mean(off)) if off else 0.0
+
+
 def refusals(row: dict) -> list[str]:
     """Why a voice may not take the place of its program."""
     why = []
@@ -167,6 +192,8 @@ def refusals(row: dict) -> list[str]:
         why.append(f"neighbouring keys differ by {row['uneven_db']:.1f} dB")
     if row["drift_db"] > HELD_DB:
         why.append(f"held notes go {row['drift_db']:.1f} dB away from their level")
+    if row["decay_db"] > max(DECAY_DB, row["decay_taught_db"]):
+        why.append(f"decays are {row['decay_db']:.1f} dB from the recordings'")
     if row["falls_db"] > FALL_DB:
         why.append(f"{row['falls_db']:.1f} dB softer where it is struck harder")
     return why
@@ -187,8 +214,9 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     is_levelled = recorded_dynamics([r for r in recordings if r.pitch not in held_out]) is None
     groups = [n.velocity if is_levelled else 0 for n in notes]
     targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
+    theirs = [played(bank, source.program, n) for n in notes]
     lowest, highest = int(voice.about["lowest"]), int(voice.about["highest"])
-    keys = np.arange(lowest - AROUND, highest + AROUND + 1)
+    keys = np.arange(max(lowest - AROUND, PITCHES[0]), min(highest + AROUND, PITCHES[-1]) + 1)
     levels, taught = (np.array([first_second_db(b, n, keys, v) for v in STROKES])
                       for b, n in ((player, number), (bank, source.program)))  # fmt: skip
     thirds = [lowest + (highest - lowest) * n // 4 for n in (1, 2, 3)]
@@ -196,13 +224,15 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
         "layers": len({n.velocity for n in notes}), "is_levelled": is_levelled,
         "miao": best_error(targets, ours, groups),
-        "teacher": best_error(targets, [played(bank, source.program, n) for n in notes], groups),
+        "teacher": best_error(targets, theirs, groups),
         "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes], groups)
                   for f in fonts},
         "uneven_db": float(np.abs(np.diff(levels, axis=1)).max()),
         "uneven_taught_db": float(np.abs(np.diff(taught, axis=1)).max()),
         "falls_db": float(max(0.0, -np.diff(levels, axis=0).min())),
         "drift_db": drift_db(player, number, thirds) if source.lasts else 0.0,
+        "decay_db": 0.0 if source.lasts else decay_db(notes, ours),
+        "decay_taught_db": 0.0 if source.lasts else decay_db(notes, theirs),
         "range_db": float(np.median(levels[-1] - levels[0])),
         "follows": follows(notes, ours, is_levelled), "cpu_seconds": time.process_time() - began,
         "bank": bank.checksum,
@@ -214,14 +244,15 @@ def table(rows: list[dict]) -> list[str]:
     """The rows as Markdown."""
     fonts = sorted({name for row in rows for name in row["fonts"]})
     titles = ["voice", "program", "held out", "layers", "miao", "as taught", *fonts]
-    titles += ["keys dB", "as taught dB", "held dB", "loudness", "brightness", "default"]
+    measures = ("uneven_db", "uneven_taught_db", "drift_db", "decay_db")
+    titles += ["keys dB", "as taught dB", "held dB", "decay dB", "loudness", "brightness", "default"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for r in rows:
         ranks = [f"{r['follows'][name]:.2f}" if name in r["follows"] else "-" for name in ("loudness", "brightness")]
         cells = [r["name"], f"{r['program'] + 1} {program_name(r['program'], False)}", str(r["held_out"]),
                  str(r["layers"]), f"**{r['miao']:.2f}**", f"{r['teacher']:.2f}",
                  *(f"{r['fonts'][name]:.2f}" for name in fonts),
-                 *(f"{r[name]:.2f}" for name in ("uneven_db", "uneven_taught_db", "drift_db")), *ranks,
+                 *(f"{r.get(name, 0.0):.2f}" for name in measures), *ranks,
                  "; ".join(r["refused"]) or "yes"]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -11,12 +11,12 @@ from miao.bank.defaults import AS_TAUGHT, default_path, default_programs, defaul
 from miao.bank.folder import bank_folder
 from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.kits import GENERAL_MIDI
-from miao.bank.lasting import STEADY_CHUNK
+from miao.bank.lasting import FIRST_CHUNK, STEADY_CHUNK
 from miao.bank.learnt_voice import LearntVoice, find_voice
 from miao.bank.voices import N_PITCHES, pitch_hz
 from miao.datasets.samples import Recording
 from miao.errors import BankError
-from miao.training.default_voice import FADE_SEMITONES, Range, over_the_keyboard
+from miao.training.default_voice import FADE_SEMITONES, Range, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising, smooth, wanted_db
 
@@ -171,6 +171,17 @@ def test_a_voice_that_lasts_repeats_itself_at_one_level(taught, oboe):
     assert bank.repeats_from(number) == STEADY_CHUNK and not bank.courses.at(number, 60).any()
     dying = taught.with_defaults([dataclasses.replace(oboe, about=oboe.about | {"lasts": "no"})])
     assert dying.courses.at(number, 60) is None
+
+
+def test_a_voice_that_dies_goes_on_falling_at_any_pitch_and_for_ever(taught, oboe):
+    course = dying_course(taught, oboe)  # whose notes nets hold
+    struck = dataclasses.replace(oboe, about=oboe.about | {"lasts": "no"}, course=course)
+    bank, number = taught.with_defaults([struck]), len(taught.table.kind)
+    assert bank.repeats_from(number) == FIRST_CHUNK
+    for pitch in (40, 60, 90):
+        fall = bank.courses.at(number, pitch)[:, : tk.PITCH_CELL] * tk.LEVEL_STEP_DB
+        assert (fall[0] == 0).all() and (np.diff(fall[1:], axis=0) <= 0).all() and (fall[-1] < -80).all()
+        assert fall.max(axis=1)[-2] - fall.max(axis=1)[-3] == pytest.approx(-15, abs=2)
 
 
 def test_a_share_fades_beyond_a_range():

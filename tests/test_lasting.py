@@ -126,7 +126,7 @@ def test_a_key_may_be_louder_at_a_moment_than_those_around_it(tmp_path):
 
 def test_voices_that_are_known_to_last_are_steady_behind_those_with_courses():
     offsets = np.full((1, PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), 5, np.int8)
-    courses = Courses(np.array([0], np.int16), np.array([3], np.uint8), offsets).with_steady([2, 4])
+    courses = Courses(np.array([0], np.int16), np.array([3], np.uint8), offsets).with_own({2: None, 4: None})
     assert not courses.at(2, 60).any() and not courses.at(4, 60).any() and courses.at(0, 60).any()
     assert courses.at(3, 60) is None
     assert [courses.starts_at(v) for v in (0, 2, 3, 4)] == [3, STEADY_CHUNK, FIRST_CHUNK, STEADY_CHUNK]

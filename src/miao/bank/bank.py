@@ -101,9 +101,9 @@ class Bank:
             return self
         assert self.courses is not None and not self.defaults
         bank, first = self._with(voices), len(self.table.kind)
-        steady = [first + n for n, voice in enumerate(voices) if lasts(voice)]
+        own = {first + n: voice.course for n, voice in enumerate(voices) if lasts(voice) or voice.course is not None}
         return replace(
-            bank, defaults=tuple(voices), courses=self.courses.with_steady(steady),
+            bank, defaults=tuple(voices), courses=self.courses.with_own(own),
             kits=kits_with(self.kits, map(program_of, voices), first),
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ loses less than 1 dB a second stays as it is, and any other goes on at each cell
 nothing but the note itself is looked at, so that a note is the same live and from a file, and holds for hours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +71,19 @@ class Courses:
             course[:, : tk.PITCH_CELL] += moved[:, None]
         return course
 
-    def with_steady(self, voices: Sequence[int]) -> "Courses":
-        """With voices whose notes stay as they are from chunk `STEADY_CHUNK` on."""
-        if not voices:
+    def with_own(self, courses: Mapping[int, "OwnCourse | None"]) -> "Courses":
+        """With courses of their own for some voices; those with None stay as they are from chunk `STEADY_CHUNK` on."""
+        if not courses:
             return self
-        row = np.pad(self.row, (0, max(max(voices) + 1 - len(self.row), 0)), constant_values=-1)
-        row[list(voices)] = len(self.first)
-        keys = None if self.keys is None else np.pad(self.keys, ((0, 1), (0, 0), (0, 0)))
-        return Courses(row, np.append(self.first, np.uint8(STEADY_CHUNK)),
-                       np.pad(self.offsets, ((0, 1), (0, 0), (0, 0), (0, 0))), keys)  # fmt: skip
+        row = np.pad(self.row, (0, max(max(courses) + 1 - len(self.row), 0)), constant_values=-1)
+        row[list(courses)] = len(self.first) + np.arange(len(courses))
+        first = [STEADY_CHUNK if own is None else FIRST_CHUNK for own in courses.values()]
+        still = np.zeros((PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), np.int8)
+        offsets = [still if own is None else own.offsets for own in courses.values()]
+        keys = None if self.keys is None else np.pad(self.keys, ((0, len(courses)), (0, 0), (0, 0)))
+        return Courses(
+            row, np.append(self.first, first).astype(np.uint8), np.concatenate([self.offsets, offsets]), keys
+        )
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
@@ -102,6 +106,13 @@ class Courses:
         """Nothing is known of any voice."""
         shape = (0, PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS)
         return Courses(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(shape, np.int8))
+
+
+@dataclass(frozen=True, eq=False)
+class OwnCourse:
+    """The course of a voice of its own, from chunk `FIRST_CHUNK` on."""
+
+    offsets: NDArray[np.int8]  # [PITCH_NODES, knots, C] half levels, as in `Courses`
 
 
 def as_offsets(levels: Reals) -> NDArray[np.int8]:

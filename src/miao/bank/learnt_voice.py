@@ -19,6 +19,7 @@ from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
 from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
+from miao.bank.lasting import KNOT_SECONDS, OwnCourse
 from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
@@ -54,6 +55,7 @@ _PARTS = {
     "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
     "shift.keys": Array(np.float16, (2, N_PITCHES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
+    "course.offsets": Array(np.int8, (PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), is_optional=True),
     "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
@@ -121,6 +123,7 @@ class LearntVoice:
     shift: LevelShift | None = None  # what was learnt from music
     key_levels: KeyLevels | None = None  # those of the program of which it is a copy
     gains: KeyGains | None = None  # that make its keys even
+    course: OwnCourse | None = None  # of its held notes, if they die away
 
     @property
     def name(self) -> str:
@@ -144,7 +147,8 @@ class LearntVoice:
             arrays |= {f"correction.{kind}": levels for kind, levels in enumerate(self.correction.levels)}
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
-        parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains}
+        parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains,
+                 "course": self.course}  # fmt: skip
         for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
@@ -179,11 +183,12 @@ class LearntVoice:
         embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
         keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
+        course = _part(path, OwnCourse, "course", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains)
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains, course)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:

@@ -15,16 +15,20 @@ from miao.arrays import Doubles, Floats, Integers, Numbers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import KeyLevels
+from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, OwnCourse, as_offsets
 from miao.bank.learnt_voice import Correction, LearntVoice
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, pitch_hz
+from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
-from miao.training.key_gains import even_voice, recorded_dynamics
+from miao.training.courses import held_chunks
+from miao.training.key_gains import even_voice, recorded_dynamics, smooth
 from miao.training.learn import LearnConfig, learn
 from miao.training.new_voice import held_out_pitches, loudness_gain
 
 FADE_SEMITONES = 9.0  # beyond the outermost recorded pitches
+_DYING_VELOCITY, _LEAST_FALL_DB, _SMOOTH_NODES = 90.0, 1.5, 1.5
 _BELOW = 0.5  # of a note's frequency: what lies lower is not the note's
 
 
@@ -82,7 +86,22 @@ def over_the_keyboard(
         "program": str(program + 1), "lowest": str(recorded.low), "highest": str(recorded.high),
         "lasts": "yes" if lasts else "no",
     }  # fmt: skip
-    return even_voice(bank, replace(spread, about=about), program, dynamics)
+    even = even_voice(bank, replace(spread, about=about), program, dynamics)
+    return even if lasts else replace(even, course=dying_course(bank, even))
+
+
+def dying_course(bank: Bank, voice: LearntVoice) -> OwnCourse:
+    """The course of a voice whose notes die away: beyond what was learnt each cell falls on as fast as nets let it fall
+    around there, smooth over pitches, and by 1.5 dB a second at least."""
+    pitches = np.clip(SEMITONES_A_NODE * np.arange(PITCH_NODES), PITCHES[0], PITCHES[-1])
+    chunks = held_chunks(bank.with_voices([voice]), len(bank.table.kind), pitches, _DYING_VELOCITY, FIRST_CHUNK + 2)
+    before, after = (chunks[n].mean(axis=1) for n in (FIRST_CHUNK - 1, FIRST_CHUNK + 2))  # [nodes, C]
+    falls = (after - before) / 3 / CHUNK_SECONDS  # levels a second
+    falls = np.stack([smooth(cell, _SMOOTH_NODES) for cell in falls.T], axis=1)
+    falls = np.minimum(falls, -_LEAST_FALL_DB / tk.LEVEL_STEP_DB)
+    falls[:, tk.PITCH_CELL] = 0
+    since = np.maximum(KNOT_SECONDS - tk.ATTACK_SECONDS - (FIRST_CHUNK - 0.5) * CHUNK_SECONDS, 0)
+    return OwnCourse(as_offsets(falls[:, None] * since[None, :, None]))
 
 
 def without_rumble(bank: Bank, voice: LearntVoice, program: int) -> LearntVoice:

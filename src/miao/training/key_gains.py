@@ -114,8 +114,8 @@ def even_voice(bank: Bank, voice: LearntVoice, program: int, recorded: tuple[Int
         by_key = np.stack([np.interp(every, keys, row) for row in gains / tk.LEVEL_STEP_DB], axis=1)
         voice = replace(voice, table=table, gains=KeyGains(by_key.astype(np.float16)))
         levels = _played_db(bank.with_voices([voice]), len(bank.table.kind))
-        if n == 0 and recorded is not None:
-            wanted += contour_db(levels[at] - wanted[at], inside)
+        if n == 0:
+            wanted += 0 if recorded is None else contour_db(levels[at] - wanted[at], inside)
             wanted -= np.median((wanted - taught)[at, inside])
         missing = wanted - levels
         trims = np.clip(trims + missing[at], -_MOST_TRIM_DB, _MOST_TRIM_DB)

@@ -103,7 +103,8 @@ def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: 
         [missing_bands(a, b, a.shape[1] / SAMPLE_RATE) for a, b in zip(theirs, before, strict=True)], axis=0
     ).astype(np.float32)
     most = max(_LOUD_DB, abs(_softer_db(theirs, before)))
-    found, nearest = np.zeros_like(missing), _errors(theirs, before, np.zeros(1))[0]
+    found: Floats = np.zeros_like(missing)
+    nearest = float(_errors(theirs, before, np.zeros(1))[0])
     for share in (1.0, 0.5, 0.0):
         shifts = cell_shifts(bank.table, voice, key, _SHARE * share * missing)[None]
         after = played(bank.with_key_levels(KeyLevels.of([None] * voice + [(key, shifts)])))
@@ -111,7 +112,7 @@ def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: 
         gains = _GAINS_DB[np.abs(_GAINS_DB - softer) <= most]
         errors = _errors(theirs, after, gains)
         if len(gains) and errors.min() < nearest:
-            nearest = errors.min()
+            nearest = float(errors.min())
             found = (share * missing + gains[errors.argmin()] / _SHARE).astype(np.float32)
     return found
 
