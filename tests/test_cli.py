@@ -270,6 +270,20 @@ def test_python_m_miao_is_the_command():
     assert result.stdout == f"miao {version('miao-synth')}\n"
 
 
+def test_a_rendering_of_its_own_ends_with_its_code_and_all_that_it_said(tmp_path, midi):
+    (tmp_path / "song.mid").write_bytes(midi({"notes": [(0.0, 0.2, 60, 100)]}))
+    for words, code, said in (
+        (["song.mid", "-o", "-", "--to", "0.1"], 0, "times as fast as it plays"),
+        (["nothing.mid"], 2, "miao: nothing.mid: there is no such file"),
+    ):
+        process = subprocess.run(
+            [sys.executable, "-c", "from miao.cli.main import run; run()", "render", *words], cwd=tmp_path,
+            capture_output=True,
+        )  # fmt: skip
+        assert process.returncode == code and said in process.stderr.decode()
+        assert len(process.stdout) == (0 if code else 44 + 4 * 4410)
+
+
 # info, plot, version
 
 

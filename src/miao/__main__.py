@@ -1,5 +1,5 @@
 """`python -m miao` is the command `miao`."""
 
-from miao.cli.main import main
+from miao.cli.main import run
 
-main()
+run()
