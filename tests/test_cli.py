@@ -14,7 +14,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from miao.bank.bank import Bank
-from miao.cli.main import app
+from miao.cli.main import _leave_out_all_but, app
 from miao.cli.terminal import clock
 from miao.sound.audio import read_audio
 
@@ -282,6 +282,17 @@ def test_a_rendering_of_its_own_ends_with_its_code_and_all_that_it_said(tmp_path
         )  # fmt: skip
         assert process.returncode == code and said in process.stderr.decode()
         assert len(process.stdout) == (0 if code else 44 + 4 * 4410)
+
+
+def test_the_command_that_is_asked_for_is_built_alone(monkeypatch):
+    for name in ("registered_commands", "registered_groups"):
+        monkeypatch.setattr(app, name, getattr(app, name))  # put back afterwards
+    every = app.registered_commands, app.registered_groups
+    for words in ([], ["--help"], ["voices"], ["rendering"]):
+        _leave_out_all_but(words)
+        assert (app.registered_commands, app.registered_groups) == every
+    _leave_out_all_but(["match"])
+    assert [one.callback.__name__ for one in app.registered_commands] == ["match"] and not app.registered_groups
 
 
 # info, plot, version

@@ -140,7 +140,15 @@ def main() -> None:
     logging.basicConfig(format="miao: %(message)s")
     gc.set_threshold(20_000, 20, 50)  # notes and chunks come and go by the thousand, and few of them in circles
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go then, too
+    _leave_out_all_but(sys.argv[1:2])
     app(prog_name="miao")
+
+
+def _leave_out_all_but(words: list[str]) -> None:
+    """The commands that are not asked for need not be built: there are forty."""
+    asked = [one for one in app.registered_commands if [one.name or getattr(one.callback, "__name__", "")] == words]
+    if asked:
+        app.registered_commands, app.registered_groups = asked, []
 
 
 def run() -> None:
