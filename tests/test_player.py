@@ -331,6 +331,15 @@ def test_a_note_that_is_let_go_where_it_starts_is_heard_and_one_that_is_cut_ther
     assert loudest(played(toy_bank, lambda p: tell(p, "cut"), 0.5, 512)) == 0
 
 
+def test_however_soon_its_key_comes_up_a_note_is_held_for_two_milliseconds(toy_bank):
+    def tell(player, held):
+        player.release(player.start(Strike(0.1, 0, 0, 60, 0.8)), 0.1 + held)
+
+    at_once, soon, later = (played(toy_bank, lambda p, s=s: tell(p, s), 0.5, 512) for s in (0.0, 0.002, 0.004))
+    np.testing.assert_array_equal(at_once, soon)
+    assert loudest(later - soon) > 1e-4
+
+
 def test_an_unknown_handle_is_passed_over(toy_bank):
     player = Player(toy_bank, (0,))
     player.release(99, 0.0)

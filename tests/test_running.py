@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from miao.midi.score import read_score
+from miao.midi.score import Curve, read_score
 from miao.synth.arrangement import Arrangement
 from miao.synth.running import DRUM_SECONDS, LATE_SECONDS, RISE_SECONDS, Running
 from miao.synth.settings import PlaySettings
-from miao.synth.sources import UNWANTED_SECONDS
+from miao.synth.sources import UNWANTED_SECONDS, is_played_alike
 
 SETTINGS = PlaySettings(gain_db=6.0, room="hall")
 RATE = SETTINGS.sample_rate
@@ -100,6 +100,21 @@ def test_a_fader_that_moves_where_one_jumps_moves_at_its_own_time(deaf, midi, mo
     again = some(ran(deaf, score, settings, start=1.0), RATE)
     begin = round(0.001 * RATE)  # a note begins at its level
     np.testing.assert_allclose(again[:, begin:], heard[:, begin:], atol=1e-3)
+
+
+def test_tracks_of_the_same_notes_and_controllers_are_played_alike_whoever_made_them(score):
+    def copied(track, **more):
+        controls = {name: Curve(c.times.copy(), c.values.copy(), c.initial) for name, c in track.controls.items()}
+        return replace(track, **{"notes": track.notes.copy(), "controls": controls} | more)
+
+    track = score.tracks[1]
+    assert is_played_alike(track, copied(track))
+    notes = track.notes.copy()
+    notes["velocity"] -= 1
+    bend = Curve(np.array([1.0]), np.array([2.0]), 0.0)
+    for other in (copied(track, notes=notes), copied(track, notes=track.notes[:0]), copied(track, channel=5),
+                  copied(track, controls=track.controls | {"bend": bend})):  # fmt: skip
+        assert not is_played_alike(track, other)
 
 
 def test_who_jumps_in_a_hurry_hears_at_once_what_is_held_and_soon_all_that_rings(score, deaf, midi):
