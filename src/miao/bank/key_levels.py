@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.level_shift import shifted
 from miao.bank.voices import N_PITCHES
 from miao.errors import BankError
 from miao.files import write_bytes
@@ -136,12 +137,7 @@ class KeyLevels:
 def _moved(levels: Floats, at: Integers, shift: Floats) -> Floats:
     """Levels [B, ..., C] of which some rows are moved by shifts [b, ..., C - 1]; silence stays silence."""
     moved = np.array(levels, np.float32)
-    some = moved if len(at) == len(moved) else moved[at]
-    cells = some[..., : tk.PITCH_CELL]
-    heard = (cells >= 0.5).astype(np.float32)
-    cells += heard * shift
-    np.maximum(cells, np.float32(0.5) * heard, out=cells)
-    np.minimum(cells, np.float32(tk.N_LEVELS - 1), out=cells)
-    if some is not moved:
-        moved[at] = some
+    if len(at) == len(moved):
+        return shifted(moved, shift)
+    moved[at] = shifted(moved[at], shift)
     return moved

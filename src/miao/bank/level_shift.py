@@ -85,7 +85,10 @@ def knot_shares(times: Reals, knots: Doubles) -> Floats:
 
 
 def shifted(levels: Floats, shift: Floats) -> Floats:
-    """Levels [..., C] moved by shifts [..., C - 1]; silence stays silence, the pitch cell as it is."""
+    """Levels [..., C], moved in place by shifts [..., C - 1]; silence stays silence, the pitch cell as it is."""
     cells = levels[..., : tk.PITCH_CELL]
-    levels[..., : tk.PITCH_CELL] = np.where(cells < 0.5, cells, np.clip(cells + shift, 0.5, tk.N_LEVELS - 1))
+    heard = (cells >= 0.5).astype(np.float32)  # to choose cell by cell would take three times as long
+    cells += heard * shift
+    np.maximum(cells, np.float32(0.5) * heard, out=cells)
+    np.minimum(cells, np.float32(tk.N_LEVELS - 1), out=cells)
     return levels
