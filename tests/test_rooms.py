@@ -277,6 +277,19 @@ def test_after_a_change_only_the_new_room_answers():
     np.testing.assert_allclose(heard, Room(RATE, acoustics=other).process(sent)[:, begun:], atol=BY_FFT)
 
 
+def test_the_tail_of_changing_rooms_is_what_all_of_them_still_hold():
+    sent = noise(0.2)
+    rooms = [ChangingRoom(RATE, SMALL) for _ in range(2)]
+    for room in rooms:
+        room.process(sent)
+        room.change(DrawnRoom(0.3, seed=5))
+        room.process(sent)
+    n = rooms[0].n_tail
+    tail, after = rooms[0].tail(), rooms[1].process(np.zeros((2, n), np.float32))
+    assert tail.any() and not rooms[0].process(np.zeros((2, RATE), np.float32))[:, RATE // 2 :].any()
+    np.testing.assert_array_equal(tail, after)
+
+
 def test_a_change_does_not_click():
     time = np.arange(2 * RATE) / RATE
     sent = np.stack([np.sin(2 * np.pi * 200 * time)] * 2).astype(np.float32)
