@@ -25,7 +25,8 @@ from miao.measuring.power import FRAME_SECONDS, bands_below, note_courses
 from miao.measuring.rooms import room_of
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.audio import Audio
-from miao.sound.room import BAND_HZ
+from miao.sound.decay import octave_band
+from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.rooms import save_room
 from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel
 from miao.synth.synthesizer import Synthesizer
@@ -35,6 +36,7 @@ from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
 
 N_TRAIN, SEED = 15, 1
+LEAST_REST = 0.35  # seconds
 
 
 def main() -> None:
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=N_TRAIN, help="how many of the 15 to learn from")
     parser.add_argument("--steps", type=int, help="of learning the levels; default: as `miao learn`")
     parser.add_argument("--render", type=float, default=0.0, help="seconds of each held-out piece to render; 0: none")
+    parser.add_argument("--rests", action="store_true", help="how rests of the held-out pieces die away, as rendered")
     parser.add_argument("--little", action="store_true", help="also from 30 s of a piece and a minute of five, thrice")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -86,6 +89,10 @@ def main() -> None:
     row["dryness"] = dryness(bank, voice)
     print("T60 of its notes once let go, s:", {pitch: round(t60, 2) for pitch, t60 in row["dryness"].items()})
     row |= {"t60_seconds": fit.t60_seconds.tolist(), "room_db": fit.room_db.tolist()}
+    if options.rests:
+        row["rests"] = rests_off(test, bank, voice, room)
+        for hz, (n, mean, most) in row["rests"].items():
+            print(f"once all keys are up, {hz} Hz: {n} rests, median fall off by {mean:.1f} dB, {most:.1f} at most")
     if options.render:
         row["rendered"] = rendered(materials[len(train) :], options.render, bank, voice, room, options.sound_banks)
         for name, error in row["rendered"].items():
@@ -118,6 +125,57 @@ def dryness(bank: Bank, voice: LearntVoice) -> dict[int, float]:
         inside = np.flatnonzero(to_come > to_come[0] - 25)
         found[pitch] = float(-60 / np.polyfit(inside / SAMPLE_RATE, to_come[inside], 1)[0])
     return found
+
+
+def rests_off(
+    paths: list[Path], bank: Bank, voice: LearntVoice, room: DrawnRoom
+) -> dict[int, tuple[int, float, float]]:
+    """How far what rings in rests of whole pieces, rendered, is from the recording, by octave: how many rests, and mean
+    and largest difference of the median falls from when the last key comes up, in dB, over the first 20 dB or as far
+    as half of the rests go on and are heard above the recording's noise."""
+    synthesizer, falls = Synthesizer(bank), {hz: ([], []) for hz in (250, 500, 1000, 2000, 4000)}
+    for path in paths:
+        material = read_piano(path, 600.0)
+        samples, rate = material.audio.samples[:1].astype(np.float64), material.audio.sample_rate
+        notes = np.sort(np.concatenate([track.notes for track in material.score.tracks]), order="start")
+        silent = np.maximum.accumulate(notes["damp"])
+        following = np.append(notes["start"][1:], material.audio.duration)
+        noise = {hz: np.quantile(levels(samples, rate, hz), 0.01) for hz in falls}
+        for begin, end in zip(silent, following, strict=True):
+            if end - begin < LEAST_REST or begin < 1:
+                continue
+            first, end = max(begin - 8.0, 0.0), min(end - 0.02, begin + 1.5)
+            sound = synthesizer.render(material.score.between(first, end), room=room, voices={1: voice},
+                                       gain_db=-12.0, end=end - first).samples  # fmt: skip
+            for hz, (recorded, played) in falls.items():
+                for kept, heard, start, own_rate in (
+                    (recorded, samples, 0.0, rate),
+                    (played, sound.mean(axis=0, keepdims=True), first, SAMPLE_RATE),
+                ):
+                    part = heard[:, int((begin - start - 0.1) * own_rate) : int((end - start) * own_rate)]
+                    kept.append(levels(part, own_rate, hz))
+                recorded[-1][recorded[-1] < noise[hz] + 6] = np.nan
+    found = {}
+    for hz, (recorded, played) in falls.items():
+        n = [min(len(a), len(b)) for a, b in zip(recorded, played, strict=True)]
+        longest = max(n)
+        both = np.full((2, len(n), longest), np.nan)
+        for i, m in enumerate(n):
+            both[0, i, :m], both[1, i, :m] = recorded[i][:m], played[i][:m]
+        both[1][np.isnan(both[0])] = np.nan
+        both -= np.nanmean(both[:, :, :5], axis=2, keepdims=True)  # the 0.1 s before
+        followed = np.isfinite(both[0]).sum(axis=0) >= max(len(n) / 2, 4)
+        followed &= np.cumsum(~followed) == 0
+        middle = np.nanmedian(both[:, :, followed], axis=1)
+        off = np.abs(middle[1] - middle[0])[np.cumsum(middle[0] < -20) == 0]
+        found[hz] = len(n), float(off.mean()), float(off.max())
+    return found
+
+
+def levels(samples: np.ndarray, rate: int, hz: float) -> np.ndarray:
+    """The level of an octave in steps of 20 ms, dB."""
+    power, step = np.square(octave_band(samples, rate, hz)).sum(axis=0), rate // 50
+    return 10 * np.log10(power[: len(power) // step * step].reshape(-1, step).mean(axis=1) + 1e-14)
 
 
 def rendered(materials, seconds, bank, voice, room, sound_banks) -> dict[str, float]:

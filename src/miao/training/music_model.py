@@ -17,12 +17,17 @@ from miao.bank import tokens as tk
 from miao.bank.level_shift import AGES, RAMP, SINCE, knot_shares
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable
 from miao.measuring.power import FRAME_SECONDS, LEVEL_PARTS, Courses, band_hz, cell_powers, noise_powers
-from miao.sound.room import BAND_HZ
+from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.spectrum import AUDIBLE_DB
+from miao.training.rests import RestDecays, rests
 
 DB_A_NEPER = 10 / np.log(10)
 _T60_SECONDS = (0.08, 8.0)
+_MIDDLE = slice(2, 5)  # steps between the octaves from 250 Hz to 2 kHz
 _TREBLE = 4  # octaves from 2 kHz on
+_REST_WEIGHT, _MANY_REST_FRAMES = 0.3, 60  # what rests count for, from so many frames of them on in full
+_ROUGH_DECAY = 1.0  # cost of T60s that go from octave to octave as the usual room's do not, 250 Hz to 2 kHz
+_SURE_DECAY, _SURE_ERROR = 6.0, 0.2  # cost of T60s that are not what rests tell, if they tell it so well or better
 _TAIL_FRAMES = 160  # 3.7 s: by then a tail of 2 s has fallen by 110 dB, one of 6 s by 37
 
 
@@ -34,6 +39,7 @@ class MusicConfig:
     steps: int | None = None  # with the voices' levels, an excerpt each; None: as many as suit their number
     rate: float = 0.15  # in levels, and in steps of 2 dB
     smooth_semitones: float = 5.0  # what is learnt at one pitch spreads that far
+    is_damped: bool = True  # notes that are let go end as dry ones do (`training.dampers`): what rings on is the room's
     size: float = 0.05  # cost of a shift of one level, mean square
     key_size: float = 0.1  # the same of single keys
     seed: int = 0
@@ -91,14 +97,27 @@ class Ready:
         self.heard = torch.from_numpy(piece.heard_db)
         self.others = torch.zeros_like(self.heard) if piece.others is None else torch.from_numpy(piece.others)
         self.threshold = float(piece.heard_db.max()) - AUDIBLE_DB
+        self.rests = torch.from_numpy(rests(piece.n_frames, piece.courses, piece.others))
+        self.rests[: piece.n_before] = False
+
+    def loss(self, predicted_db: Tensor) -> Tensor:
+        """The error, and that of rests once more: few frames, but those that tell how a room rings."""
+        n = int(self.rests.sum())
+        if not n:
+            return self.error(predicted_db)
+        share = _REST_WEIGHT * min(n / _MANY_REST_FRAMES, 1.0)
+        return self.error(predicted_db) + share * self._mean_off(self.heard[self.rests], predicted_db[self.rests])
 
     def error(self, predicted_db: Tensor) -> Tensor:
         """The log-mel error, as `spectrum.log_mel_error` defines it."""
-        heard, predicted = self.heard[self.n_before :], predicted_db[self.n_before :]
+        return self._mean_off(self.heard[self.n_before :], predicted_db[self.n_before :])
+
+    def _mean_off(self, heard: Tensor, predicted: Tensor) -> Tensor:
         audible = (heard >= self.threshold) | (predicted.detach() >= self.threshold)
         # what is heard and predicted as inaudible pulls the prediction up, though it counts from the threshold on only
         counted = predicted + (predicted.clamp(min=self.threshold) - predicted).detach()
-        return (counted - heard.clamp(min=self.threshold)).abs()[audible].mean()
+        off = (counted - heard.clamp(min=self.threshold)).abs()[audible]
+        return off.mean() if len(off) else off.sum()
 
 
 class VoiceLevels(nn.Module):
@@ -124,6 +143,7 @@ class VoiceLevels(nn.Module):
         self.keys = nn.Parameter(torch.zeros(2, N_PITCHES, tk.PITCH_CELL))
         self.ramp = torch.from_numpy(RAMP)[:, None, None]
         self.gain = nn.Parameter(torch.zeros(()))  # in units of 2 dB
+        self.damper: Tensor | None = None  # [SINCE - 1, PITCH_NODES, 1] levels: a dry note ends no later than that
 
     def knows(self, pitches: Sequence[int]) -> None:
         """Makes the matrices from cells to bands that are missing."""
@@ -136,18 +156,31 @@ class VoiceLevels(nn.Module):
         """Parameters [..., n + 1, C] at all pitch nodes."""
         return (self.near @ values[..., :-1, :] + values[..., -1:, :])[..., self.node, :]
 
+    def ends(self) -> Tensor:
+        """What is added to levels since a note was let go, at all pitch nodes, [S - 1, N, C]: with dampers, a note
+        may end sooner than these have it, but no later."""
+        if self.damper is None:
+            return self.at_nodes(self.let_go)
+        return self.at_nodes(self.let_go.clamp(max=0)) + self.damper
+
+    def damped(self) -> Tensor | None:
+        """What dampers alone add at each knot of `Pairs.shares`, [pitches, knots, 1]; None without any."""
+        if self.damper is None:
+            return None
+        ends = torch.lerp(self.damper[:, self.low], self.damper[:, self.low + 1], self.share)
+        return torch.cat([torch.zeros(2 * len(AGES), N_PITCHES, 1), ends]).transpose(0, 1)
+
     def shifts(self) -> Tensor:
         """What is added to levels at each knot of `Pairs.shares`, [pitches, knots, C - 1]."""
-        held, let_go = self.at_nodes(self.held), self.at_nodes(self.let_go)  # [A, 2, N, C], [S - 1, N, C]
+        held, let_go = self.at_nodes(self.held), self.ends()  # [A, 2, N, C], [S - 1, N, C]
         held = torch.lerp(held[:, :, self.low], held[:, :, self.low + 1], self.share)
         let_go = torch.lerp(let_go[:, self.low], let_go[:, self.low + 1], self.share)
         return torch.cat([held[:, 0] + self.keys[0] + self.ramp * self.keys[1], held[:, 1], let_go]).transpose(0, 1)
 
-    def added(self, total: Tensor, pairs: Pairs, with_shift: bool) -> Tensor:
-        """A piece's powers [frames, bands] with those of this voice's notes."""
+    def added(self, total: Tensor, pairs: Pairs, shifts: Tensor | None) -> Tensor:
+        """A piece's powers [frames, bands] with those of this voice's notes, moved by `shifts`, `damped` or nothing."""
         if not pairs.spans:
             return total
-        shifts = self.shifts() if with_shift else None
         bands = []
         for pitch, a, b in pairs.spans:  # key by key: products of matrices, where gathering would take longer
             levels = pairs.parts[a:b].float() / LEVEL_PARTS
@@ -180,7 +213,17 @@ class Music(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
         self.floor = nn.Parameter(torch.zeros(n_bands))
         self.tail = nn.Parameter(torch.full((len(BAND_HZ),), -6.0))  # of the first frame of the tail, in 2 dB
-        self.decay = nn.Parameter(torch.full((len(BAND_HZ),), float(np.log(0.8))))  # logarithm of T60
+        usual = torch.from_numpy(np.log(DrawnRoom().decays).astype(np.float32))
+        self.decay = nn.Parameter(usual + float(np.log(0.8)))  # logarithm of T60
+        self.usual = usual.diff()
+        self.rest_decay, self.told_share = torch.zeros(len(BAND_HZ)), torch.zeros(len(BAND_HZ))
+
+    def hear_rests(self, told: RestDecays) -> None:
+        """Takes what rests tell of the room's decay for true, as far as they are sure of it."""
+        known = np.isfinite(told.t60_seconds)
+        share = np.minimum(np.square(_SURE_ERROR / np.where(known, np.maximum(told.error, 1e-6), np.inf)), 1)
+        self.rest_decay = torch.from_numpy(np.log(np.where(known, told.t60_seconds, 1.0)).astype(np.float32))
+        self.told_share = torch.from_numpy(share.astype(np.float32))
 
     @property
     def levels(self) -> list[VoiceLevels]:
@@ -195,11 +238,13 @@ class Music(nn.Module):
         """The voices' levels."""
         return [parameter for voice in self.levels for parameter in (voice.held, voice.let_go, voice.keys)]
 
-    def dry(self, piece: Ready, with_shift: bool) -> Tensor:
-        """Power of the notes, [frames, bands]."""
+    def dry(self, piece: Ready, with_shift: bool, with_dampers: bool = True) -> Tensor:
+        """Power of the notes, [frames, bands]: as the voices play them, or as the programs do, with dampers or as they
+        are."""
         total = piece.others
         for voice, pairs in zip(self.levels, piece.voices, strict=True):
-            total = voice.added(total, pairs, with_shift)
+            shifts = voice.shifts() if with_shift else voice.damped() if with_dampers else None
+            total = voice.added(total, pairs, shifts)
         return total
 
     def times(self) -> Tensor:
@@ -226,5 +271,7 @@ class Music(nn.Module):
             total = total + voice.penalty(config)
         for rough in (self.filter, self.tail, self.decay):
             total = total + 0.02 * rough.diff().square().mean()
+        total = total + _ROUGH_DECAY * (self.decay.diff() - self.usual)[_MIDDLE].square().sum()
+        total = total + _SURE_DECAY * (self.told_share * (self.decay - self.rest_decay).square()).sum()
         # air and walls take the treble sooner: what rings longer there than an octave below is strings or hiss
         return total + 0.5 * torch.relu(self.decay.diff()[_TREBLE:]).square().sum()
