@@ -295,7 +295,7 @@ RECORDINGS = {
 needs_data = pytest.mark.skipif(not YAMNET.is_file(), reason="the shared recordings and YAMNet's file are not here")
 
 
-def excerpts(kind, n=4, seconds=8.0):
+def excerpts(kind, n=2, seconds=6.0):
     """The first seconds of the first recordings of a kind."""
     paths = sorted((DATA / "recordings").glob(RECORDINGS[kind]))[:n]
     assert len(paths) == n

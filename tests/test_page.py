@@ -20,9 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from miao.cli.main import app
 from miao.expression.written import performance_bytes
 from miao.midi.score import read_score
 from miao.midi.writing import write_score
@@ -144,6 +142,12 @@ def drop(page, name, content):
     page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
+def commanded(*words):
+    """A command in a process of its own, which has the same loops as the server, whatever `--kernels` says here."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-m", "miao", *map(str, words)], check=True, env=environment, capture_output=True)
+
+
 def opened(page, path):
     drop(page, path.name, path.read_bytes())
     until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 0")
@@ -182,7 +186,7 @@ def test_a_dropped_song_is_heard_as_it_is_exported_and_as_the_command_renders_it
     with page.expect_download() as download:
         page.get_by_role("button", name="WAV").click()
     rendered = tmp_path / "command.wav"
-    assert CliRunner().invoke(app, ["render", str(orchestra), "-o", str(rendered)]).exit_code == 0
+    commanded("render", orchestra, "-o", rendered)
     assert Path(download.value.path()).read_bytes() == rendered.read_bytes()
     assert download.value.suggested_filename == "ode.wav"
     assert same_as(samples, read_audio(rendered).samples, begin) < 2e-3  # 16 bits
@@ -207,8 +211,7 @@ def test_every_export_of_a_changed_song_is_what_the_command_makes_of_it(page, tm
     assert told.tempo == 1.2 and told.tracks[1].program == 7 and told.tracks[2].muted
 
     def rendered(name, *options):
-        words = ["render", short, "-o", tmp_path / name, *options, "--arrangement", tmp_path / "told.json"]
-        assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+        commanded("render", short, "-o", tmp_path / name, *options, "--arrangement", tmp_path / "told.json")
         return (tmp_path / name).read_bytes()
 
     for button, name in (("WAV", "short.wav"), ("FLAC", "short.flac"), ("MP3", "short.mp3")):

@@ -614,9 +614,9 @@ def test_general_midi_has_128_programs_and_the_drums_stand_on_their_keys():
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared MIDI files are not here")
 def test_notes_agree_with_another_reader_on_real_files():
     symusic = pytest.importorskip("symusic")
-    folders = {"freedoom": 60, "pop909": 12, "piano-midi-de": 12, "js-fakes": 5}
+    folders = {"freedoom": 24, "pop909": 6, "piano-midi-de": 4, "js-fakes": 5}
     paths = [p for folder, n in folders.items() for p in sorted((DATA / folder).rglob("*.mid"))[:n]]
-    assert len(paths) > 60
+    assert len(paths) > 30
     for path in paths:
         ours = np.concatenate([t.notes for t in read_score(path).tracks])
         theirs = [t.notes.numpy() for t in symusic.Score(path).to("second").tracks if len(t.notes)]
