@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +66,9 @@ class Source:
     lasts: bool = True  # while a key is held
 
 
-def _philharmonia(name: str, program: int, only: str = "*_1*_normal*") -> Source:
+def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bool = True) -> Source:
     origin = "sound samples of the Philharmonia Orchestra, London"
-    return Source(name, f"philharmonia/{name}", program, origin, PHILHARMONIA, only)
+    return Source(name, f"philharmonia/{name}", program, origin, PHILHARMONIA, only, lasts)
 
 
 def _sfz(name: str, file: str, program: int, lasts: bool = True) -> Source:
@@ -84,10 +85,11 @@ SOURCES = [
     _philharmonia("bassoon", 70),
     _philharmonia("french-horn", 60),
     _philharmonia("trombone", 57),
+    _philharmonia("banjo", 105, "*_normal*", lasts=False),
     Source("alto-sax", "alto-sax", 65, KARORYFER, FREE),
     Source("tuba", "war-tuba", 58, KARORYFER + ", J. Lewicki", FREE, "*_s_vl*"),
     Source("double-bass", "double-bass", 43, KARORYFER, FREE, "arco*"),
-    Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "*_rr1*", lasts=False),
+    Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "[a-g]*[0-9]_[pmf]*_rr1*", False),
     Source("nylon-guitar", "spanish-guitar", 24, "recordings of the FreePats project", FREE, lasts=False),
     _sfz("steel-guitar", "026-Acoustic-Guitar--steel-", 25, lasts=False),
     _sfz("electric-grand", "003-Electric-Grand-Piano", 2, lasts=False),
@@ -96,6 +98,12 @@ SOURCES = [
     _sfz("sitar", "105-Sitar", 104, lasts=False),
     _sfz("shanai", "112-Shanai", 111),
 ]
+
+
+def read(source: Source, folder: Path) -> list[Recording]:
+    """The recordings of an instrument; an .sfz among them names noises, too, which are not those asked for."""
+    recordings, _ = recordings_from(folder / source.place, only=source.only)
+    return [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
 
 
 def without_rumble(recording: Recording) -> Recording:
@@ -202,7 +210,7 @@ def refusals(row: dict) -> list[str]:
 def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[SoundFont], steps: int) -> dict:
     """Learn one voice if it is not there, and give its row of the table."""
     began, path = time.process_time(), output / f"{source.name}.safetensors"
-    recordings, _ = recordings_from(folder / source.place, only=source.only)
+    recordings = read(source, folder)
     if not path.exists():
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
         config = replace(LearnConfig(), steps=steps, longest_seconds=2.5 if source.lasts else 4.0)
