@@ -1,4 +1,5 @@
 import errno
+import itertools
 import tempfile
 import time
 import tracemalloc
@@ -429,3 +430,14 @@ def test_hours_of_silence_cost_little_time(synthesizer, midi, tmp_path):
     began = time.process_time()  # of this process: others beside it do not count
     summary = render_file(synthesizer, score, tmp_path / "a.wav", sample_rate=8000)
     assert summary.seconds == pytest.approx(6002, abs=2) and time.process_time() - began < 60
+
+
+def test_no_stage_is_at_work_when_python_ends():
+    """A thread that is in compiled code when Python ends takes the process down with it."""
+    stages = rendering.ahead(rendering.ahead(itertools.count(), 1))
+    assert next(stages) == 0
+    ours = [worker for worker in rendering._at_work if worker.is_alive()]
+    assert len(ours) >= 2
+    rendering._stop_all()
+    assert not any(worker.is_alive() for worker in ours)
+    assert len(list(itertools.islice(stages, 10))) < 10 and not set(ours) & set(rendering._at_work)

@@ -4,6 +4,7 @@ The first pass learns how loud the mix is, the second gives it the gain that it 
 memory or in an unnamed temporary file, so that an hour of music needs no more memory than a minute.
 """
 
+import atexit
 import queue
 import tempfile
 import threading
@@ -36,6 +37,7 @@ ROOM_LEVEL = 0.5  # General MIDI's usual reverb send, 40 / 127, becomes a room 1
 REMEMBERED = 0.65  # of the room's tail: what was sent before is then 48 dB down, and 60 dB below what sounds
 FADE_SECONDS = 0.01  # where an excerpt is cut out of the sound
 PATIENCE_SECONDS = 1.0  # with a stage that is interrupted
+_LOOK_SECONDS = 0.1  # so often a stage that waits looks whether it is still wanted
 SILENCE = 1e-6  # of full scale; when all has fallen below, it is over
 METER_DB = -100.0  # a limiter with its ceiling down here is a meter of true peaks
 
@@ -183,18 +185,18 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
     NumPy and the nets let other threads run while they work, so that stages behind each other share the cores.
     """
     waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(n)
-    is_wanted = True
+    is_enough = threading.Event()
 
     def offer(entry: tuple[bool, object]) -> None:
-        while is_wanted:
+        while not is_enough.is_set():
             with suppress(queue.Full):
-                return waiting.put(entry, timeout=0.1)
+                return waiting.put(entry, timeout=_LOOK_SECONDS)
 
     def work() -> None:
         try:
             for item in items:
                 offer((True, item))
-                if not is_wanted:
+                if is_enough.is_set():
                     break
             if isinstance(items, Generator):
                 items.close()
@@ -203,10 +205,14 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
             offer((False, error))
 
     worker = threading.Thread(target=work, daemon=True)
+    _at_work[worker] = is_enough
     worker.start()
     try:
-        while True:
-            is_item, value = waiting.get()
+        while not is_enough.is_set():
+            try:
+                is_item, value = waiting.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
             if is_item:
                 yield value
             elif value is None:
@@ -214,8 +220,21 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
             else:
                 raise value
     finally:
-        is_wanted = False
+        is_enough.set()
         worker.join(PATIENCE_SECONDS)  # it stops after what it is making now
+        _at_work.pop(worker, None)
+
+
+_at_work: dict[threading.Thread, threading.Event] = {}  # the threads of `ahead`, and what tells them to stop
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Nobody will ask for more. A thread that compiled code is running in must not be there when Python ends."""
+    for is_enough in list(_at_work.values()):
+        is_enough.set()
+    for worker in list(_at_work):
+        worker.join(PATIENCE_SECONDS)
 
 
 def _trimmed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
