@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,14 @@ def read_config(folder: Path) -> BankConfig:
         config = from_table(BankConfig, table)
     except ConfigError as error:
         raise BankError(f"{path}: {error}") from None
-    for name, checksum in checksums.items() if isinstance(checksums, dict) else ():
+    sums = checksums if isinstance(checksums, dict) else {}
+    for name in sums:
         if not (folder / name).is_file():
             raise BankError(f"{folder / name}: is missing; export the bank again")
-        if file_crc(folder / name) != checksum:
+    with ThreadPoolExecutor(2) as pool:  # they are read beside each other
+        found = list(pool.map(file_crc, [folder / name for name in sums]))
+    for (name, checksum), there in zip(sums.items(), found, strict=True):
+        if there != checksum:
             raise BankError(f"{folder / name}: has been changed or damaged since the bank was exported; get it anew")
     return config
 

@@ -132,14 +132,18 @@ class VoiceTable:
 
     @staticmethod
     def joined(tables: Sequence["VoiceTable"]) -> "VoiceTable":
-        """The voices of several tables, one table after another."""
+        """The voices of several tables, one table after another; modes that they share are there once."""
         parts = {name: [getattr(t, name) for t in tables] for name in VoiceTable.__dataclass_fields__}
-        firsts = np.cumsum([0] + [len(t.modes) for t in tables])
-        rows = [np.where(t.mode_row >= 0, t.mode_row + first, -1) for t, first in zip(tables, firsts, strict=False)]
+        firsts, n_modes = {}, 0
+        for modes in parts["modes"]:
+            if id(modes) not in firsts:
+                firsts[id(modes)], n_modes = n_modes, n_modes + len(modes)
+        parts["modes"] = list({id(modes): modes for modes in parts["modes"]}.values())
+        rows = [np.where(t.mode_row >= 0, t.mode_row + firsts[id(t.modes)], -1) for t in tables]
         parts["mode_row"] = [r.astype(np.int16) for r in rows]
         if any(trim.ndim == 2 for trim in parts["trim_db"]):
             parts["trim_db"] = [np.broadcast_to(t.reshape(len(t), -1), (len(t), N_PITCHES)) for t in parts["trim_db"]]
-        return VoiceTable(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+        return VoiceTable(**{name: np.concatenate(a) if len(a) > 1 else a[0] for name, a in parts.items()})
 
     def save(self, path: Path) -> None:
         """Write the table as a safetensors file; rows that are the same at every pitch (drums) once."""
