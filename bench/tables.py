@@ -227,7 +227,7 @@ def systems(report: dict) -> list[str]:
 
 
 def is_shown(name: str) -> bool:
-    return name.startswith((OURS, *SAMPLERS))
+    return name.removeprefix("fluidsynth:").startswith((OURS, *SAMPLERS))
 
 
 PAGES = (

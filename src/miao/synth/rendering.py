@@ -205,14 +205,11 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
             offer((False, error))
 
     worker = threading.Thread(target=work, daemon=True)
-    _at_work[worker] = is_enough
+    _at_work[worker] = is_enough, waiting
     worker.start()
     try:
         while not is_enough.is_set():
-            try:
-                is_item, value = waiting.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                continue
+            is_item, value = waiting.get()
             if is_item:
                 yield value
             elif value is None:
@@ -225,14 +222,16 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
         _at_work.pop(worker, None)
 
 
-_at_work: dict[threading.Thread, threading.Event] = {}  # the threads of `ahead`, and what tells them to stop
+_at_work: dict[threading.Thread, tuple[threading.Event, "queue.Queue[Any]"]] = {}  # the threads of `ahead`
 
 
 @atexit.register
 def _stop_all() -> None:
     """Nobody will ask for more. A thread that compiled code is running in must not be there when Python ends."""
-    for is_enough in list(_at_work.values()):
+    for is_enough, waiting in list(_at_work.values()):
         is_enough.set()
+        with suppress(queue.Full):
+            waiting.put_nowait((False, None))  # for who waits there
     for worker in list(_at_work):
         worker.join(PATIENCE_SECONDS)
 
