@@ -440,4 +440,6 @@ def test_no_stage_is_at_work_when_python_ends():
     assert len(ours) >= 2
     rendering._stop_all()
     assert not any(worker.is_alive() for worker in ours)
-    assert len(list(itertools.islice(stages, 10))) < 10 and not set(ours) & set(rendering._at_work)
+    with pytest.raises(RuntimeError, match="Python ends"):
+        list(itertools.islice(stages, 10))
+    assert not set(ours) & set(rendering._at_work)

@@ -208,8 +208,10 @@ def ahead(items: Iterable[T], n: int = 2) -> Iterator[T]:
     _at_work[worker] = is_enough, waiting
     worker.start()
     try:
-        while not is_enough.is_set():
+        while True:
             is_item, value = waiting.get()
+            if is_enough.is_set():  # what would follow on an end, such as a room's tail, must not be made now
+                raise RuntimeError("Python ends, and nothing more is made")
             if is_item:
                 yield value
             elif value is None:
