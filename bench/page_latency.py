@@ -22,10 +22,17 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-DROP = """([name, content]) => {
+# drops a file, and waits until it is heard: milliseconds
+DROP = """async ([name, content]) => {
   const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), files = new DataTransfer();
   files.items.add(new File([bytes], name));
+  const { sound } = miao, began = performance.now();
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
+  while (!(sound.state.isPlaying && sound.state.heard > 0)) {
+    if (performance.now() - began > 20000) return NaN;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  return performance.now() - began + 1000 * sound.latency();
 }"""
 # does something, and waits until what is asked for by it is heard: milliseconds
 HEARD = """async (act) => {
@@ -132,10 +139,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(address)
             until(page, "window.miao && miao.page.about")
-            began = time.monotonic()
-            page.evaluate(DROP, [asked.song.name, base64.b64encode(asked.song.read_bytes()).decode()])
-            until(page, "miao.sound.state.isPlaying && miao.sound.state.heard > 0")
-            first = 1000 * (time.monotonic() - began)
+            first = page.evaluate(DROP, [asked.song.name, base64.b64encode(asked.song.read_bytes()).decode()])
             until(page, "miao.sound.state.gain !== 14")
             page.wait_for_timeout(1000)
             output = 1000 * page.evaluate("miao.sound.latency()")

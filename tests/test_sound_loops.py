@@ -34,9 +34,11 @@ def convolved(samples, responses):
 
 
 def kinds_of_convolver():
-    yield lambda responses, size: convolution.Convolver(responses, size)
+    yield lambda responses, size: convolution.Convolver(convolution.Partitions(responses, size))
     for variant in VARIANTS:
-        yield lambda responses, size, variant=variant: convolution.CompiledConvolver(responses, size, variant)
+        yield lambda responses, size, variant=variant: convolution.CompiledConvolver(
+            convolution._loops.Responses(responses, size, variant)
+        )
 
 
 @pytest.mark.parametrize("size", [512, 1024, 8192])  # transforms of 4^n points and of twice as many
@@ -49,6 +51,18 @@ def test_each_ear_hears_both_speakers_by_its_own_responses(make, size):
     expected = convolved(samples, responses)
     heard = in_pieces(make(responses, size).process, samples, 4000)
     np.testing.assert_allclose(heard, expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_convolvers_that_share_responses_hear_nothing_of_each_other(is_compiled):
+    make = convolution.partitions if is_compiled else convolution.Partitions
+    parts = make(responses := noise(2 * 3000).reshape(2, 2, 3000), 512)
+    one, other = convolution.convolver(parts), convolution.convolver(parts)
+    del parts
+    one.process(noise(4000, seed=1))
+    samples = noise(4000, seed=2)
+    expected = convolved(samples, responses)
+    np.testing.assert_allclose(other.process(samples), expected, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("make", list(kinds_of_convolver()), ids=["numpy", *VARIANTS])

@@ -258,7 +258,8 @@ class Bound {
         auto responses = nb::cast<Array<float, nb::shape<2, 2, -1>>>(room);
         nb::gil_scoped_release release;  // many transforms
         message->n_tail = (int64_t)responses.shape(2);
-        message->room = std::make_unique<miao_sound::Convolver>(responses.data(), message->n_tail, 512, "");
+        message->room = std::make_unique<miao_sound::Convolver>(
+            std::make_shared<miao_sound::Responses>(responses.data(), message->n_tail, 512, ""));
         return message;
     }
 

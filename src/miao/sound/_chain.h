@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -33,18 +34,17 @@ inline void require(bool fits, const char *what) {
     if (!fits) throw std::invalid_argument(what);
 }
 
-// A convolution of two channels with two by two responses, as one of complex numbers: left + i right.
-class Convolver {
+// Two by two responses, cut into partitions of `size` samples and transformed: what convolvers in one room share.
+class Responses {
   public:
-    Convolver(const float *responses, int64_t length, int64_t size, const char *name)
-        : variant(variant_of(name)), size(size), n(2 * size) {
+    Responses(const float *responses, int64_t length, int64_t size, const char *name)
+        : variant(variant_of(name)), size(size), n(2 * size), n_parts(std::max<int64_t>((length + size - 1) / size, 1)) {
         require(size >= 512 && !(size & (size - 1)), "a partition is a power of two from 512 on");
         twiddles.resize((size_t)n_twiddles(n));
         mirror.resize((size_t)n);
         std::vector<int32_t> frequency((size_t)n);
         fill(n, twiddles.data(), frequency.data(), mirror.data());
         transform = {n, twiddles.data(), mirror.data()};
-        n_parts = std::max<int64_t>((length + size - 1) / size, 1);
         std::vector<float> one((size_t)(2 * n)), other((size_t)(2 * n));
         for (int64_t part = 0; part < n_parts; ++part) {
             const int64_t count = std::max<int64_t>(std::min(size, length - part * size), 0);
@@ -69,7 +69,23 @@ class Convolver {
             direct.push_back(std::move(a));
             crossed.push_back(std::move(b));
         }
-        past.resize((size_t)n_parts);
+    }
+    Responses(const Responses &) = delete;  // `transform` points into it
+
+    const Variant &variant;
+    const int64_t size, n, n_parts;
+    std::vector<float> twiddles;
+    std::vector<int32_t> mirror;
+    Transform transform;
+    std::vector<std::vector<float>> direct, crossed;
+};
+
+// A convolution of two channels with two by two responses, as one of complex numbers: left + i right.
+class Convolver {
+  public:
+    explicit Convolver(std::shared_ptr<const Responses> given)
+        : responses(std::move(given)), variant(responses->variant), size(responses->size), n(responses->n),
+          n_parts(responses->n_parts), past((size_t)n_parts) {
         for (Spectrum &spectrum : past) spectrum.allot(n);
         current.allot(n);
         filling.assign((size_t)n, 0.0f);
@@ -121,15 +137,15 @@ class Convolver {
             std::fill(current.z.begin(), current.z.end(), 0.0f);
             std::copy(filling.data(), filling.data() + filled, current.z.data());
             std::copy(filling.data() + size, filling.data() + size + filled, current.z.data() + n);
-            variant.forward(transform, current.z.data(), current.z.data() + n);
+            variant.forward(responses->transform, current.z.data(), current.z.data() + n);
             for (int64_t k = 0; k < n; ++k) {
-                current.mirrored[k] = current.z[mirror[k]];
-                current.mirrored[n + k] = -current.z[n + mirror[k]];
+                current.mirrored[k] = current.z[responses->mirror[k]];
+                current.mirrored[n + k] = -current.z[n + responses->mirror[k]];
             }
-            variant.add_products(n, 0, n, direct[0].data(), crossed[0].data(), current.z.data(), current.mirrored.data(),
+            variant.add_products(n, 0, n, responses->direct[0].data(), responses->crossed[0].data(), current.z.data(), current.mirrored.data(),
                                  now.data());
         }
-        variant.backward(transform, now.data(), now.data() + n);
+        variant.backward(responses->transform, now.data(), now.data() + n);
     }
 
     void turn() {
@@ -146,20 +162,19 @@ class Convolver {
             for (int64_t part = 1; part < n_parts; ++part) {
                 const Spectrum &spectrum = past[(at + part - 1) % n_parts];
                 if (spectrum.is_silent) continue;
-                variant.add_products(n, first, PIECE, direct[part].data(), crossed[part].data(), spectrum.z.data(),
+                variant.add_products(n, first, PIECE, responses->direct[part].data(), responses->crossed[part].data(), spectrum.z.data(),
                                      spectrum.mirrored.data(), to_come.data());
             }
         is_filling = false;
         n_filled = 0;
     }
 
+    const std::shared_ptr<const Responses> responses;
     const Variant &variant;
-    int64_t size, n, n_parts = 0, at = 0, n_filled = 0, n_sounding = 0;
+    const int64_t size, n, n_parts;
+    int64_t at = 0, n_filled = 0, n_sounding = 0;
     bool is_filling = false, now_is_silent = true;
-    std::vector<float> twiddles, filling, overlap, to_come, now;
-    std::vector<int32_t> mirror;
-    Transform transform;
-    std::vector<std::vector<float>> direct, crossed;
+    std::vector<float> filling, overlap, to_come, now;
     std::vector<Spectrum> past;
     Spectrum current;
 };

@@ -2,6 +2,7 @@
 // of them is to do says its NumPy twin in convolution.py, limiter.py, loudness.py and quantiser.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
 
 #include <algorithm>
 #include <cmath>
@@ -30,8 +31,7 @@ const float *row_of(const Floats &samples, size_t channel) {
 // The chain's own, from and to arrays of Python.
 class BoundConvolver : public Convolver {
   public:
-    BoundConvolver(Cube responses, int64_t size, const char *name)
-        : Convolver(responses.data(), (int64_t)responses.shape(2), size, name) {}
+    using Convolver::Convolver;
     void process(Floats samples, Array<float, nb::shape<2, -1>> out) {
         require(samples.shape(0) == 2 && samples.shape(1) == out.shape(1), "samples and out are [2, n]");
         const float *left = row_of(samples, 0), *right = row_of(samples, 1);
@@ -253,8 +253,13 @@ NB_MODULE(_loops, module) {
     for (const Variant *variant : ALL)
         if (can_run(variant->name)) names.append(variant->name);
     module.attr("variants") = names;
+    nb::class_<Responses>(module, "Responses")
+        .def("__init__", [](Responses *to, Cube responses, int64_t size, const char *name) {
+            nb::gil_scoped_release release;
+            new (to) Responses(responses.data(), (int64_t)responses.shape(2), size, name);
+        }, "responses"_a, "size"_a, "variant"_a = "");
     nb::class_<BoundConvolver>(module, "Convolver")
-        .def(nb::init<Cube, int64_t, const char *>(), "responses"_a, "size"_a, "variant"_a = "")
+        .def(nb::init<std::shared_ptr<Responses>>(), "responses"_a)
         .def("process", &BoundConvolver::process, "samples"_a.noconvert(), "out"_a.noconvert());
     nb::class_<BoundLimiter>(module, "Limiter")
         .def(nb::init<int64_t, int64_t, double, double, double, double, Array<const float, nb::shape<KERNELS, TAPS>>,

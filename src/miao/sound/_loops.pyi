@@ -7,8 +7,11 @@ from miao.arrays import Doubles, Floats
 
 variants: list[str]  # kinds that this processor can run, best first
 
-class Convolver:
+class Responses:
     def __init__(self, responses: Floats, size: int, variant: str = "") -> None: ...  # [2 ears, 2 speakers, S]
+
+class Convolver:
+    def __init__(self, responses: Responses) -> None: ...
     def process(self, samples: Floats, out: Floats) -> None: ...  # [2, n] both
 
 class Limiter:

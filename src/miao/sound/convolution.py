@@ -8,6 +8,8 @@ The compiled loop takes both channels as one complex signal. The NumPy one is th
 nothing could be compiled.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,23 +21,41 @@ except ImportError:  # no compiler when the package was installed
     _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 
-def convolver(responses: Floats, partition_samples: int) -> "Convolver":
-    """A convolver for responses [2 ears, 2 speakers, S]; a partition has a power of two of samples, 512 or more."""
+def partitions(responses: Floats, partition_samples: int) -> Any:
+    """Responses [2 ears, 2 speakers, S], cut and transformed; a partition has a power of two of samples, 512 or more.
+
+    Convolvers of one room share them.
+    """
     return (
-        Convolver(responses, partition_samples) if _loops is None else CompiledConvolver(responses, partition_samples)
+        Partitions(responses, partition_samples)
+        if _loops is None
+        else _loops.Responses(np.ascontiguousarray(responses, np.float32), partition_samples)
     )
+
+
+def convolver(parts: Any) -> "Convolver":
+    """A silent convolver with what `partitions` gives."""
+    return Convolver(parts) if isinstance(parts, Partitions) else CompiledConvolver(parts)
+
+
+class Partitions:
+    """In NumPy."""
+
+    def __init__(self, responses: Floats, partition_samples: int) -> None:
+        self.size = size = partition_samples
+        n_parts = max(-(-responses.shape[-1] // size), 1)
+        padded = np.zeros((2, 2, n_parts * size), np.float32)
+        padded[..., : responses.shape[-1]] = responses
+        parts = padded.reshape(2, 2, n_parts, size).transpose(2, 0, 1, 3)
+        self.spectra = np.fft.rfft(parts, 2 * size).astype(np.complex64)  # [parts, ears, speakers, size + 1]
 
 
 class Convolver:
     """In NumPy: the state is what was sent so far."""
 
-    def __init__(self, responses: Floats, partition_samples: int) -> None:
-        self._size = size = partition_samples
-        n_parts = max(-(-responses.shape[-1] // size), 1)
-        padded = np.zeros((2, 2, n_parts * size), np.float32)
-        padded[..., : responses.shape[-1]] = responses
-        parts = padded.reshape(2, 2, n_parts, size).transpose(2, 0, 1, 3)
-        self._parts = np.fft.rfft(parts, 2 * size).astype(np.complex64)  # [parts, ears, speakers, size + 1]
+    def __init__(self, parts: Partitions) -> None:
+        self._size, self._parts = parts.size, parts.spectra
+        size, n_parts = self._size, len(self._parts)
         self._past = np.zeros((n_parts, 2, size + 1), np.complex64)  # ring of spectra: what was sent, by partition
         self._at = 0  # where in the ring the partition goes that is being filled
         self._filling = np.zeros((2, size), np.float32)
@@ -86,10 +106,10 @@ class Convolver:
 
 
 class CompiledConvolver(Convolver):
-    """The same, compiled; `variant` names one kind of loop, for tests."""
+    """The same, compiled."""
 
-    def __init__(self, responses: Floats, partition_samples: int, variant: str = "") -> None:
-        self._convolver = _loops.Convolver(np.ascontiguousarray(responses, np.float32), partition_samples, variant)
+    def __init__(self, parts: Any) -> None:
+        self._convolver = _loops.Convolver(parts)
 
     def process(self, samples: Floats) -> Floats:
         """The answer to f4[2, n], f4[2, n]; n may be anything."""

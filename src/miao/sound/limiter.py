@@ -6,6 +6,8 @@ whole, one cuts it off as they do; the higher peak counts. (White noise limited 
 higher in soxr.)
 """
 
+from functools import cache
+
 import numpy as np
 
 try:
@@ -181,11 +183,14 @@ class _Between:
         self.past = np.concatenate([self.past, samples[:, -n_past:]], axis=1, dtype=np.float32)[:, -n_past:]
 
 
+@cache
 def interpolation() -> np.ndarray:
     """Kernels [7, 2 HALF_TAPS]: the points between two samples of the whole band, then all of the band to 20 kHz."""
     distance = np.arange(OVERSAMPLING)[:, None] / OVERSAMPLING - HALF_TAPS + np.arange(2 * HALF_TAPS)
     window = np.i0(7 * np.sqrt(1 - (distance / HALF_TAPS) ** 2)) / np.i0(7)
-    return np.concatenate([np.sinc(distance[1:]) * window[1:], CUTOFF * np.sinc(CUTOFF * distance) * window])
+    kernels = np.concatenate([np.sinc(distance[1:]) * window[1:], CUTOFF * np.sinc(CUTOFF * distance) * window])
+    kernels.setflags(write=False)
+    return kernels
 
 
 def _running_max(values: np.ndarray, n: int) -> np.ndarray:

@@ -6,13 +6,13 @@ Which rooms there are and how they are kept in files: `sound.rooms`. How one is 
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from miao.arrays import Floats
 from miao.sound.audio import Audio, resample
-from miao.sound.convolution import convolver
+from miao.sound.convolution import convolver, partitions
 
 BAND_HZ = np.array([63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000])
 N_REFLECTIONS = 24  # of each speaker to each ear
@@ -191,9 +191,9 @@ class Room:
         partition_samples: int = USUAL_PARTITION_SAMPLES, acoustics: Acoustics | None = None,
     ) -> None:  # fmt: skip
         self.sample_rate = sample_rate
-        response = response_of(sample_rate, acoustics or DrawnRoom(rt60_seconds, seed=seed))
-        self._convolver = convolver(response, partition_samples)
-        self.n_tail = response.shape[-1] - 1
+        acoustics = acoustics or DrawnRoom(rt60_seconds, seed=seed)
+        self._convolver = convolver(_partitions_of(sample_rate, acoustics, partition_samples))
+        self.n_tail = response_of(sample_rate, acoustics).shape[-1] - 1
 
     def process(self, samples: np.ndarray) -> np.ndarray:
         """The room's answer to f4[2, n], f4[2, n]; n may be anything."""
@@ -290,3 +290,8 @@ def response_of(sample_rate: int, acoustics: Acoustics) -> Floats:
     """The impulse responses [2 ears, 2 speakers, S] of a room, at its gain."""
     response = acoustics.response(sample_rate)
     return response * np.float32(10 ** (acoustics.gain_db / 20)) if acoustics.gain_db else response
+
+
+@lru_cache(maxsize=4)
+def _partitions_of(sample_rate: int, acoustics: Acoustics, partition_samples: int) -> Any:
+    return partitions(response_of(sample_rate, acoustics), partition_samples)

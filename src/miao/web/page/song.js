@@ -49,7 +49,7 @@ export function setUp(shell) {
   $("roll").addEventListener("wheel", (event) => { if (event.ctrlKey) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2); } }, { passive: false });
   for (const id of ["tempo", "transpose", "room", "wet", "loudness", "expression", "valence", "arousal"]) $(id).oninput = () => { showSettings(); change(); };
   setUpPad();
-  $("reset").onclick = () => { reset(); change(); };
+  $("reset").onclick = () => { reset(); if (song) showRows(); change(); };
   for (const button of document.querySelectorAll("[data-format]")) button.onclick = () => { $("export").open = false; save(button.dataset.format); };
   document.addEventListener("pointerdown", (event) => { if (!$("export").contains(event.target)) $("export").open = false; });
   $("export").addEventListener("keydown", (event) => { if (event.key === "Escape") { $("export").open = false; $("export").querySelector("summary").focus(); } });
@@ -73,8 +73,11 @@ export async function open(what) {
   try {
     const path = `/api/songs?session=${sessionKey()}`;
     const opened = isFile ? await upload(`${path}&name=${encodeURIComponent(what.name)}`, what, done.tell) : await (await ask(`${path}&example=${what}`, { method: "POST" })).json();
-    source = what; shown(opened, true);
-    await begin(0);
+    source = what; song = opened; sound.empty(); changes = {}; loop = null; reset();
+    const asked = sound.ask({ song: song.song, arrangement: arrangement(), at: 0, loop, gain: 14 });
+    await new Promise((resolve) => setTimeout(resolve));   // the server is at work while the page is drawn
+    shown(opened);
+    await asked; await begin();
   } catch (error) { page.tell(`${isFile ? `${what.name}: ` : ""}${error.message.replace(/^MIDI data: /, "")}`); }
   finally { done.end(); }
 }
@@ -85,20 +88,20 @@ async function again() {
   try {
     const path = `/api/songs?session=${sessionKey()}`;
     const opened = source instanceof File ? await upload(`${path}&name=${encodeURIComponent(source.name)}`, source) : await (await ask(`${path}&example=${source}`, { method: "POST" })).json();
-    shown(opened, false);
+    shown(opened);
     sound.empty(); await sound.ask({ song: song.song, arrangement: arrangement(), at, loop });
     roll.now = at; roll.draw();
   } catch (error) { page.tell(error.message); }
 }
 
-function shown(opened, isNew) {
+function shown(opened) {
   song = opened;
   $("welcome").hidden = true; $("song").hidden = false;
   $("song-name").textContent = song.name.replace(/\.(midi?|rmi|kar)$/i, "");
   document.title = `${$("song-name").textContent} · miao`;
   $("song-about").textContent = `${song.tracks.length} track${song.tracks.length === 1 ? "" : "s"} · ${song.notes.toLocaleString("en")} notes · ${short(song.seconds)}`;
   $("seek").max = song.seconds; $("seek").value = 0;
-  if (isNew) { sound.empty(); changes = {}; loop = null; reset(); }
+  showRows();
   const told = [...song.warnings, ...song.ignored.map((line) => `Not as the file asks: ${line}`)];
   $("told").hidden = !told.length;
   $("told").querySelector("summary").textContent = `${told.length} thing${told.length === 1 ? "" : "s"} to know about this file`;
@@ -109,8 +112,7 @@ function shown(opened, isNew) {
   if ($("text").open) showText();
 }
 
-async function begin(at) {
-  await sound.ask({ song: song.song, arrangement: arrangement(), at, loop, gain: 14 });
+async function begin() {
   if (await sound.unlock()) { sound.resume(); page.say(`${$("song-name").textContent} plays.`); }
   else page.tell("Your browser wants a click before it lets a page sound. Press Play.", "locked");
   showPlaying();
@@ -210,9 +212,9 @@ function setUpPad() {
 function reset() {
   for (const [id, value] of Object.entries({ tempo: 100, transpose: 0, room: "", wet: 100, loudness: -16, expression: 0, valence: 0, arousal: 0 })) $(id).value = value;
   changes = {}; showSettings();
-  if (song) { showTracks($("tracks"), song, page.about, page.voices(), changes, () => change()); roll.silent = new Set(); roll.transpose = 0; roll.loop = loop; roll.repaint(); }
 }
-export function voicesChanged() { if (song) { const kept = changes; showTracks($("tracks"), song, page.about, page.voices(), changes, () => change()); changes = kept; } }
+function showRows() { showTracks($("tracks"), song, page.about, page.voices(), changes, () => change()); roll.silent = silentTracks(song, changes); roll.transpose = Number($("transpose").value); roll.loop = loop; roll.repaint(); }
+export function voicesChanged() { if (song) showRows(); }
 function zoom(factor) { roll.span = Math.min(Math.max(roll.span * factor, 3), 60); roll.repaint(); }
 
 async function showText() {

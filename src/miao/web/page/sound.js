@@ -1,7 +1,7 @@
 // The sound of a song: what is asked of the server, what the worklet has, and where the listener is.
 import { on, send } from "./link.js";
 
-const RATE = 44100, RESERVE = 13230;
+const RATE = 44100, RESERVE = 13230, LATE = 512;   // samples; a first frame of 2048 may be so much late and be heard at once
 const news = new EventTarget();
 let context = null, node = null, starting = null;
 let generation = 0, toldAt = 0, captures = [], isWaiting = false, isJoined = false, later = null, timer = 0, usual = 0.03;
@@ -80,8 +80,8 @@ function now({ song, arrangement, at = null, loop = null, gain = state.gain, fad
 function joined(data) {
   state.joins.push([data.generation, performance.now()]);
   if (state.joins.length > 50) state.joins.shift();
-  // so long that what comes is seldom late, and little more
-  usual = Math.min(Math.max(data.passed > 0 ? usual + 0.5 * data.passed / RATE : 0.95 * usual, 0.01), 0.12);
+  // About when it comes: what is early waits, what is late only costs what has passed of it by then.
+  if (data.late !== null) usual = Math.min(Math.max(usual + 0.3 * (data.late - LATE) / RATE, 0), 0.12);
   for (const old of clocks.keys()) if (old < data.generation) { clocks.delete(old); totals.delete(old); }
   isJoined = data.generation === state.asked;
 }

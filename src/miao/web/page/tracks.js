@@ -36,10 +36,10 @@ function filled(about, voices) {
   return select;
 }
 
-// Shows the tracks of a song; `changed()` is called after each change of `changes`, by track number.
+// Shows the tracks of a song as they are changed; `changed()` is called after each change of `changes`, by track number.
 export function showTracks(box, song, about, voices, changes, changed) {
   const rows = song.tracks.map((track) => {
-    const own = () => changes[track.number] ||= {}, title = track.name || track.instrument;
+    const own = () => changes[track.number] ||= {}, kept = changes[track.number] || {}, title = track.name || track.instrument;
     const select = instruments(about, track.instrument, voices);
     select.setAttribute("aria-label", `Instrument of ${title}`);
     select.onchange = () => {
@@ -48,15 +48,17 @@ export function showTracks(box, song, about, voices, changes, changed) {
       if (kind) own()[kind] = kind === "voice" ? value : Number(value);
       changed();
     };
-    const volume = make("input", { type: "range", min: -40, max: 6, step: 1, value: 0 }), volumeOut = make("span", {}, "0 dB");
+    for (const key of ["program", "kit", "voice"]) if (kept[key] !== undefined) select.value = `${key}:${kept[key]}`;
+    const db = kept.volume_db ?? 0, pans = kept.pan ?? track.pan;
+    const volume = make("input", { type: "range", min: -40, max: 6, step: 1, value: db }), volumeOut = make("span", {}, decibels(db));
     volume.setAttribute("aria-label", `Volume of ${title}`);
     volume.oninput = () => { const db = Number(volume.value) <= -40 ? -60 : Number(volume.value); own().volume_db = db; volumeOut.textContent = decibels(db); volume.setAttribute("aria-valuetext", decibels(db)); changed(); };
-    const pan = make("input", { type: "range", min: -100, max: 100, step: 5, value: Math.round(track.pan * 100) }), panOut = make("span", {}, place(track.pan));
+    const pan = make("input", { type: "range", min: -100, max: 100, step: 5, value: Math.round(pans * 100) }), panOut = make("span", {}, place(pans));
     pan.setAttribute("aria-label", `Place of ${title}, left to right`);
     pan.oninput = () => { own().pan = Number(pan.value) / 100; panOut.textContent = place(own().pan); pan.setAttribute("aria-valuetext", panOut.textContent); changed(); };
     const button = (label, word, key) => {
       const made = make("button", { className: key === "muted" ? "mute" : "solo", type: "button" }, label);
-      made.setAttribute("aria-label", `${word} ${title}`); made.setAttribute("aria-pressed", "false");
+      made.setAttribute("aria-label", `${word} ${title}`); made.setAttribute("aria-pressed", String(Boolean(kept[key])));
       made.onclick = () => { own()[key] = !own()[key]; made.setAttribute("aria-pressed", String(own()[key])); changed(); };
       return made;
     };

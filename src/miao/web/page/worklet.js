@@ -15,7 +15,10 @@ class Output extends AudioWorkletProcessor {
   }
   frame({ generation, position, left, right }) {
     const frame = { position, left, right };
-    if (this.next && generation === this.next.generation) this.coming.push(frame);
+    if (this.next && generation === this.next.generation) {
+      if (!this.coming.length) this.next.late = this.clock - this.next.since;   // of its first frame, less than 0 where it is early
+      this.coming.push(frame);
+    }
     else if (generation === this.generation) this.queue.push(frame);
   }
   change({ generation, keep, since, fade }) {
@@ -40,11 +43,12 @@ class Output extends AudioWorkletProcessor {
     this.fade = this.fadeLength = this.last && this.queue.length ? this.next.fade : 0;   // after a silence nothing is to be faded
     this.tail = this.take(this.fade);        // of the old one, which fades out under the new
     this.queue = this.coming; this.coming = []; this.at = 0; this.heard = 0;
+    const late = this.next.keep ? this.next.late : null;
     this.generation = this.next.generation; this.isWhole = Boolean(this.next.isAll); this.isFilling = false; this.next = null;
     this.skip(passed);
     if (this.queue.length) this.position = this.queue[0].position + this.at / sampleRate;
     this.report();                           // before anything is asked of what has joined
-    this.port.postMessage({ tell: "joined", generation: this.generation, passed });
+    this.port.postMessage({ tell: "joined", generation: this.generation, late });
   }
   skip(n) {
     while (n > 0 && this.queue.length) {
