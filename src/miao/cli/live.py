@@ -279,7 +279,7 @@ class _Status:
         load = (counts["busy_ns"] - before["busy_ns"]) * 1e-9 / seconds if seconds else 0.0
         block_ms = 1000 * counts["block_samples"] / self._stage.sample_rate
         print(
-            f"\r{more}{counts['voices']:3} voices  load {load:3.0%}  {counts['dropouts']} dropouts  "
+            f"\r{more}{counts['voices']:3} voices  load {load:3.0%}  dropouts {counts['dropouts']}  "
             f"latency {block_ms + 1000 * self._latency:.1f} ms ",
             end="", file=sys.stderr, flush=True,
         )  # fmt: skip
