@@ -19,6 +19,7 @@ from miao.bank import tokens as tk
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.synth.course import Sound, rows_of
 from miao.synth.envelope import LAST_FADE_SECONDS, Envelope
+from miao.synth.oscillators import REACHED
 
 ONSET_SECONDS = 0.001  # from silence to a note's first level
 SHORTEST_SECONDS = 0.002  # of a note, however soon its key comes up
@@ -162,6 +163,20 @@ class Note:
         """How much it would be missed from a moment on: less if it is let go, quiet, old; drums are missed most."""
         level = self.course.loudest_at(moment) if len(self.course) else float(tk.N_LEVELS)
         return self.strike.rings, self.let_go > moment, int(level / _WORTH_LEVELS), self.strike.time
+
+    def worth_until(self, moment: float) -> float:
+        """The last moment at which it is worth as much as at a moment, as far as is known, if it is told nothing; then
+        it is not over yet. Its chunks up to the moment must have been written."""
+        until = math.nextafter(self.end, -math.inf) if self.is_written else self.known_until
+        if self.let_go > moment:
+            until = min(until, math.nextafter(self.let_go, -math.inf))
+        if self.cut_at < math.inf or not len(self.course):
+            return until
+        times = self.course.times
+        first = int(times.searchsorted(moment))
+        worths = (self.course.levels[first:, :REACHED].max(axis=1).astype(np.float64) / _WORTH_LEVELS).astype(np.int64)
+        others = np.flatnonzero(worths != worths[0])
+        return min(until, float(times[first + others[0] - 1])) if len(others) else until
 
     def wants(self, until: float) -> bool:
         """Whether its next chunk must be written before the samples up to a moment can be made."""

@@ -28,6 +28,7 @@ from miao.synth.envelope import Envelope, release_factor
 from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
+from miao.synth.stealing import Ranking
 
 SOFT_PEDAL_VELOCITY = 0.8
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
@@ -86,6 +87,7 @@ class Player:
         self._writer = ChunkWriter(bank, self._ear.so_far, self.settings.variation, known)
         self._shelf = Shelf()
         self._notes: dict[int, Note] = {}
+        self._ranking: Ranking | None = None  # of the notes, while they are so many that some must make room
         self._over: dict[int, Note] = {}  # that are over by what has been decided, before the samples have been made
         self._steps: list[tuple[int, str, float, float]] = []  # for the mixing desk, not yet handed on
         self._handles, self._order = count(), count()
@@ -200,6 +202,8 @@ class Player:
     def forget(self, handle: int) -> None:
         """A note is over, or is not to be heard any more."""
         self._notes.pop(handle, None)
+        if self._ranking is not None:
+            self._ranking.gone(handle)
 
     def block(self, n_samples: int) -> Block:
         """The next samples of all stems."""
@@ -317,6 +321,8 @@ class Player:
                 else:
                     self._writer.write([note], time)  # its release, up to here, in blocks of any size
                     note.catch(time)
+                if self._ranking is not None:
+                    self._ranking.told(target)
                 if not self._ear.is_deaf:
                     (self._ear.catch if kind == _CATCH else self._ear.release)(target, time)
             elif target in self._to_start and kind != _CATCH:
@@ -334,8 +340,12 @@ class Player:
             strike = strike._replace(attack=part.attack, decay=part.decay, release=part.release)
         if len(self._notes) >= self.settings.polyphony:
             self._make_room(strike.time)
+        elif len(self._notes) < self.settings.polyphony // 2:
+            self._ranking = None
         note = self._note(strike)
         self._notes[handle] = note
+        if self._ranking is not None:
+            self._ranking.told(handle)
         if not self._ear.is_deaf:
             self._ear.start(handle, strike)
         if early == _RELEASE:
@@ -346,19 +356,21 @@ class Player:
 
         One that has not been heard yet is left out altogether, as are all beyond twice the limit.
         """
-        self._writer.write(self._notes.values(), moment)
-        for handle in [handle for handle, note in self._notes.items() if note.end <= moment]:
-            self._over[handle] = self._notes.pop(handle)  # its last samples may not have been made yet
-        whole = {handle: note for handle, note in self._notes.items() if math.isinf(note.cut_at)}
-        if len(whole) < self.settings.polyphony and len(self._notes) < 2 * self.settings.polyphony:
+        if self._ranking is None:
+            self._ranking = Ranking(self._notes)
+        for handle in self._ranking.settle(moment, self._writer.write):
+            self._over[handle] = self._notes[handle]  # its last samples may not have been made yet
+            self.forget(handle)
+        limit = self.settings.polyphony
+        if self._ranking.n_whole < limit and len(self._notes) < 2 * limit:
             return
         self.n_left_out += 1
-        choice = whole or self._notes
-        handle = min(choice, key=lambda h: (*choice[h].worth(moment), h))
-        if choice[handle].strike.time < moment and len(self._notes) < 2 * self.settings.polyphony:
-            choice[handle].cut(moment, STOLEN_SECONDS)
+        handle = self._ranking.least(moment)
+        if self._notes[handle].strike.time < moment and len(self._notes) < 2 * limit:
+            self._notes[handle].cut(moment, STOLEN_SECONDS)
+            self._ranking.told(handle)
         else:
-            del self._notes[handle]
+            self.forget(handle)
 
     def _note(self, strike: Strike) -> Note:
         sound = timbre(self._bank.table, strike.voice, strike.pitch, self.sample_rate)
