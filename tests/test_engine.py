@@ -196,6 +196,20 @@ def test_a_note_does_not_begin_with_a_jump(toy_bank, midi):
     assert sound[start : start + 4].max() < 0.2 * sound[start : start + 4410].max()
 
 
+@pytest.mark.parametrize(("program", "pitch", "is_drum"), [(0, 60, False), (48, 67, False), (0, 38, True)])
+def test_strokes_of_one_note_in_a_row_are_takes_of_their_own(midi, program, pitch, is_drum):
+    strokes = [(0.5 * n, 0.5 * n + 0.2, pitch, 90) for n in range(5)]
+    sound = stems(
+        Bank.load("gm"), score_of(midi, {"notes": strokes, "channel": 9 if is_drum else 0, "program": program})
+    )[0]
+    takes = [sound[:, 22_050 * n :][:, :10_000].astype(np.float64) for n in range(5)]
+    for n, take in enumerate(takes):
+        for other in takes[:n]:
+            power = np.mean(take**2)
+            assert np.mean(other**2) == pytest.approx(power, rel=0.5)
+            assert np.mean((take - other) ** 2) > 0.25 * power  # twice as much where nothing goes together
+
+
 def test_a_note_that_comes_again_is_looked_up_and_sounds_as_if_it_were_not(toy_bank, song, monkeypatch):
     asked = []
 

@@ -26,6 +26,7 @@ class Fault:
 
 TRAINING = "test_training_handovers.py"
 SYNTH = "test_synth_handovers.py"
+STEALING = "test_stealing.py"
 ENVELOPE = "synth/envelope.py"
 OBJECTIVE, BATCHES, TRAINER = "training/objective.py", "training/batches.py", "training/trainer.py"
 
@@ -96,6 +97,13 @@ FAULTS = (
           "-int(level / _WORTH_LEVELS), self.strike.time", "test_player.py -k quiet_go"),
     Fault("drums go first at the polyphony limit", "synth/note.py", "return self.strike.rings, self.let_go",
           "return not self.strike.rings, self.let_go", "test_player.py -k drums_go_last"),
+    Fault("a key that comes up is no reason to make room", "synth/player.py",
+          "                    self._ranking.told(target)", "                    pass", f"{STEALING} -k asking_all"),
+    Fault("what a note is worth is not asked again", "synth/note.py", "float(times[first + others[0] - 1])",
+          "until", f"{STEALING} -k as_it_says"),
+    Fault("all strokes of a note start at the same phases", "synth/player.py",
+          "(round(strike.time * 1e6) * 128 + strike.pitch) * 16 + channel", "strike.pitch * 16 + channel",
+          "test_engine.py -k takes_of_their_own"),
     # data
     Fault("pairs split by path", "datasets/bank_pairs.py", "path.name.encode()", "str(path).encode()",
           "test_splits.py -k songs_of_pairs"),
