@@ -46,6 +46,7 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
         font = played_by[name]
         build = ["data", "benchmark", name, "-o", folder, *roots, *(["--soundfont", font] if font else [])]
         systems = ["miao", "encoded", *(f"fluidsynth:{path}" for path in samplers[name]), "reference", *FLOORS]
+        systems = [system for system in systems if system not in options.without]
         run = ["evaluate", *systems, "--data", folder, "-o", str(options.output / f"report-{name}")]
         run += [word for embedder in options.embedder for word in ("--embedder", embedder)]
         run += ["--limit", str(options.limit)] if options.limit else []
@@ -63,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--embedder", action="append", default=[], help="NAME=FILE, as `miao evaluate` has it")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each piece")
     parser.add_argument("--limit", type=int, help="only the first pieces of each group")
+    parser.add_argument("--without", action="append", default=[], help="a system that is left out, such as encoded")
     parser.add_argument("--only", action="append", help="this benchmark; may be repeated")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, required=True)
