@@ -313,6 +313,20 @@ def test_info_lists_what_will_and_what_will_not_be_heard(run, folder, midi):
         assert f"will not be heard: {line}" in result.stdout
 
 
+def test_info_says_which_programs_learnt_voices_play(run, folder, midi):
+    notes = [(0, 1, 60, 90)]
+    tracks = [
+        {"notes": notes, "channel": 0, "program": 73},
+        {"notes": notes, "channel": 1, "program": 40},
+        {"notes": [(0, 1, 38, 90)], "channel": 9},
+    ]
+    (folder / "wind.mid").write_bytes(midi(*tracks))
+    assert "learnt from recorded notes: Flute (as" in run("info", "wind.mid").stdout
+    assert json.loads(run("info", "wind.mid", "--json").stdout)["learnt"] == ["Flute"]
+    (folder / "strings.mid").write_bytes(midi(*tracks[1:]))
+    assert "learnt" not in run("info", "strings.mid").stdout
+
+
 def test_info_as_json_is_for_programs(run, folder):
     told = json.loads(run("info", "song.mid", "--json").stdout)
     assert told["seconds"] == pytest.approx(6.0, abs=0.01) and told["notes"] == 13

@@ -7,7 +7,15 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.defaults import AS_TAUGHT, default_path, default_programs, default_voices, kits_of, kits_with
+from miao.bank.defaults import (
+    AS_TAUGHT,
+    default_path,
+    default_programs,
+    default_voices,
+    kits_of,
+    kits_with,
+    learnt_programs,
+)
 from miao.bank.folder import bank_folder
 from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.kits import GENERAL_MIDI
@@ -215,6 +223,14 @@ def test_a_folder_says_which_programs_are_played_by_learnt_voices(oboe, tmp_path
     for read in (default_programs, default_voices):
         with pytest.raises(BankError, match=r'default_071.*its program is "129"; it must be 1 to 128'):
             read(tmp_path)
+
+
+def test_of_notes_it_is_told_which_programs_learnt_voices_play():
+    kits = kits_with(GENERAL_MIDI, [OBOE, 73], 400)
+    rows = [(OBOE, 0, False), (73, 128 * AS_TAUGHT, False), (40, 0, False), (73, 0, True), (OBOE, 0, False)]
+    notes = np.array(rows, [("program", "i2"), ("bank", "i2"), ("is_drum", "?")])
+    assert learnt_programs(kits, notes) == [OBOE]
+    assert learnt_programs(kits, notes[1:4]) == learnt_programs(GENERAL_MIDI, notes) == []
 
 
 def test_the_banks_own_defaults_are_what_its_folder_holds():

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from miao.arrays import Records
 from miao.bank.arrays import read_arrays
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.learnt_voice import LearntVoice
@@ -56,6 +59,14 @@ def kits_of(folder: Path) -> Kits:
     """The kits and variations of the bank in a folder, without its nets. Raises: BankError."""
     kits = MoreVoices.load(folder / KITS_FILE).kits if (folder / KITS_FILE).is_file() else GENERAL_MIDI
     return kits_with(kits, default_programs(folder), N_VOICES)  # which voices they are nobody asks here
+
+
+def learnt_programs(kits: Kits, notes: Records) -> list[int]:
+    """The programs 0..127 of a score's notes that learnt voices play by default, where `kits_of` gave the kits."""
+    played = np.unique(notes[["program", "bank"]][~notes["is_drum"]])
+    found = {int(n["program"]) for n in played if (learnt := kits.programs.get((0, int(n["program"])))) is not None
+             and kits.voice(int(n["program"]), 60, is_drum=False, bank=int(n["bank"])) == learnt}  # fmt: skip
+    return sorted(found)
 
 
 def _program(path: Path, about: dict[str, str]) -> int:

@@ -184,6 +184,8 @@ def info(song: Song, as_json: AsJson = False) -> None:
     rest = f" and a rest up to {clock(score.end)}" if score.end > score.duration + 0.05 else ""
     print(f"{song}: {clock(score.duration)}{rest}, {count(score.n_notes, 'note')}")
     _print_tracks(score.describe(), sys.stdout)
+    if learnt := _learnt(score):
+        print(f"learnt from recorded notes: {', '.join(learnt)} (as the bank was taught: bank select 1)")
     for what in told:
         print(f"not as the file asks: {what}")
 
@@ -260,6 +262,18 @@ def _told(score: "Score") -> tuple[str, ...]:
     return (*score.ignored, *missing_sounds(score.tracks, kits_of(bank_folder("gm"))))
 
 
+def _learnt(score: "Score") -> list[str]:
+    """The programs that voices learnt from recorded notes play by default."""
+    import numpy as np
+
+    from miao.bank.defaults import kits_of, learnt_programs
+    from miao.bank.folder import bank_folder
+    from miao.midi.general_midi import program_name
+
+    kits, notes = kits_of(bank_folder("gm")), np.concatenate([track.notes for track in score.tracks])
+    return [program_name(program) for program in learnt_programs(kits, notes)]
+
+
 def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> Json:
     tracks = [
         {
@@ -281,6 +295,7 @@ def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> Json:
         "notes": score.n_notes,
         "tracks": tracks,
         "ends_at": round(score.end, 6),
+        "learnt": _learnt(score),
         "ignored": told,
         "warnings": score.warnings,
     }
