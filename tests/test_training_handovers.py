@@ -389,7 +389,7 @@ def as_lists(batch):
 
 BATCH_CHANGES = {
     "chunks": (8, 16, 8), "pairs": 8, "pair_chunks": 16, "lanes": 4, "previous_noise_levels": 0.0, "colour_db": 6.0,
-    "own_share": 0.9, "seed": 1,
+    "context": False, "own_share": 0.9, "seed": 1,
 }  # fmt: skip
 
 
@@ -400,6 +400,9 @@ def test_all_settings_of_a_batch_are_tried():
 @pytest.mark.parametrize("name", BATCH_CHANGES)
 def test_every_setting_of_a_batch_reaches_it(pairs_folder, name):  # noqa: F811
     plain, changed = (batch_with(pairs_folder, True, **change) for change in ({}, {name: BATCH_CHANGES[name]}))
+    if name == "context":
+        assert any(part.place.any() for part in plain.chunks) and not any(part.place.any() for part in changed.chunks)
+        return
     assert as_lists(plain) != as_lists(changed)
     more = [len(b.target) - len(a.target) for a, b in zip(plain.chunks, changed.chunks, strict=True)]
     if name in ("chunks", "pair_chunks"):  # the notes of pairs are too short for chunks of sustain

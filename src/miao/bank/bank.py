@@ -39,6 +39,7 @@ class Bank:
     nets: Nets | None = None
     defaults: tuple[LearntVoice, ...] = ()  # that play in place of programs, behind all others of the bank
     added: tuple[str, ...] = ()  # names of voices behind those of the bank
+    own_kits: frozenset[int] = frozenset()  # those of learnt voices that are drum kits
     courses: Courses | None = None  # of notes that are held for long; None where decode writes them to their end
     kits: Kits = GENERAL_MIDI  # which voice plays which note
     drum_corrections: DrumCorrections | None = None
@@ -118,13 +119,14 @@ class Bank:
         embeddings = VoiceEmbeddings.joined([self.embeddings, *(voice.embeddings for voice in voices)])
         sizes = [self.embeddings.n_voices, *(1 for _ in voices)]
         keys = KeyLevels.joined([self.key_levels, *(voice.key_levels for voice in voices)], sizes)
-        learnt = (*self.defaults, *voices)
+        learnt, first = (*self.defaults, *voices), len(self.table.kind)
         return replace(
             self,
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
             decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys),
             embeddings=embeddings,
             key_levels=keys,
+            own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
         )
 
     def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
@@ -173,6 +175,11 @@ def _decoder(
         present = distinct(voice[voice >= first]) if learnt else ()
         own_rows = [(learnt[n - first], np.flatnonzero(voice == n)) for n in present]
         for own, rows in own_rows:
+            if own.kit is not None:
+                told = own.kit.at(kind, inputs["pitch"][rows])
+                for name, values in zip(("embedding", "profile"), told, strict=True):
+                    inputs[name] = inputs[name].copy()
+                    inputs[name][rows] = values
             if "previous" in inputs and (own.shift is not None or own.gains is not None):
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})

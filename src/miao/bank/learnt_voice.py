@@ -21,8 +21,10 @@ from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.lasting import KNOT_SECONDS, OwnCourse
 from miao.bank.level_shift import AGES, SINCE, LevelShift
+from miao.bank.own_kit import KIT, OwnKit
 from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import (
+    DRUM_KEYS,
     EMBEDDINGS,
     N_PITCHES,
     PITCH_NODES,
@@ -43,6 +45,7 @@ N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; la
 _NUMBERS = {"middle_velocity": (0, 1), "release_seconds": (0, np.inf)}
 _MOST_LEVELS = float(tk.N_LEVELS)
 _PARTS = {
+    **KIT,
     "recorded.pitch": Array(np.float32, ("notes",), 0, N_PITCHES - 1, is_optional=True),
     "recorded.velocity": Array(np.float32, ("notes",), 0, 1, is_optional=True),
     "recorded.n_steps": Array(np.int32, ("notes",), 1, is_optional=True),
@@ -51,8 +54,18 @@ _PARTS = {
     "recorded.held": Array(np.uint8, ("held", tk.CHUNK_STEPS, tk.N_CELLS), 0, tk.N_LEVELS - 1, is_optional=True),
     "recorded.release": Array(np.uint8, ("let go", tk.CHUNK_STEPS, tk.N_CELLS), 0, tk.N_LEVELS - 1, is_optional=True),
     "recorded.levels_a_velocity": Array(np.float32, (1,), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
-    "shift.held": Array(np.float16, (len(AGES), 2, PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
-    "shift.let_go": Array(np.float16, (len(SINCE), PITCH_NODES, tk.N_CELLS - 1), is_optional=True),
+    "shift.held": Array(
+        np.float16,
+        (len(AGES), 2, PITCH_NODES, tk.N_CELLS - 1),
+        is_optional=True,
+        or_shape=(len(AGES), 2, len(DRUM_KEYS), tk.N_CELLS - 1),
+    ),
+    "shift.let_go": Array(
+        np.float16,
+        (len(SINCE), PITCH_NODES, tk.N_CELLS - 1),
+        is_optional=True,
+        or_shape=(len(SINCE), len(DRUM_KEYS), tk.N_CELLS - 1),
+    ),
     "shift.keys": Array(np.float16, (2, N_PITCHES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
     "course.offsets": Array(np.int8, (PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), is_optional=True),
@@ -124,6 +137,7 @@ class LearntVoice:
     key_levels: KeyLevels | None = None  # those of the program of which it is a copy
     gains: KeyGains | None = None  # that make its keys even
     course: OwnCourse | None = None  # of its held notes, if they die away
+    kit: OwnKit | None = None  # what nets are told of its keys, if it plays drums
 
     @property
     def name(self) -> str:
@@ -148,7 +162,7 @@ class LearntVoice:
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
         parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains,
-                 "course": self.course}  # fmt: skip
+                 "course": self.course, "kit": self.kit}  # fmt: skip
         for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
@@ -183,12 +197,14 @@ class LearntVoice:
         embeddings = VoiceEmbeddings(arrays["embeddings"], arrays["profiles"])
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
         keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
-        course = _part(path, OwnCourse, "course", arrays)
+        course, kit = _part(path, OwnCourse, "course", arrays), _part(path, OwnKit, "kit", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains, course)
+        if shift is not None and shift.held.shape[2] != shift.let_go.shape[1]:
+            raise BankError(f"{path}: shift.held and shift.let_go are of different nodes")
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains, course, kit)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:

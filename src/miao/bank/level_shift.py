@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.arrays import Doubles, Floats, Integers, Reals
+from miao.arrays import Doubles, Floats, Integers, Numbers, Reals
 from miao.bank import tokens as tk
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
+from miao.bank.voices import DRUM_KEYS, N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, kit_rows
 
 AGES = np.array([0.0, 0.03, 0.1, 0.3, 0.8, 2.0, 5.0])  # seconds since the note's start, between which it runs straight
 RAMP = np.linspace(-1, 1, len(AGES), dtype=np.float32)  # at these ages: a key's own decay
@@ -21,10 +21,10 @@ SINCE = np.array([0.0, 0.05, 0.15, 0.4, 1.0])  # seconds since it was let go; at
 @dataclass(frozen=True, eq=False)
 class LevelShift:
     """Levels by age, and more levels by time since the note was let go: at the middle velocity, and for each unit of
-    velocity above it."""
+    velocity above it. Nodes are those of pitches, or of a kit its keys, as they are not alike."""
 
-    held: NDArray[np.float16]  # [AGES, 2, PITCH_NODES, C - 1]
-    let_go: NDArray[np.float16]  # [SINCE, PITCH_NODES, C - 1]
+    held: NDArray[np.float16]  # [AGES, 2, nodes, C - 1]
+    let_go: NDArray[np.float16]  # [SINCE, nodes, C - 1]
     middle_velocity: Floats  # [1]
     # [2, N_PITCHES, C - 1] more for single keys: at all times, and by `RAMP`
     keys: NDArray[np.float16] | None = None
@@ -47,7 +47,7 @@ class LevelShift:
 
     def at(self, pitch: Reals, velocity: Reals, age: Reals, since: Reals | None) -> Floats:
         """The shift of notes at some ages [B, n], and times since they were let go, if they were: [B, n, C - 1]."""
-        low, share = pitch_place(pitch)
+        low, share = key_place(pitch) if self.held.shape[2] == len(DRUM_KEYS) else pitch_place(pitch)
         held = self.held.astype(np.float32)
         nodes = (1 - share)[:, None, None, None] * held[:, :, low].transpose(2, 0, 1, 3)
         nodes += share[:, None, None, None] * held[:, :, low + 1].transpose(2, 0, 1, 3)  # [B, ages, 2, C - 1]
@@ -72,6 +72,13 @@ def pitch_place(pitch: Reals) -> tuple[Integers, Floats]:
     position = np.clip(np.asarray(pitch, np.float32), 0, N_PITCHES - 2) / SEMITONES_A_NODE
     low = np.minimum(position.astype(np.int64), PITCH_NODES - 2)
     return low, (position - low).astype(np.float32)
+
+
+def key_place(pitch: Numbers) -> tuple[Integers, Floats]:
+    """The same among the keys of a kit: each is its own."""
+    rows = kit_rows(pitch)
+    low = np.minimum(rows, len(DRUM_KEYS) - 2)
+    return low, (rows - low).astype(np.float32)
 
 
 def knot_shares(times: Reals, knots: Doubles) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals
+from miao.arrays import AnyArray, Doubles, Floats, Integers, Numbers, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.partials import Partials, harmonic_partials, mode_partials
@@ -64,6 +64,13 @@ def note_voice(program: int, pitch: int, *, is_drum: bool) -> int:
 def drum_key(voice: int) -> int:
     """Drum key of a voice number from N_PROGRAMS on."""
     return DRUM_KEYS[voice - N_PROGRAMS]
+
+
+def kit_rows(pitch: Numbers) -> Integers:
+    """Rows of tables over `DRUM_KEYS` for keys; those beyond have the outermost. Shapes: [B]."""
+    keys = np.clip(np.rint(np.asarray(pitch, np.float64)), DRUM_KEYS[0], DRUM_KEYS[-1])
+    rows: Integers = keys.astype(np.int64) - DRUM_KEYS[0]
+    return rows
 
 
 def is_drum_voice(voice: int) -> bool:

@@ -53,9 +53,12 @@ def learn(
         list[Path] | None, typer.Option("--more", metavar="FILE", help="Another recording; may be repeated.")
     ] = None,
     tracks: Annotated[
-        str | None, typer.Option(metavar="1,3", help="Which tracks of the MIDI files are learnt. Default: all pitched.")
+        str | None, typer.Option(metavar="1,3", help="Which tracks of the MIDI files are learnt. Default: all.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=5, metavar="S", help="How much of each recording of music.")] = 300.0,
+    drums: Annotated[
+        bool, typer.Option("--drums", help="What is learnt is a drum kit, whatever channel its notes are on.")
+    ] = False,
     alone: Annotated[
         bool, typer.Option("--alone", help="Of recordings of music only the notes that sound alone.")
     ] = False,
@@ -100,6 +103,7 @@ def learn(
     \b
     miao learn recording.flac --midi performance.mid --name my-piano
     miao learn recordings --name my-piano
+    miao learn drums.flac --midi drums.mid --drums --name my-kit
     miao learn samples --name my-piano
     miao learn guitar.sfz --name my-guitar --licence CC0-1.0 --listen listen
     miao render song.mid --voice 1=my-piano
@@ -123,8 +127,8 @@ def learn(
     if pairs:
         target_room = cli_music.room_target(room or name, rooms, force=force)
         cli_music.learn(
-            pairs, name, about, voices or voices_folder(), output, target_room, bank=bank, like=like, tracks=tracks,
-            seconds=seconds, steps=steps, listen=listen, beside=beside or [], force=force,
+            pairs, name, about, voices or voices_folder(), output, target_room, bank=bank, like=like, drums=drums,
+            tracks=tracks, seconds=seconds, steps=steps, listen=listen, beside=beside or [], force=force,
         )  # fmt: skip
         return
     recordings, remarks = recordings_from(source, only=only, program=None if program is None else program - 1)

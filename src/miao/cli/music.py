@@ -45,7 +45,7 @@ def room_target(name: str, folder: Path | None, *, output: Path | None = None, f
 
 def learnt(
     found: list[Pair], name: str, about: dict[str, str], *, bank: str, like: int | None, tracks: str | None,
-    seconds: float, steps: int | None, work: Path | None = None, players: "Players | None" = None,
+    seconds: float, steps: int | None, drums: bool = False, work: Path | None = None, players: "Players | None" = None,
     check: Callable[[list[str]], None] = lambda names: None,
 ) -> "LearntRecording":  # fmt: skip
     """The voices and the room of some recordings; ``check`` is asked whether the voices may be called so before they
@@ -58,7 +58,9 @@ def learnt(
     from miao.training.recording import performed
 
     scores = [(sound, _score(sound, midi, seconds)) for sound, midi in found]
-    performances, left_out = performed(scores, None if tracks is None else numbers(tracks), seconds)
+    performances, left_out = performed(
+        scores, None if tracks is None else numbers(tracks), seconds, like=like, drums=drums
+    )
     from_program = None if like is None else like - 1
     names = voice_names(name, programs_of(performances, from_program))
     check(names)
@@ -81,8 +83,8 @@ def learnt(
 
 def learn(
     found: list[Pair], name: str, about: dict[str, str], folder: Path, output: Path | None, room_path: Path, *,
-    bank: str, like: int | None, tracks: str | None, seconds: float, steps: int | None, listen: Path | None,
-    beside: list[Path], force: bool,
+    bank: str, like: int | None, drums: bool, tracks: str | None, seconds: float, steps: int | None,
+    listen: Path | None, beside: list[Path], force: bool,
 ) -> None:  # fmt: skip
     """Learn from recordings of music, write voices and room, and print the report."""
     from miao.bank.learnt_voice import SUFFIX
@@ -98,8 +100,8 @@ def learn(
             if path.exists() and not force:
                 raise BankError(f"{path} exists; --force overwrites it")
 
-    made = learnt(found, name, about, bank=bank, like=like, tracks=tracks, seconds=seconds, steps=steps, check=check,
-                  work=folder / f".{name}.learning", players=players_of(beside))  # fmt: skip
+    made = learnt(found, name, about, bank=bank, like=like, drums=drums, tracks=tracks, seconds=seconds, steps=steps,
+                  check=check, work=folder / f".{name}.learning", players=players_of(beside))  # fmt: skip
     if output is None:
         written = made.save(folder, room_path.parent, room_name=room_path.stem, force=force)
     else:

@@ -181,7 +181,7 @@ class Instrument:
     def _start(self, start: Start) -> None:
         part, sound, shape = start.lane % N_CHANNELS, start.sound, start.shape
         voice = self.voices.get(part)
-        rings = voice is None and sound.is_drum
+        rings = sound.is_drum if voice is None else voice in self.stage.bank.own_kits
         if rings and start.pitch not in DRUM_KEYS:  # a kit has no other keys
             return
         if voice is None:

@@ -52,7 +52,7 @@ class Tape:
         now = self.stage.now()
         self._from, self._origin = min(max(to, 0.0), self.length), now + _SOON_SECONDS
         self.stage.begin_again(now, lots_of(self.score.tracks))
-        self._feed = ScoreFeed(self.score, self._from, self._voices)
+        self._feed = ScoreFeed(self.score, self._from, self._voices, self.stage.bank.own_kits)
         self.round()
 
     def pause(self) -> None:

@@ -8,6 +8,7 @@ stretches themselves are the warp. The confidence compares the fit at the best p
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -27,6 +28,12 @@ _EARLY_SECONDS = 0.022  # rises are seen before the note starts, as frames are l
 _PARTIALS = 6
 _SHIFTS = (0, -6, -4, -3, -2, -1, 1, 2, 3, 4, 6)  # semitones; not those that share most partials
 _ROUNDS = 3  # in each the score is moved to where the last found it
+_DRUM_RISE = 0.06  # of a drum in all bands, in the mean
+# where a drum is loudest: keys, the pitches of the lowest and highest band, and how much it has elsewhere
+_DRUMS = (
+    ((35, 36), 0, 57, 0.3), ((41, 43, 45, 47, 48, 50), 35, 72, 0.3), ((37, 38, 39, 40), 49, 128, 0.5),
+    ((42, 44, 46, 49, 51, 52, 53, 54, 55, 57, 59, 69, 70, 82), 95, 128, 0.1),
+)  # fmt: skip
 _STRAIGHT_SECONDS = 0.015  # stretches nearer to a line than this are taken to lie on it
 _NEARLY_NEXT_CENTS = 25.0
 _LEAST_MOVE, _CLEAR_MOVE = 0.004, 0.1  # seconds over the piece, from which on there may be, or is, a drift
@@ -167,25 +174,39 @@ def _rises(bands: Floats) -> Floats:
 
 
 def _written(notes: Records, is_drum: Flags, n_frames: int) -> Floats:
-    """The rises that the notes should make, [F, bands]; a drum makes one in all bands."""
+    """The rises that the notes should make, [F, bands]; a drum makes one in all bands, most where its kind is loud."""
     n_bands = _HIGHEST + 12 - _LOWEST + 1
     longest = max(n_frames, int(notes["start"].max() / FRAME_SECONDS) + 8)
     image = np.zeros((longest, n_bands), np.float32)
     shape = np.array([0.3, 0.8, 1.0, 0.8, 0.3], np.float32)
-    for start, pitch, drum in zip(notes["start"].tolist(), notes["pitch"].tolist(), is_drum.tolist(), strict=True):
+    force = np.sqrt(notes["velocity"] / 100) if "velocity" in (notes.dtype.names or ()) else np.ones(len(notes))
+    columns = (notes["start"].tolist(), notes["pitch"].tolist(), is_drum.tolist(), force.tolist())
+    for start, pitch, drum, strong in zip(*columns, strict=True):
         at = round(start / FRAME_SECONDS)
         rows = slice(max(at - 2, 0), at + 3)
         column = shape[max(2 - at, 0) :][: image[rows].shape[0], None]
         if at < 0 or not len(column):
             continue
         if drum:
-            image[rows] += 0.1 * column
+            image[rows] += strong * column * _drum(pitch)
             continue
         for k in range(1, _PARTIALS + 1):
             band = round(pitch + 12 * np.log2(k)) - _LOWEST
             if 0 <= band < n_bands:
                 image[rows, band] += column[:, 0] / k
     return np.minimum(image, 1.5)
+
+
+@cache
+def _drum(key: int) -> Floats:
+    """How much a drum makes each band rise, [bands]."""
+    pitch = _LOWEST + np.arange(_HIGHEST + 12 - _LOWEST + 1)
+    rise = np.ones(len(pitch))
+    for keys, low, high, elsewhere in _DRUMS:
+        if key in keys:
+            rise = np.where((pitch >= low) & (pitch <= high), 1.0, elsewhere)
+    found: Floats = (_DRUM_RISE * rise / rise.mean()).astype(np.float32)
+    return found
 
 
 # places

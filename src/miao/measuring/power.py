@@ -18,6 +18,7 @@ from miao.bank.bank import Bank
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.sound.spectrum import FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, mel_filters
 from miao.synth import oscillators
+from miao.synth.note import RING_SECONDS
 
 FRAME_SECONDS = 2 * HOP_SAMPLES / SAMPLE_RATE  # of the comparison: every second frame of `log_mel`
 LEVEL_PARTS = 4  # levels are kept in quarters, one byte each
@@ -83,16 +84,20 @@ def cell_powers(table: VoiceTable, voice: int, pitch: int, noise: Reals) -> Floa
     return trim * np.concatenate([partials.spread @ sines, noise]).astype(np.float32)
 
 
-def note_courses(bank: Bank, voice: int, notes: Records, n_frames: int) -> Courses:
-    """What a voice's notes are, frame by frame; ``notes`` have start, damp (seconds), pitch and velocity.
+def note_courses(bank: Bank, voice: int, notes: Records, n_frames: int, *, rings: bool = False) -> Courses:
+    """What a voice's notes are, frame by frame; ``notes`` have start, damp (seconds), pitch and velocity. If it
+    ``rings``, as drums do, nobody lets go of them: they sound until they are cut, or have died away.
 
     Levels are those that the window of a frame sees: the mean power over three places within it.
     """
     parts: list[tuple[AnyArray, ...]] = []
     notes = notes[notes["start"] < n_frames * FRAME_SECONDS]
+    if rings:
+        notes = notes.copy()
+        notes["damp"] = np.minimum(notes["start"] + RING_SECONDS, notes["cut"])
     order = np.argsort(notes["start"], kind="stable")
     for first in range(0, len(order), _AT_ONCE):
-        parts += _decoded(bank, voice, notes[order[first : first + _AT_ONCE]], n_frames)
+        parts += _decoded(bank, voice, notes[order[first : first + _AT_ONCE]], n_frames, rings=rings)
     if not parts:
         empty = np.zeros(0, np.float32)
         return Courses(n_frames, empty.astype(np.int32), empty.astype(np.int16), empty, empty, empty,
@@ -103,7 +108,7 @@ def note_courses(bank: Bank, voice: int, notes: Records, n_frames: int) -> Cours
     return Courses(n_frames, frame[keep], pitch[keep], velocity[keep], age[keep], since[keep], levels[keep])
 
 
-def _decoded(bank: Bank, voice: int, notes: Records, n_frames: int) -> list[tuple[AnyArray, ...]]:
+def _decoded(bank: Bank, voice: int, notes: Records, n_frames: int, *, rings: bool) -> list[tuple[AnyArray, ...]]:
     """The courses of some notes, decoded side by side; an entry a note."""
     n = len(notes)
     pitch = notes["pitch"].astype(np.float32)
@@ -136,13 +141,14 @@ def _decoded(bank: Bank, voice: int, notes: Records, n_frames: int) -> list[tupl
         alive = last[rows][:, : tk.PITCH_CELL].max(axis=1) > 1
         rows, index, kind = rows[(begin[rows] < damp[rows]) & alive], index + 1, tk.SUSTAIN
     rows, begin = np.arange(n), damp.copy()
-    for index in range(_MAX_RELEASE_CHUNKS):
+    for index in range(0 if rings else _MAX_RELEASE_CHUNKS):
         rows = rows[last[rows][:, : tk.PITCH_CELL].max(axis=1) > 4]
         if not len(rows):
             break
         write(tk.RELEASE, rows, index, begin[rows], np.full(len(rows), np.inf))
         begin[rows] += tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.RELEASE]
-    return [_framed(np.concatenate(times[i]), np.concatenate(tokens[i]), float(start[i]), float(damp[i]),
+    let_go = np.full(n, np.inf) if rings else damp
+    return [_framed(np.concatenate(times[i]), np.concatenate(tokens[i]), float(start[i]), float(let_go[i]),
                     int(notes["pitch"][i]), float(velocity[i]), n_frames) for i in range(n)]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Trainings that are compared: all alike but for a row's changes, each measured on held-out pairs and made into a bank.
 
     runs/ROW-SEED/      the training: checkpoint, material.json (what it is made of), held_out.json (written last)
-    banks/ROW-SEED/     the bank, with context
+    banks/ROW-SEED/     the bank, with context if it was trained with it
 
 All rows see the same pairs in the same order (but for the batch size, where that is what differs). What is there is not
 done again; a training that was stopped goes on from its last checkpoint.
@@ -133,7 +133,7 @@ def _train(recipe: Recipe, row: Row, seed: int) -> str:
     table = replace(table, trim_db=power_trim(load_model(run), notes, len(table.kind)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the exporter says is for whoever changes the nets
-        export_bank(run, table, recipe.bank(row, seed))
+        export_bank(run, table, recipe.bank(row, seed), uses_context=config.batch.context)
     pairs = held_out_pairs(recipe.pairs / "validation", HELD_OUT)
     found = measured(run, pairs, config.objective.audio_encoder)
     write_json(run / "held_out.json", {"n": len(pairs), "values": found}, DataError)

@@ -164,7 +164,8 @@ class Running:
     def _is_fresh(self, track: Track, number: int) -> Flags:
         """Which notes are to be heard at once where one begins: those that are held, or were until just now."""
         notes, start = track.notes, self.first / self._rate
-        rings = notes["is_drum"] & (number not in self._voices)
+        voice = self._voices.get(number)
+        rings = notes["is_drum"] & (voice is None) | (voice in self._bank.own_kits)
         until = np.where(rings, notes["start"] + DRUM_SECONDS, np.minimum(notes["damp"], notes["cut"]) + FRESH_SECONDS)
         fresh: Flags = until > start
         return fresh

@@ -45,7 +45,7 @@ class Source:
         self._places = {number: place for place, number in enumerate(tracks)}
         told = replace(score, tracks=tuple(chosen.values()))
         by_place = {self._places[number]: voice for number, voice in voices.items() if number in tracks}
-        self._feed = ScoreFeed(told, start_sample / self._rate, by_place)
+        self._feed = ScoreFeed(told, start_sample / self._rate, by_place, bank.own_kits)
         self._player = Player(bank, lots_of(tracks.values()), settings, start_sample, known)
         self._told = _Told(self._player)
         self._made: tuple[Block, ...] = ()  # replaced, never changed: readers wait for nobody

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -35,16 +35,20 @@ class ScoreFeed:
 
     Of what was before, it is told the notes that may still sound and where the controllers stand: from ``start`` on it
     sounds as if it had been played from the beginning. ``voices`` says of some tracks, by their place, which voice of
-    the bank plays all of their notes, whatever the score says of programs and drums.
+    the bank plays all of their notes, whatever the score says of programs and drums; ``kits`` which of these voices are
+    drums.
     """
 
-    def __init__(self, score: Score, start: float = 0.0, voices: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self, score: Score, start: float = 0.0, voices: Mapping[int, int] | None = None, kits: Collection[int] = ()
+    ) -> None:
         self._voices = voices or {}
         self._found: dict[tuple[int, int, bool, int], int] = {}  # voices that notes have asked for
         self._n_tracks = len(score.tracks)
         notes = np.concatenate([track.notes for track in score.tracks])
         tracks = np.repeat(np.arange(self._n_tracks), [len(track.notes) for track in score.tracks])
         rings = notes["is_drum"] & ~np.isin(tracks, list(self._voices))
+        rings |= np.isin(tracks, [track for track, voice in self._voices.items() if voice in kits])
         ends = np.where(rings, notes["start"] + RING_SECONDS + 1, notes["damp"] + _releases(score))
         kept = np.minimum(ends, notes["cut"] + 1) > start
         kept &= ~rings | np.isin(notes["pitch"], DRUM_KEYS)  # a kit has no other keys
@@ -174,7 +178,7 @@ def stream_stems(
     ``voices`` as in `ScoreFeed`. Settings of loudness and excerpt are no matter of the stems.
     """
     settings = settings or PlaySettings()
-    feed = ScoreFeed(score, start, voices)
+    feed = ScoreFeed(score, start, voices, bank.own_kits)
     position = int(seconds_to_sample(start, settings.sample_rate))
     player = Player(bank, lots_of(score.tracks), settings, position)
     pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 1))

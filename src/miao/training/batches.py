@@ -38,6 +38,7 @@ class BatchConfig:
     previous_noise_levels: Annotated[float, Range(0, 64)] = 1.5  # disturbance of the tokens that a chunk sets out from
     # gain and tilt of x_a, drawn for each window up to this: other rooms, other microphones
     colour_db: Annotated[float, Range(0, 60)] = 0.0
+    context: bool = True  # whether chunks of pairs are told what is played around them
     own_share: Share = 0.5  # of chunks set out from the net's own last token, once it has played
     seed: Whole = 0
 
@@ -75,7 +76,7 @@ class Batches:
             pairs = list(islice(self.streams[i], config.pairs // config.lanes)) if self.streams else []
             if pairs and config.pair_chunks:
                 chunks += pair_chunks(pairs, config.pair_chunks // config.lanes, config.previous_noise_levels,
-                                      self.width, rng)  # fmt: skip
+                                      self.width, rng, has_context=config.context)  # fmt: skip
             parts.append((chunks, pairs))
         self.n_drawn += 1
         before = np.cumsum([0, *(len(pairs) for _, pairs in parts)])  # windows of the lanes before
@@ -155,8 +156,11 @@ def coloured(mel: torch.Tensor, db: torch.Tensor) -> torch.Tensor:
     return (mel + db[:, :1, None] + db[:, 1:, None] * tilt).clamp(min=MEL_FLOOR_DB)
 
 
-def pair_chunks(pairs: list[Pair], n: int, noise_levels: float, width: int, rng: np.random.Generator) -> list[Batch]:
-    """Up to n chunks of each kind, drawn from the measured notes of pairs, each with the place of its context."""
+def pair_chunks(
+    pairs: list[Pair], n: int, noise_levels: float, width: int, rng: np.random.Generator, *, has_context: bool = True
+) -> list[Batch]:
+    """Up to n chunks of each kind, drawn from the measured notes of pairs, each with the place of its context, if
+    they have any."""
     notes = [note for pair in pairs for note in notes_of(pair)]
     owners = np.repeat(np.arange(len(pairs)), [len(pair.tokens) for pair in pairs])
     starts = np.array([pair.notes["start"][number] for pair in pairs for number in sorted(pair.tokens)])
@@ -168,7 +172,7 @@ def pair_chunks(pairs: list[Pair], n: int, noise_levels: float, width: int, rng:
         rows = rng.choice(len(table.note), min(n, len(table.note)), replace=False, p=chance / chance.sum())
         moments = starts[table.note[rows]] + table.age[rows] - tk.lead_seconds(table.kind, table.index[rows])
         tokens = np.array([last_token(m) for m in moments])
-        is_inside = (tokens >= 0) & (tokens < WINDOW_TOKENS)
+        is_inside = (tokens >= 0) & (tokens < WINDOW_TOKENS) & has_context
         place = np.where(is_inside, 1 + owners[table.note[rows]] * WINDOW_TOKENS + tokens, 0)
         batches.append(gather(table, rows, rng, noise_levels, width, place=place))
     return batches

@@ -25,7 +25,7 @@ from miao.arrays import Doubles, Flags, Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.level_shift import LevelShift
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable, pitch_hz
+from miao.bank.voices import VoiceTable, pitch_hz
 from miao.errors import DataError
 from miao.files import make_folder, write_bytes
 from miao.measuring.power import FRAME_SECONDS, band_hz
@@ -63,7 +63,7 @@ class MusicFit:
 class Fitted:
     """A fit in the making or made: it tells how far pieces are off, by what is fitted so far.
 
-    ``programs`` are those that the voices set out from, one for each of a piece's courses.
+    ``programs`` are the voices of the bank that those learnt set out from, one for each of a piece's courses.
     """
 
     def __init__(self, bank: Bank, programs: Sequence[int], pieces: Sequence[Piece], config: MusicConfig) -> None:
@@ -74,10 +74,12 @@ class Fitted:
         for number, program in enumerate(programs):
             courses = [piece.courses[number] for piece in pieces]
             pitches = np.concatenate([c.pitch for c in courses])
+            is_kit = program in bank.own_kits
             if not len(pitches):
-                raise DataError(f"program {program + 1} plays nothing in what is learnt from")
-            voices.append(VoiceLevels(bank.table, program, pitches, n_bands, config))
-            if config.is_damped:
+                who = "the drum kit" if is_kit else f"program {program + 1}"
+                raise DataError(f"{who} plays nothing in what is learnt from")
+            voices.append(VoiceLevels(bank.table, program, pitches, n_bands, config, is_kit=is_kit))
+            if config.is_damped and not is_kit:
                 voices[-1].damper = torch.from_numpy(dampers(bank, program)[1:, :, None])
             middles.append(float(np.concatenate([c.velocity for c in courses]).mean()))
         self.music = Music(voices, n_bands, middles)
@@ -271,20 +273,19 @@ def _shift_of(voice: VoiceLevels, filter_db: Reals, middle_velocity: float) -> L
     with torch.no_grad():
         held, let_go = voice.at_nodes(voice.held).numpy().copy(), voice.ends().numpy()
         keys = voice.keys.numpy().copy()
-    held[:, 0] += _filter_of_cells(voice.table, voice.voice, filter_db)[None] / tk.LEVEL_STEP_DB
+    held[:, 0] += _filter_of_cells(voice.table, voice.voice, voice.nodes, filter_db)[None] / tk.LEVEL_STEP_DB
     let_go = np.concatenate([np.zeros_like(let_go[:1]), let_go])
     return LevelShift(held.astype(np.float16), let_go.astype(np.float16), np.array([middle_velocity], np.float32),
                       keys.astype(np.float16))  # fmt: skip
 
 
-def _filter_of_cells(table: VoiceTable, voice: int, filter_db: Reals) -> Floats:
-    """The filter at the frequencies of each cell at each pitch node, dB [PITCH_NODES, C - 1]; above the bands known
-    as in the highest of them."""
+def _filter_of_cells(table: VoiceTable, voice: int, nodes: Sequence[int], filter_db: Reals) -> Floats:
+    """The filter at the frequencies of each cell at each of some pitches, dB [nodes, C - 1]; above the bands known as
+    in the highest of them."""
     bands = band_hz()[: len(filter_db)]
     middles = np.sqrt(tk.NOISE_EDGES_HZ[:-1] * tk.NOISE_EDGES_HZ[1:])
-    found = np.zeros((PITCH_NODES, tk.PITCH_CELL), np.float32)
-    for node in range(PITCH_NODES):
-        pitch = min(node * SEMITONES_A_NODE, N_PITCHES - 1)
+    found = np.zeros((len(nodes), tk.PITCH_CELL), np.float32)
+    for node, pitch in enumerate(nodes):
         partials = table.partials(voice, pitch)
         weight = partials.spread.sum(axis=1)
         hz = (partials.spread @ partials.ratios) / np.maximum(weight, 1e-6) * float(pitch_hz(pitch))

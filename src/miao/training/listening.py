@@ -71,16 +71,15 @@ def listened(
         if not score.tracks:
             continue
         lead, end = start - begin, start - begin + seconds
-        dry = PlaySettings(gain_db=-12.0, start=lead, end=end, room=NO_ROOM)
+        dry = PlaySettings(gain_db=-12.0, end=end, room=NO_ROOM)
         wet = replace(dry, room=room or NO_ROOM)
         voices = _as_chosen(performance, begin, start + seconds, cast(performance))
         takes = {
             BEFORE: synthesizer.render(score, dry).samples,
             IN_ROOM: synthesizer.render(score, wet).samples,
             AFTER: synthesizer.render(score, wet, voices=voices).samples,
-        }
-        for name, player in players.items():
-            takes[name] = player(score, end)[:, round(lead * SAMPLE_RATE) :]
+        } | {name: player(score, end) for name, player in players.items()}
+        takes = {name: samples[:, round(lead * SAMPLE_RATE) :] for name, samples in takes.items()}
         audio = performance.audio
         cut = slice(round(start * audio.sample_rate), round((start + seconds) * audio.sample_rate))
         recorded = resample(Audio(audio.samples[:2, cut], audio.sample_rate), SAMPLE_RATE).samples

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from miao.arrays import Floats, Integers
 from miao.bank import tokens as tk
-from miao.bank.level_shift import AGES, RAMP, SINCE, knot_shares
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable
+from miao.bank.level_shift import AGES, RAMP, SINCE, key_place, knot_shares
+from miao.bank.voices import DRUM_KEYS, N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable, kit_rows
 from miao.measuring.power import FRAME_SECONDS, LEVEL_PARTS, Courses, band_hz, cell_powers, noise_powers
 from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.spectrum import AUDIBLE_DB
@@ -121,23 +121,36 @@ class Ready:
 
 
 class VoiceLevels(nn.Module):
-    """One voice: what its levels are shifted by, and what they make of each mel band."""
+    """One voice: what its levels are shifted by, and what they make of each mel band.
 
-    def __init__(self, table: VoiceTable, voice: int, pitches: Integers, n_bands: int, config: MusicConfig) -> None:
+    What is learnt at one pitch spreads to those around; what is learnt of a drum is that drum's alone.
+    """
+
+    def __init__(self, table: VoiceTable, voice: int, pitches: Integers, n_bands: int, config: MusicConfig, *,
+                 is_kit: bool = False) -> None:  # fmt: skip
         super().__init__()
         self.table, self.voice, self.n_bands = table, voice, n_bands
         self.matrices: dict[int, Tensor] = {}
         self.knows(np.unique(pitches).tolist())
         self.heard = torch.from_numpy(np.unique(pitches).astype(np.int64))
-        first, last = int(pitches.min() // SEMITONES_A_NODE), int(-(-pitches.max() // SEMITONES_A_NODE))
-        n = last - first + 1
-        self.node = torch.arange(PITCH_NODES).clamp(first, last) - first
-        distance = SEMITONES_A_NODE * (torch.arange(n)[:, None] - torch.arange(n)[None])
-        spread = torch.exp(-0.5 * (distance / config.smooth_semitones).square())
-        self.near = spread / spread.sum(dim=1, keepdim=True)
-        place = torch.arange(N_PITCHES).clamp(max=N_PITCHES - 2) / SEMITONES_A_NODE
-        low = place.floor().long().clamp(max=PITCH_NODES - 2)
-        self.low, self.share = low, (place - low)[:, None]
+        if is_kit:
+            self.nodes = list(DRUM_KEYS)
+            rows = np.unique(kit_rows(pitches))
+            self.near = torch.zeros(len(DRUM_KEYS), len(rows))  # [nodes, parameters]
+            self.near[rows, np.arange(len(rows))] = 1
+            places, shares = key_place(np.arange(N_PITCHES))
+            self.low, self.share = torch.from_numpy(places), torch.from_numpy(shares)[:, None]
+        else:
+            self.nodes = [min(SEMITONES_A_NODE * node, N_PITCHES - 1) for node in range(PITCH_NODES)]
+            first, last = int(pitches.min() // SEMITONES_A_NODE), int(-(-pitches.max() // SEMITONES_A_NODE))
+            own = torch.arange(first, last + 1)
+            distance = SEMITONES_A_NODE * (torch.arange(PITCH_NODES).clamp(first, last)[:, None] - own)
+            spread = torch.exp(-0.5 * (distance / config.smooth_semitones).square())
+            self.near = spread / spread.sum(dim=1, keepdim=True)
+            place = torch.arange(N_PITCHES).clamp(max=N_PITCHES - 2) / SEMITONES_A_NODE
+            low = place.floor().long().clamp(max=PITCH_NODES - 2)
+            self.low, self.share = low, (place - low)[:, None]
+        n = self.near.shape[1]
         self.held = nn.Parameter(torch.zeros(len(AGES), 2, n + 1, tk.PITCH_CELL))  # the last is for all pitches
         self.let_go = nn.Parameter(torch.zeros(len(SINCE) - 1, n + 1, tk.PITCH_CELL))
         self.keys = nn.Parameter(torch.zeros(2, N_PITCHES, tk.PITCH_CELL))
@@ -153,8 +166,8 @@ class VoiceLevels(nn.Module):
                 self.matrices[pitch] = torch.from_numpy(found)
 
     def at_nodes(self, values: Tensor) -> Tensor:
-        """Parameters [..., n + 1, C] at all pitch nodes."""
-        return (self.near @ values[..., :-1, :] + values[..., -1:, :])[..., self.node, :]
+        """Parameters [..., n + 1, C] at all nodes."""
+        return self.near @ values[..., :-1, :] + values[..., -1:, :]
 
     def ends(self) -> Tensor:
         """What is added to levels since a note was let go, at all pitch nodes, [S - 1, N, C]: with dampers, a note

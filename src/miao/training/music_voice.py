@@ -26,20 +26,24 @@ from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.rooms import SUFFIX as ROOM_SUFFIX
 from miao.sound.rooms import rooms_folder, save_room
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.kit_voice import STANDARD_KIT, kit_copy
 from miao.training.learn_music import Fitted, MusicFit
 from miao.training.listening import Players, Takes, listened
 from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
 from miao.training.performances import (
+    KIT,
     Performance,
     Span,
     as_piece,
     excerpts,
     instruments,
     split,
+    voice_of,
 )
 
 KEPT_SUFFIX = ".fit"  # of files that a fit is kept in while it is made
+Divide = Callable[[Sequence[int]], tuple[list[Span], list[Span]]]  # of pieces with so many frames: learnt, held out
 _MAY_BE_ROOM = -25.0  # dB; a tail this faint is a note's own, or nobody's
 _MOST_WORSE_DB = 0.1  # that held-out music may be for the voices to be dry
 _MIDDLE = slice(3, 5)  # octaves of 500 and 1000 Hz
@@ -111,7 +115,8 @@ def voice_names(name: str, programs: Sequence[int]) -> list[str]:
     """What voices from a recording are called: by the name if there is one, else by name and program."""
     if len(programs) == 1:
         return [name]
-    slugs = ["-".join("".join(c if c.isalnum() else " " for c in program_name(p, False).lower()).split())
+    slugs = ["kit" if p == KIT else
+             "-".join("".join(c if c.isalnum() else " " for c in program_name(p, False).lower()).split())
              for p in programs]  # fmt: skip
     return [f"{name}-{slug}" for slug in slugs]
 
@@ -131,24 +136,29 @@ def learn_music(
     config: MusicConfig | None = None,
     work: Path | None = None,
     players: Players | None = None,
+    divide: Divide = split,
+    keep_held_out: bool = False,
     tell: Callable[[float], None] = lambda done: None,
 ) -> LearntRecording:
-    """Learn voices and their room from recordings of music: a voice for each instrument in the tracks chosen, or with
-    ``like`` one for all their notes, that sets out from that program.
+    """Learn voices and their room from recordings of music: a voice for each instrument in the tracks chosen, the drum
+    kit among them, or with ``like`` one for all their pitched notes, that sets out from that program.
 
     ``work`` is a folder that fits are kept in while they are made, so that the same call goes on where it was stopped;
     it is emptied in the end. With ``players`` (other systems by name, or none) held-out music is rendered for the
-    report. Raises: DataError if there is nothing to learn from.
+    report. ``divide`` says what is held out; with ``keep_held_out`` it is never learnt
+    from. Raises: DataError if there is nothing to learn from.
     """
     began, config = time.perf_counter(), config or MusicConfig()
     remarks = [remark for performance in performances for remark in performance.remarks]
     programs = programs_of(performances, like)
     if like is None and (few := instruments(performances)[1]):
-        others = ", ".join(program_name(p, False) for p in few)
+        others = ", ".join("drums" if p == KIT else program_name(p, False) for p in few)
         remarks.append(f"{others}: too few notes to learn from; they are played by the bank")
     cents, said = _tuning(performances)
     remarks += said
     tuned = replace(bank, table=replace(bank.table, tune_cents=bank.table.tune_cents + np.float32(cents)))
+    if KIT in programs:
+        tuned = tuned.with_voices([kit_copy(tuned, {"name": "kit", "bank": bank.name, "nets": bank.nets_checksum})])
     bandwidth = min(*(p.audio.sample_rate / 2 for p in performances), SAMPLE_RATE / 2)
     pieces, in_time = [], []
     for number, performance in enumerate(performances):
@@ -156,7 +166,7 @@ def learn_music(
         pieces.append(piece)
         in_time.append(played)
         tell(0.3 * (number + 1) / len(performances))
-    train, test = split([piece.n_frames for piece in pieces])
+    train, test = divide([piece.n_frames for piece in pieces])
     held_out = excerpts(pieces, test)
     kept = _Kept(work, pieces, config)
     trial, said = _trial(tuned, programs, excerpts(pieces, train), held_out, bandwidth, config, kept,
@@ -180,8 +190,12 @@ def learn_music(
         spots = [(in_time[span.piece], span.first * FRAME_SECONDS, span.last * FRAME_SECONDS) for span in test]
         takes = listened(bank, spots, lambda p: _cast(p, programs, voices, is_one=like is not None), _room(fit)[0],
                          players, lambda done: tell(0.55 + 0.1 * done))  # fmt: skip
-    final = Fitted(tuned, programs, excerpts(pieces, _all(pieces)), config if is_better else replace(config, steps=0))
-    errors = final.learn(lambda done: tell(0.65 + 0.35 * done), kept.path("all"))
+    if keep_held_out and is_better:
+        final, errors = trial, trial.errors
+    else:
+        some, own = excerpts(pieces, train if keep_held_out else _all(pieces)), [voice_of(tuned, p) for p in programs]
+        final = Fitted(tuned, own, some, config if is_better else replace(config, steps=0))
+        errors = final.learn(lambda done: tell(0.65 + 0.35 * done), kept.path("all"))
     fit = final.result(bandwidth)
     if not is_better:
         remarks.append("the notes' own levels could not be improved; only filter and room were learnt")
@@ -199,11 +213,12 @@ def _trial(bank: Bank, programs: Sequence[int], pieces: Sequence[Piece], held_ou
     """A fit by which all is decided, and what is to be said of it. Whether what rings on once notes were let go is the
     room's is decided by measurement: it is, and notes are dry, if notes that end as the programs' do leave a room to be
     heard, and held-out music does not come out worse for it."""
-    loose = Fitted(bank, programs, pieces, replace(config, is_damped=False))
+    voices = [voice_of(bank, program) for program in programs]
+    loose = Fitted(bank, voices, pieces, replace(config, is_damped=False))
     loose.learn(lambda done: tell(0.5 * done), kept.path("loose"))
-    if not config.is_damped or _room(loose.result(bandwidth))[0] is None:
+    if not config.is_damped or set(programs) == {KIT} or _room(loose.result(bandwidth))[0] is None:
         return loose, []
-    damped = Fitted(bank, programs, pieces, config)
+    damped = Fitted(bank, voices, pieces, config)
     damped.learn(lambda done: tell(0.5 + 0.5 * done), kept.path("trial"))
     worse = damped.error(held_out) - loose.error(held_out)
     if worse > _MOST_WORSE_DB:
@@ -222,8 +237,12 @@ def _voices(
     """The voices of a fit, tuned as the bank is that it was made with."""
     found = []
     for program, name, shift in zip(programs, names, fit.shifts, strict=True):
-        own = {"name": name, "set_out_from": f"program {program + 1}, {program_name(program, False)}"}
-        found.append(replace(program_copy(bank, program, 0.0, about | own), shift=shift))
+        if program == KIT:
+            voice = kit_copy(bank, about | {"name": name, "set_out_from": STANDARD_KIT})
+        else:
+            own = {"name": name, "set_out_from": f"program {program + 1}, {program_name(program, False)}"}
+            voice = program_copy(bank, program, 0.0, about | own)
+        found.append(replace(voice, shift=shift))
     return tuple(found)
 
 
@@ -232,9 +251,11 @@ def _places(performance: Performance, programs: Sequence[int], *, is_one: bool) 
     found = {}
     for place in performance.tracks:
         notes = performance.score.tracks[place].notes
-        notes = notes[~notes["is_drum"]]
-        if len(notes):
-            most = int(np.bincount(notes["program"].astype(np.int64)).argmax())
+        played = np.where(notes["is_drum"], KIT, notes["program"]).astype(np.int64)
+        if is_one:
+            played = played[~notes["is_drum"]]
+        if len(played):
+            most = int(np.bincount(played).argmax())
             if is_one or most in programs:
                 found[place] = 0 if is_one else list(programs).index(most)
     return found

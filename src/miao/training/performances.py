@@ -9,7 +9,7 @@ import numpy as np
 
 from miao.arrays import Floats, Records
 from miao.bank.bank import Bank
-from miao.bank.voices import is_drum_voice, note_voice
+from miao.bank.voices import N_PROGRAMS, is_drum_voice, note_voice
 from miao.errors import DataError
 from miao.measuring.align import CONFIDENT, LONGEST_OFFSET_SECONDS, align
 from miao.measuring.power import FRAME_SECONDS, cell_powers, noise_powers, note_courses, powers
@@ -21,6 +21,7 @@ from miao.training.music_model import Piece
 LONGEST_SECONDS = 1800.0  # of music that is learnt from
 SHORTEST_SECONDS = 5.0
 HELD_OUT_EVERY = 4
+KIT = N_PROGRAMS  # stands for the drum kit where programs are listed
 FEWEST_NOTES = 12  # of an instrument in all recordings, from which on it is learnt
 EXCERPT_SECONDS = 60.0
 _BEFORE_SECONDS = 2.0  # of an excerpt, that sound into it
@@ -41,10 +42,20 @@ class Performance:
 
     def notes(self) -> Records:
         """The pitched notes of its tracks."""
-        parts = [self.score.tracks[i].notes for i in self.tracks]
-        notes = np.concatenate(parts) if parts else np.zeros(0, NOTE)
+        notes = self._all()
         pitched: Records = notes[~notes["is_drum"]]
         return pitched
+
+    def played_by(self, program: int) -> Records:
+        """The notes of its tracks that a program plays, or the drum kit."""
+        notes = self._all()
+        is_own = notes["is_drum"] if program == KIT else ~notes["is_drum"] & (notes["program"] == program)
+        own: Records = notes[is_own]
+        return own
+
+    def _all(self) -> Records:
+        parts = [self.score.tracks[i].notes for i in self.tracks]
+        return np.concatenate(parts) if parts else np.zeros(0, NOTE)
 
 
 @dataclass(frozen=True)
@@ -100,9 +111,10 @@ def asked_program(performances: Sequence[Performance]) -> int:
 
 
 def instruments(performances: Sequence[Performance]) -> tuple[list[int], list[int]]:
-    """The programs that play in the tracks to be learnt, most notes first: those with enough notes to learn from, and
-    the others. Raises: DataError if none has enough."""
-    played = np.concatenate([p.notes()["program"] for p in performances]).astype(np.int64)
+    """The programs that play in the tracks to be learnt, and `KIT` for drums, most notes first: those with enough notes
+    to learn from, and the others. Raises: DataError if none has enough."""
+    drums = [np.full(len(p.played_by(KIT)), KIT) for p in performances]
+    played = np.concatenate([*(p.notes()["program"] for p in performances), *drums]).astype(np.int64)
     counts = np.bincount(played, minlength=1)
     order = [int(p) for p in np.argsort(-counts, kind="stable") if counts[p]]
     learnt = [program for program in order if counts[program] >= FEWEST_NOTES]
@@ -117,7 +129,8 @@ def as_piece(
     """A performance as it will be compared: the notes to be learnt by their courses, all others by their power; and the
     performance with its notes as early or late as the programs must play them.
 
-    ``is_one``: all notes of its tracks are the one program's, whatever they ask for.
+    ``is_one``: all pitched notes of its tracks are the one program's, whatever they ask for. If the drum kit is among
+    the programs, the bank must have one of its own (`kit_voice`).
     """
     audio = resample(performance.audio, SAMPLE_RATE)
     heard = np.ascontiguousarray(log_mel(audio.samples[:2], hop_samples=2 * HOP_SAMPLES)[:, :n_bands])
@@ -130,16 +143,21 @@ def as_piece(
     return _drawn(bank, performance, programs, heard, is_one=is_one), performance
 
 
+def voice_of(bank: Bank, program: int) -> int:
+    """The voice of a bank that a program's notes are drawn with; for `KIT` the kit that the bank was given."""
+    return max(bank.own_kits) if program == KIT else program
+
+
 def _drawn(bank: Bank, performance: Performance, programs: Sequence[int], heard: Floats, *, is_one: bool) -> Piece:
     others = []
     for place, track in enumerate(performance.score.tracks):
-        is_learnt = ~track.notes["is_drum"] & (place in performance.tracks)
+        is_learnt = ~track.notes["is_drum"]
         if not is_one:
             is_learnt &= np.isin(track.notes["program"], programs)
-        others.append(track.notes[~is_learnt])
-    own = performance.notes()
-    parts = [own if is_one else own[own["program"] == program] for program in programs]
-    courses = tuple(note_courses(bank, program, notes, len(heard))
+            is_learnt |= track.notes["is_drum"] & (KIT in programs)
+        others.append(track.notes[~is_learnt | (place not in performance.tracks)])
+    parts = [performance.notes() if is_one else performance.played_by(program) for program in programs]
+    courses = tuple(note_courses(bank, voice_of(bank, program), notes, len(heard), rings=program == KIT)
                     for program, notes in zip(programs, parts, strict=True))  # fmt: skip
     return Piece(courses, heard, _power(bank, np.concatenate(others), *heard.shape))
 
@@ -156,7 +174,8 @@ def _lateness(bank: Bank, programs: Sequence[int], piece: Piece) -> float:
     score was aligned by its onsets, which are heard later the slower notes speak."""
     played = np.zeros_like(piece.heard_db) if piece.others is None else piece.others.copy()
     for program, courses in zip(programs, piece.courses, strict=True):
-        matrices = {int(p): cell_powers(bank.table, program, int(p), noise_powers()) for p in np.unique(courses.pitch)}
+        voice, noise = voice_of(bank, program), noise_powers()
+        matrices = {int(p): cell_powers(bank.table, voice, int(p), noise) for p in np.unique(courses.pitch)}
         played += powers(courses, matrices, played.shape[1])
     top = float(piece.heard_db.max())
     heard = np.maximum(piece.heard_db, top - _LOUD_DB)
@@ -203,9 +222,7 @@ def _power(bank: Bank, notes: Records, n_frames: int, n_bands: int) -> Floats | 
     noise, total = noise_powers(), np.zeros((n_frames, n_bands), np.float32)
     voices = np.array([note_voice(int(n["program"]), int(n["pitch"]), is_drum=bool(n["is_drum"])) for n in notes])
     for voice in np.unique(voices).tolist():
-        some = notes[voices == voice].copy()
-        if is_drum_voice(voice):
-            some["damp"] = np.maximum(some["damp"], some["start"] + 2.0)  # drums ring, whatever the key does
+        some = notes[voices == voice]
         matrices = {int(p): cell_powers(bank.table, voice, int(p), noise) for p in np.unique(some["pitch"])}
-        total += powers(note_courses(bank, voice, some, n_frames), matrices, n_bands)
+        total += powers(note_courses(bank, voice, some, n_frames, rings=is_drum_voice(voice)), matrices, n_bands)
     return total

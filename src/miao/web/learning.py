@@ -119,10 +119,11 @@ def _learn_music(
     from miao.training.performances import asked_program, read_performance
 
     places = [n for n, track in enumerate(song.score.tracks) if not track.notes["is_drum"].all()]
-    if not places:
-        raise Refusal("the song holds no pitched notes; drums cannot be learnt from music")
+    is_kit = not places  # drums alone
+    places = places or list(range(len(song.score.tracks)))
     performance = read_performance(sounds[0].path, song.score, places, longest)
-    made = learn_music(synthesizer.bank, [performance], name, about, like=asked_program([performance]),
+    made = learn_music(synthesizer.bank, [performance], name, about,
+                       like=None if is_kit else asked_program([performance]),
                        tell=lambda done: job.tell(0.9 * done))  # fmt: skip
     job.kept = (made.voice, made.room)
     start = made.voice.about.get("set_out_from", "")
