@@ -217,9 +217,9 @@ def written(path, arrays, about, seal=False):
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path, about)
 
 
-def parts_that_a_voice_may_have():
-    """All optional parts, of nothing: two recorded notes of two chunks each, two keys."""
-    sizes = {"notes": 2, "firsts": 3, "held": 2, "let go": 2, "keys": 2, "V": 1}
+def parts_that_a_voice_may_have(width):
+    """All optional parts, of nothing: two recorded notes of two chunks each, two keys, a kit."""
+    sizes = {"notes": 2, "firsts": 3, "held": 2, "let go": 2, "keys": 2, "V": 1, "W": width}
     optional = {name: want for name, want in ARRAYS.items() if want.is_optional}
     made = {
         name: np.full([sizes.get(n, n) for n in want.shape], max(want.low, 0), want.dtype)
@@ -233,7 +233,7 @@ def parts_that_a_voice_may_have():
 
 def saved(voice, path):
     voice.save(path)
-    return load_file(path) | parts_that_a_voice_may_have(), {
+    return load_file(path) | parts_that_a_voice_may_have(voice.embeddings.embeddings.shape[2]), {
         **voice.about,
         "format": FORMAT,
         "middle_velocity": "0.5",
