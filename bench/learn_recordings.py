@@ -38,6 +38,7 @@ from miao.evaluation.measure import band_limited, level_gain
 from miao.evaluation.recordings import plan_recordings
 from miao.evaluation.report import mean_of
 from miao.evaluation.sampler import Sampler
+from miao.measuring.align import align
 from miao.measuring.power import bands_below
 from miao.midi.score import Score
 from miao.sound.audio import Audio, resample
@@ -132,7 +133,7 @@ def turns(folder: Path, group: str, seconds: float) -> list[Turn]:
              if plan.group == ("quartet" if group == "stems" else group)]  # fmt: skip
     all_of = [(plan.name, plan.read()) for plan in plans]
     bandwidth = min(m.bandwidth_hz for _, m in all_of)
-    whole = [Performance(name, m.audio, m.score, tuple(range(len(m.score.tracks)))) for name, m in all_of]
+    whole = [performance(name, m.audio, m.score) for name, m in all_of]
     if group == "drums":
         return [Turn(piece.name, (piece,), (0,), LEARNT_SHARE, bandwidth) for piece in whole]
     if group == "violin":
@@ -155,9 +156,16 @@ def turns(folder: Path, group: str, seconds: float) -> list[Turn]:
             for place, (own, stem) in enumerate(zip(material.score.tracks, material.stems, strict=True)):
                 if own.name == track:
                     score = replace(material.score, tracks=material.score.tracks[place : place + 1])
-                    alone.append(Performance(f"{name}-{track}", stem, score, (0,)))
+                    alone.append(performance(f"{name}-{track}", stem, score))
         found += in_thirds(track, alone, bandwidth)
     return found
+
+
+def performance(name: str, audio: Audio, score: Score) -> Performance:
+    """A piece to be learnt from, tuned as `miao learn` finds it."""
+    notes = np.concatenate([track.notes for track in score.tracks])
+    found = align(audio.samples, audio.sample_rate, notes)
+    return Performance(name, audio, score, tuple(range(len(score.tracks))), found.tuning_cents)
 
 
 def player_of(piece: Performance) -> str:

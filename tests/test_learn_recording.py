@@ -27,7 +27,7 @@ from miao.training import learn_music as fitting  # noqa: E402
 from miao.training import music_model  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece, Ready  # noqa: E402
-from miao.training.music_voice import voice_names  # noqa: E402
+from miao.training.music_voice import learn_music, voice_names  # noqa: E402
 from miao.training.performances import KIT, Performance, Span, as_piece, excerpts, instruments, split  # noqa: E402
 
 SECONDS = 8.0
@@ -278,3 +278,18 @@ def test_a_recording_more_than_a_quarter_tone_off_is_found(gm):
         )
         found = align(audio.samples, audio.sample_rate, notes)
         assert found.confidence > 0.5 and found.tuning_cents == pytest.approx(cents, abs=3)
+
+
+def test_a_voice_sets_out_from_what_plays_by_default_where_that_is_nearer(gm):
+    score = as_score([part("Flute", FLUTE, 72, 0.45)])
+    for is_taught in (False, True):
+        played = as_taught(score) if is_taught else score
+        audio = miao.Synthesizer(gm).render(played, end=SECONDS, gain_db=-12.0, room="none")
+        made = learn_music(gm, [Performance("x", audio, score, (0,))], "mine", {},
+                           config=MusicConfig(room_steps=12, steps=2))  # fmt: skip
+        start = made.voice.about["set_out_from"]
+        assert start == ("program 74, Flute" if is_taught else "program 74, flute as it plays by default")
+        assert made.scores.room < 2.5
+        assert (made.voice.gains is None) == is_taught  # all that the default voice has goes with it
+        again = miao.Synthesizer(gm).render(score, end=2.0, room="none", voices={1: made.voice})
+        assert np.abs(again.samples).max() > 0.01

@@ -160,16 +160,21 @@ def learn_music(
     if KIT in programs:
         tuned = tuned.with_voices([kit_copy(tuned, {"name": "kit", "bank": bank.name, "nets": bank.nets_checksum})])
     bandwidth = min(*(p.audio.sample_rate / 2 for p in performances), SAMPLE_RATE / 2)
-    pieces, in_time = [], []
-    for number, performance in enumerate(performances):
-        piece, played = as_piece(tuned, performance, programs, bands_below(bandwidth), is_one=like is not None)
-        pieces.append(piece)
-        in_time.append(played)
-        tell(0.3 * (number + 1) / len(performances))
-    train, test = divide([piece.n_frames for piece in pieces])
+    choices = _choices(tuned, programs)
+    drawn = []
+    for number, own in enumerate(choices):
+        pairs = []
+        for place, performance in enumerate(performances):
+            pairs.append(as_piece(tuned, performance, programs, bands_below(bandwidth), is_one=like is not None,
+                                  voices=own))  # fmt: skip
+            tell(0.3 * (number + (place + 1) / len(performances)) / len(choices))
+        drawn.append(([piece for piece, _ in pairs], [played for _, played in pairs]))
+    train, test = divide([piece.n_frames for piece in drawn[0][0]])
+    best = _nearest(tuned, choices, [excerpts(pieces, train) for pieces, _ in drawn], config)
+    starts, (pieces, in_time) = choices[best], drawn[best]
     held_out = excerpts(pieces, test)
     kept = _Kept(work, pieces, config)
-    trial, said = _trial(tuned, programs, excerpts(pieces, train), held_out, bandwidth, config, kept,
+    trial, said = _trial(tuned, starts, excerpts(pieces, train), held_out, bandwidth, config, kept,
                          lambda done: tell(0.3 + 0.25 * done))  # fmt: skip
     remarks, config = remarks + said, trial.config
     scores = MusicScores(len(test), sum(span.seconds for span in test), trial.one_gain_error(held_out),
@@ -186,15 +191,15 @@ def learn_music(
     takes = Takes({}, {}, 0.0)
     if players is not None:
         fit = trial.result(bandwidth)
-        voices = _voices(tuned, programs, names, fit, about)
+        voices = _voices(tuned, programs, starts, names, fit, about)
         spots = [(in_time[span.piece], span.first * FRAME_SECONDS, span.last * FRAME_SECONDS) for span in test]
         takes = listened(bank, spots, lambda p: _cast(p, programs, voices, is_one=like is not None), _room(fit)[0],
                          players, lambda done: tell(0.55 + 0.1 * done))  # fmt: skip
     if keep_held_out and is_better:
         final, errors = trial, trial.errors
     else:
-        some, own = excerpts(pieces, train if keep_held_out else _all(pieces)), [voice_of(tuned, p) for p in programs]
-        final = Fitted(tuned, own, some, config if is_better else replace(config, steps=0))
+        some = excerpts(pieces, train if keep_held_out else _all(pieces))
+        final = Fitted(tuned, starts, some, config if is_better else replace(config, steps=0))
         errors = final.learn(lambda done: tell(0.65 + 0.35 * done), kept.path("all"))
     fit = final.result(bandwidth)
     if not is_better:
@@ -203,20 +208,48 @@ def learn_music(
     room, said = _room(fit)
     kept.clear()
     return LearntRecording(
-        _voices(tuned, programs, names, fit, about), room, fit, scores, takes, errors, (*remarks, *said),
+        _voices(tuned, programs, starts, names, fit, about), room, fit, scores, takes, errors, (*remarks, *said),
         time.perf_counter() - began, f"learnt from {performances[0].name}", places,
     )  # fmt: skip
 
 
-def _trial(bank: Bank, programs: Sequence[int], pieces: Sequence[Piece], held_out: Sequence[Piece], bandwidth: float,
+def _choices(bank: Bank, programs: Sequence[int]) -> list[list[int]]:
+    """Voices of the bank that those learnt may set out from: what the nets were taught of the programs, and, if it is
+    another, what plays them by default."""
+    taught = [voice_of(bank, program) for program in programs]
+    played = [own if program == KIT else bank.voice(program, 60, is_drum=False)
+              for program, own in zip(programs, taught, strict=True)]  # fmt: skip
+    may_be = [own if (voice := default_at(bank, other)) is None or voice.shift or voice.recorded else other
+              for own, other in zip(taught, played, strict=True)]  # fmt: skip
+    return [taught] if may_be == taught else [taught, may_be]
+
+
+def default_at(bank: Bank, voice: int) -> LearntVoice | None:
+    """The learnt voice that has a number in a bank, if it is one of those that play by default."""
+    first = len(bank.table.kind) - len(bank.added) - len(bank.defaults)
+    return bank.defaults[voice - first] if 0 <= voice - first < len(bank.defaults) else None
+
+
+def _nearest(
+    bank: Bank, choices: Sequence[Sequence[int]], drawn: Sequence[Sequence[Piece]], config: MusicConfig
+) -> int:
+    """Which voices are nearest to what is learnt from, in the room that suits each best."""
+    if len(choices) == 1:
+        return 0
+    plain = replace(config, steps=0, is_damped=False)
+    errors = [Fitted(bank, voices, pieces, plain).learn()["room"]
+              for voices, pieces in zip(choices, drawn, strict=True)]  # fmt: skip
+    return int(np.argmin(errors))
+
+
+def _trial(bank: Bank, voices: Sequence[int], pieces: Sequence[Piece], held_out: Sequence[Piece], bandwidth: float,
            config: MusicConfig, kept: "_Kept", tell: Callable[[float], None]) -> tuple[Fitted, list[str]]:  # fmt: skip
     """A fit by which all is decided, and what is to be said of it. Whether what rings on once notes were let go is the
     room's is decided by measurement: it is, and notes are dry, if notes that end as the programs' do leave a room to be
     heard, and held-out music does not come out worse for it."""
-    voices = [voice_of(bank, program) for program in programs]
     loose = Fitted(bank, voices, pieces, replace(config, is_damped=False))
     loose.learn(lambda done: tell(0.5 * done), kept.path("loose"))
-    if not config.is_damped or set(programs) == {KIT} or _room(loose.result(bandwidth))[0] is None:
+    if not config.is_damped or bank.own_kits.issuperset(voices) or _room(loose.result(bandwidth))[0] is None:
         return loose, []
     damped = Fitted(bank, voices, pieces, config)
     damped.learn(lambda done: tell(0.5 + 0.5 * done), kept.path("trial"))
@@ -232,12 +265,18 @@ def _all(pieces: Sequence[Piece]) -> list[Span]:
 
 
 def _voices(
-    bank: Bank, programs: Sequence[int], names: Sequence[str], fit: MusicFit, about: dict[str, str]
-) -> tuple[LearntVoice, ...]:
+    bank: Bank, programs: Sequence[int], starts: Sequence[int], names: Sequence[str], fit: MusicFit,
+    about: dict[str, str],
+) -> tuple[LearntVoice, ...]:  # fmt: skip
     """The voices of a fit, tuned as the bank is that it was made with."""
     found = []
-    for program, name, shift in zip(programs, names, fit.shifts, strict=True):
-        if program == KIT:
+    for program, start, name, shift in zip(programs, starts, names, fit.shifts, strict=True):
+        default = default_at(bank, start)
+        if default is not None:
+            own = {"name": name, "set_out_from": f"program {program + 1}, {default.name} as it plays by default"}
+            tuned = replace(default.table, tune_cents=bank.table.tune_cents[start : start + 1])
+            voice = replace(default, table=tuned, about=about | own)
+        elif program == KIT:
             voice = kit_copy(bank, about | {"name": name, "set_out_from": STANDARD_KIT})
         else:
             own = {"name": name, "set_out_from": f"program {program + 1}, {program_name(program, False)}"}

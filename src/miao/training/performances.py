@@ -124,31 +124,42 @@ def instruments(performances: Sequence[Performance]) -> tuple[list[int], list[in
 
 
 def as_piece(
-    bank: Bank, performance: Performance, programs: Sequence[int], n_bands: int, *, is_one: bool
+    bank: Bank,
+    performance: Performance,
+    programs: Sequence[int],
+    n_bands: int,
+    *,
+    is_one: bool,
+    voices: Sequence[int] | None = None,
 ) -> tuple[Piece, Performance]:
     """A performance as it will be compared: the notes to be learnt by their courses, all others by their power; and the
     performance with its notes as early or late as the programs must play them.
 
     ``is_one``: all pitched notes of its tracks are the one program's, whatever they ask for. If the drum kit is among
-    the programs, the bank must have one of its own (`kit_voice`).
+    the programs, the bank must have one of its own (`kit_voice`). ``voices`` are those of the bank that draw the notes
+    of the programs, by default as the nets were taught of these.
     """
+    voices = [voice_of(bank, program) for program in programs] if voices is None else voices
     audio = resample(performance.audio, SAMPLE_RATE)
     heard = np.ascontiguousarray(log_mel(audio.samples[:2], hop_samples=2 * HOP_SAMPLES)[:, :n_bands])
-    piece = _drawn(bank, performance, programs, heard, is_one=is_one)
-    late = _lateness(bank, programs, piece)
+    piece = _drawn(bank, performance, programs, voices, heard, is_one=is_one)
+    late = _lateness(bank, voices, piece)
     if abs(late) < _LEAST_LATE_SECONDS:
         return piece, performance
     moved = tuple(replace(track, notes=_later(track.notes, late)) for track in performance.score.tracks)
     performance = replace(performance, score=replace(performance.score, tracks=moved))
-    return _drawn(bank, performance, programs, heard, is_one=is_one), performance
+    return _drawn(bank, performance, programs, voices, heard, is_one=is_one), performance
 
 
 def voice_of(bank: Bank, program: int) -> int:
-    """The voice of a bank that a program's notes are drawn with; for `KIT` the kit that the bank was given."""
+    """What a bank was taught of a program, as a voice of it; for `KIT` the kit that the bank was given."""
     return max(bank.own_kits) if program == KIT else program
 
 
-def _drawn(bank: Bank, performance: Performance, programs: Sequence[int], heard: Floats, *, is_one: bool) -> Piece:
+def _drawn(
+    bank: Bank, performance: Performance, programs: Sequence[int], voices: Sequence[int], heard: Floats, *,
+    is_one: bool,
+) -> Piece:  # fmt: skip
     others = []
     for place, track in enumerate(performance.score.tracks):
         is_learnt = ~track.notes["is_drum"]
@@ -157,8 +168,8 @@ def _drawn(bank: Bank, performance: Performance, programs: Sequence[int], heard:
             is_learnt |= track.notes["is_drum"] & (KIT in programs)
         others.append(track.notes[~is_learnt | (place not in performance.tracks)])
     parts = [performance.notes() if is_one else performance.played_by(program) for program in programs]
-    courses = tuple(note_courses(bank, voice_of(bank, program), notes, len(heard), rings=program == KIT)
-                    for program, notes in zip(programs, parts, strict=True))  # fmt: skip
+    courses = tuple(note_courses(bank, voice, notes, len(heard), rings=program == KIT)
+                    for program, voice, notes in zip(programs, voices, parts, strict=True))  # fmt: skip
     return Piece(courses, heard, _power(bank, np.concatenate(others), *heard.shape))
 
 
@@ -169,13 +180,12 @@ def _later(notes: Records, seconds: float) -> Records:
     return moved
 
 
-def _lateness(bank: Bank, programs: Sequence[int], piece: Piece) -> float:
-    """How much later the recording is than the notes as the programs would play them, seconds: what is left once a
+def _lateness(bank: Bank, voices: Sequence[int], piece: Piece) -> float:
+    """How much later the recording is than the notes as the voices would play them, seconds: what is left once a
     score was aligned by its onsets, which are heard later the slower notes speak."""
     played = np.zeros_like(piece.heard_db) if piece.others is None else piece.others.copy()
-    for program, courses in zip(programs, piece.courses, strict=True):
-        voice, noise = voice_of(bank, program), noise_powers()
-        matrices = {int(p): cell_powers(bank.table, voice, int(p), noise) for p in np.unique(courses.pitch)}
+    for voice, courses in zip(voices, piece.courses, strict=True):
+        matrices = {int(p): cell_powers(bank.table, voice, int(p), noise_powers()) for p in np.unique(courses.pitch)}
         played += powers(courses, matrices, played.shape[1])
     top = float(piece.heard_db.max())
     heard = np.maximum(piece.heard_db, top - _LOUD_DB)
