@@ -22,7 +22,7 @@ from pathlib import Path
 import mido
 
 PROGRAMS = (0, 24, 32, 40, 48, 56, 65, 73, 80, 88, 11, 19, 4, 68, 104, 52)
-TICKS = 960  # a second
+TICKS = 9600  # a second: a million notes in 65 s of 16 tracks are 10 apart
 ROWS = {
     "length, s": (1, 4, 15, 60, 240, 900, 3600), "tracks": (1, 2, 4, 8, 16, 32, 64),
     "at once": (1, 2, 4, 8, 16, 32, 64), "notes": (1_000, 10_000, 100_000, 1_000_000),

@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, {str(HERE)!r})
 from conftest import make_toy_bank
 from miao.bank.bank import Bank
-Bank.load = staticmethod(lambda name: make_toy_bank())
+Bank.load = staticmethod(lambda name, programs=None: make_toy_bank())
 from miao.cli.main import main
 """
 
@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch, song):
 @pytest.fixture
 def run(monkeypatch, toy_bank):
     """Runs a command line with the toy bank; gives exit code, stdout and stderr."""
-    monkeypatch.setattr(Bank, "load", staticmethod(lambda name: toy_bank))
+    monkeypatch.setattr(Bank, "load", staticmethod(lambda name, programs=None: toy_bank))
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words], prog_name="miao")
 
 

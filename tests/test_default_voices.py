@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
@@ -15,6 +16,7 @@ from miao.bank.defaults import (
     kits_of,
     kits_with,
     learnt_programs,
+    program_of,
 )
 from miao.bank.folder import bank_folder
 from miao.bank.key_gains import VELOCITIES, KeyGains
@@ -22,8 +24,11 @@ from miao.bank.kits import GENERAL_MIDI
 from miao.bank.lasting import FIRST_CHUNK, STEADY_CHUNK
 from miao.bank.learnt_voice import LearntVoice, find_voice
 from miao.bank.voices import N_PITCHES, pitch_hz
+from miao.cli.main import app
 from miao.datasets.samples import Recording
 from miao.errors import BankError
+from miao.midi.score import read_score
+from miao.synth.stems import stream_stems
 from miao.training.default_voice import FADE_SEMITONES, Range, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising, smooth, wanted_db
@@ -223,6 +228,30 @@ def test_a_folder_says_which_programs_are_played_by_learnt_voices(oboe, tmp_path
     for read in (default_programs, default_voices):
         with pytest.raises(BankError, match=r'default_071.*its program is "129"; it must be 1 to 128'):
             read(tmp_path)
+
+
+def test_a_bank_for_some_programs_holds_their_learnt_voices_alone_and_sounds_the_same(gm, midi):
+    flute, clarinet, piano = 73, 71, 0
+    few = Bank.load("gm", 1, programs=[flute, piano])
+    assert [program_of(voice) for voice in few.defaults] == [flute]
+    assert [program_of(voice) for voice in gm.defaults] == default_programs(bank_folder("gm"))
+    assert few.voice(clarinet, 60, is_drum=False) == clarinet != gm.voice(clarinet, 60, is_drum=False)
+    score = read_score(
+        midi(*({"notes": [(0, 0.3, 65, 90)], "channel": n, "program": p} for n, p in enumerate((flute, piano))))
+    )
+    both = [next(iter(stream_stems(bank, score))).stems for bank in (few, gm)]
+    np.testing.assert_array_equal(*both)
+
+
+def test_a_rendered_song_loads_its_own_learnt_voices_alone(midi, tmp_path, monkeypatch):
+    asked = []
+    load = Bank.load
+    monkeypatch.setattr(Bank, "load", lambda *args, **how: asked.append(how["programs"]) or load(*args, **how))
+    (tmp_path / "s.mid").write_bytes(
+        midi({"notes": [(0, 0.1, 65, 90)], "program": 73}, {"notes": [(0, 0.1, 38, 90)], "channel": 9})
+    )
+    assert CliRunner().invoke(app, ["render", str(tmp_path / "s.mid")]).exit_code == 0
+    assert asked == [{73}]
 
 
 def test_of_notes_it_is_told_which_programs_learnt_voices_play():

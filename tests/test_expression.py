@@ -523,7 +523,7 @@ def test_render_and_render_of_many_play_the_score_as_asked(tmp_path, song_bytes,
         heard.append(score)
         raise MiaoError("enough")
 
-    monkeypatch.setattr(Bank, "load", staticmethod(lambda name: toy_bank))
+    monkeypatch.setattr(Bank, "load", staticmethod(lambda name, programs=None: toy_bank))
     monkeypatch.setattr(Synthesizer, "render_file", render_file)
     (tmp_path / "in.mid").write_bytes(song_bytes)
     words = ["render", str(tmp_path / "in.mid"), "-o", str(tmp_path / "out.wav")]

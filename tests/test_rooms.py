@@ -429,7 +429,7 @@ def test_a_song_is_played_in_the_room_wished_for(toy_bank, song):
 
 
 def test_the_command_finds_rooms_by_name_and_in_a_folder(run, tmp_path, monkeypatch, toy_bank, song):
-    monkeypatch.setattr(Bank, "load", staticmethod(lambda name: toy_bank))
+    monkeypatch.setattr(Bank, "load", staticmethod(lambda name, programs=None: toy_bank))
     (tmp_path / "song.mid").write_bytes(song)
     save_room(tmp_path / "rooms" / "mine.toml", SMALL, {"name": "mine"})
     for words in (["--room", "none"], ["--room", "mine", "--rooms", tmp_path / "rooms", "--t60", "0.2", "--wet", "2"]):

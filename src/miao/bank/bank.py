@@ -1,7 +1,7 @@
 """Banks: voices and the nets that play them, as folders that ONNX Runtime and the engine can use."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,8 +46,13 @@ class Bank:
     key_levels: KeyLevels | None = None  # of voices that have some
 
     @staticmethod
-    def load(name: str | Path = "gm", n_threads: int | None = None, *, has_more: bool = True) -> "Bank":
+    def load(
+        name: str | Path = "gm", n_threads: int | None = None, *, has_more: bool = True,
+        programs: Collection[int] | None = None,
+    ) -> "Bank":  # fmt: skip
         """A bank by name, or from a folder; if not ``has_more`` only its voices of General MIDI, with their key levels.
+
+        Whoever knows which ``programs`` 0..127 will be asked for saves what learnt voices of others take to load.
 
         Raises: BankError.
         """
@@ -74,7 +79,7 @@ class Bank:
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
         )  # fmt: skip
-        return bank.with_defaults(default_voices(folder)) if has_more else bank
+        return bank.with_defaults(default_voices(folder, programs)) if has_more else bank
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Voice number of a note, see `Kits.voice`."""

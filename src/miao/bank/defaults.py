@@ -3,7 +3,7 @@
 What the bank's nets were taught of such a program stays beside it, as its variation 1 (bank select MSB 1).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,13 @@ def default_path(folder: Path, program: int) -> Path:
     return folder / _FILES.replace("???", f"{program + 1:03d}")
 
 
-def default_voices(folder: Path) -> list[LearntVoice]:
-    """The learnt voices in a bank's folder. Raises: BankError if one is damaged or says no program."""
-    voices = {path: LearntVoice.load(path) for path in sorted(folder.glob(_FILES))}
+def default_voices(folder: Path, programs: Collection[int] | None = None) -> list[LearntVoice]:
+    """The learnt voices in a bank's folder, of all or of some programs 0..127. Raises: BankError if one is damaged or
+    says no program."""
+    paths = sorted(folder.glob(_FILES))
+    if programs is not None:
+        paths = [path for path in paths if path in {default_path(folder, program) for program in programs}]
+    voices = {path: LearntVoice.load(path) for path in paths}
     for path, voice in voices.items():
         _program(path, voice.about)
     return list(voices.values())

@@ -160,8 +160,9 @@ def render(
         wished = replace(wished, voices=cli_learn.cast(voice, tracks, score, voices))
     target = _target(song, output, format or "wav")
     say(f"{song}: {count(len(score.tracks), 'track')}, {count(score.n_notes, 'note')}, {clock(score.duration)}")
+    programs = {int(p) for track in score.tracks for p in track.notes["program"][~track.notes["is_drum"]]}
     with progress("rendering") as tell:
-        summary = Synthesizer.from_pretrained(bank).render_file(
+        summary = Synthesizer.from_pretrained(bank, programs).render_file(
             score, target, wished, stems_folder=stems, subtype=bits, format=format, force=force, on_progress=tell
         )
     _report(summary, score, song, target)
