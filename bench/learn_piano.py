@@ -25,7 +25,7 @@ from miao.measuring.power import FRAME_SECONDS, bands_below, note_courses
 from miao.measuring.rooms import room_of
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.audio import Audio
-from miao.sound.decay import octave_band
+from miao.sound.decay import measure_octaves, octave_band
 from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.rooms import save_room
 from miao.sound.spectrum import HOP_SAMPLES, SAMPLE_RATE, log_mel
@@ -79,7 +79,7 @@ def main() -> None:
         for what, (alone, room, error) in row["little"].items():
             print(f"from {what}: its room {room:.2f}, levels too {error:.2f} (learnt from: {alone:.2f})", flush=True)
     fit = fitted.result(bandwidth)
-    room = room_of(fit.t60_seconds, fit.room_db, fit.known & (BAND_HZ >= 200))
+    room = room_of(fit.t60_seconds, fit.room_db, fit.known & (BAND_HZ >= 200), fit.early_db)
     about = {"name": "piano", "bank": bank.name, "nets": bank.nets_checksum}
     voice = program_copy(bank, 0, 0.0, about)
     voice = type(voice)(voice.table, voice.embeddings, None, about, None, fit.shift)
@@ -87,7 +87,8 @@ def main() -> None:
     voice.save(options.output / "piano.safetensors")
     save_room(options.output / "piano.toml", room, {"name": "piano", "origin": "MAPS ENSTDkAm"}, force=True)
     row["dryness"] = dryness(bank, voice)
-    print("T60 of its notes once let go, s:", {pitch: round(t60, 2) for pitch, t60 in row["dryness"].items()})
+    longest = {pitch: round(max(octaves.values()), 2) for pitch, octaves in row["dryness"].items()}
+    print("T60 of its notes once let go, the longest of any octave, s:", longest)
     row |= {"t60_seconds": fit.t60_seconds.tolist(), "room_db": fit.room_db.tolist()}
     if options.rests:
         row["rests"] = rests_off(test, bank, voice, room)
@@ -115,15 +116,15 @@ def from_little(bank: Bank, pieces: list[Piece], held_out: list[Piece]) -> dict[
     return found
 
 
-def dryness(bank: Bank, voice: LearntVoice) -> dict[int, float]:
-    """T60 of notes of a voice by pitch, seconds, once they are let go: by how the first 25 dB fall."""
+def dryness(bank: Bank, voice: LearntVoice) -> dict[int, dict[int, float]]:
+    """T60 of notes of a voice by pitch and octave, seconds, once they are let go, as a room's is measured: how what is
+    still to come falls from 5 dB below its top. Octaves that hold less than a hundredth of the sound are left out."""
     found = {}
     for pitch in (36, 48, 60, 72, 84):
         sound = play(bank.with_voices([voice]), one_note_score(0, pitch, 80, 1.0), voice=len(bank.table.kind))
-        after = np.square(sound[:, SAMPLE_RATE : 2 * SAMPLE_RATE]).sum(axis=0)
-        to_come = 10 * np.log10(np.cumsum(after[::-1])[::-1] + 1e-14)
-        inside = np.flatnonzero(to_come > to_come[0] - 25)
-        found[pitch] = float(-60 / np.polyfit(inside / SAMPLE_RATE, to_come[inside], 1)[0])
+        octaves = measure_octaves(sound[:, SAMPLE_RATE : 2 * SAMPLE_RATE], SAMPLE_RATE)
+        loudest = max(octave.energy_db for octave in octaves)
+        found[pitch] = {int(o.hz): o.t60_seconds for o in octaves if o.energy_db > loudest - 20}
     return found
 
 
@@ -132,14 +133,15 @@ def rests_off(
 ) -> dict[int, tuple[int, float, float]]:
     """How far what rings in rests of whole pieces, rendered, is from the recording, by octave: how many rests, and mean
     and largest difference of the median falls from when the last key comes up, in dB, over the first 20 dB or as far
-    as half of the rests go on and are heard above the recording's noise."""
+    as half of the rests go on and are heard above the recording's noise. What follows the last note of all is no rest:
+    there most recordings sound on, as the end of a last pedal is not in their notes."""
     synthesizer, falls = Synthesizer(bank), {hz: ([], []) for hz in (250, 500, 1000, 2000, 4000)}
     for path in paths:
         material = read_piano(path, 600.0)
         samples, rate = material.audio.samples[:1].astype(np.float64), material.audio.sample_rate
         notes = np.sort(np.concatenate([track.notes for track in material.score.tracks]), order="start")
         silent = np.maximum.accumulate(notes["damp"])
-        following = np.append(notes["start"][1:], material.audio.duration)
+        following = np.append(notes["start"][1:], silent[-1])
         noise = {hz: np.quantile(levels(samples, rate, hz), 0.01) for hz in falls}
         for begin, end in zip(silent, following, strict=True):
             if end - begin < LEAST_REST or begin < 1:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from miao.bank.bank import Bank
+from miao.bank.tokens import LEVEL_STEP_DB
 from miao.measuring.power import FRAME_SECONDS, note_courses
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import notes_array
@@ -14,7 +15,7 @@ from miao.sound.spectrum import SAMPLE_RATE
 
 torch = pytest.importorskip("torch")
 
-from miao.training.dampers import dampers  # noqa: E402
+from miao.training.dampers import dampers, fall_rates  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece  # noqa: E402
 from miao.training.new_voice import program_copy  # noqa: E402
@@ -74,6 +75,19 @@ def test_music_without_rests_tells_nothing_of_a_room_by_rests(gm):
     assert np.isnan(fitted.told.t60_seconds).all() and not fitted.music.told_share.any()
 
 
+def test_how_a_room_rings_is_told_by_cells_that_it_rules(gm):
+    fitted = Fitted(gm, [0], [resting_piece(gm, 0.8)], MusicConfig())
+    piece = fitted.ready[0]
+    _, shares = fitted.music.heard(fitted.music.dry(piece, False))
+    assert float(shares.min()) >= 0 and float(shares.max()) <= 1
+    assert float(shares[piece.rests].median()) > 0.9 > 0.7 > float(shares[~piece.rests].median())
+    in_notes, in_room = piece.heard.clone(), piece.heard.clone()
+    in_notes[shares < 0.2] += 3
+    in_room[shares > 0.8] += 3
+    for wrong, counts_for_more in ((in_notes, False), (in_room, True)):
+        assert bool(piece.loss(wrong, shares) > piece.loss(wrong)) is counts_for_more
+
+
 def test_a_rest_is_where_every_note_was_let_go_and_nothing_else_plays(gm):
     piece = resting_piece(gm, 0.5)
     is_rest = rests(piece.n_frames, piece.courses, None)
@@ -90,10 +104,20 @@ def test_a_rest_is_where_every_note_was_let_go_and_nothing_else_plays(gm):
 
 def test_dampers_end_notes_within_a_fifth_of_a_second_and_leave_strings_that_have_none(gm):
     piano, harp, organ = dampers(gm, 0), dampers(gm, 46), dampers(gm, 18)
-    assert (piano[1:, 7:30] <= 0).all() and (piano[-1, 7:28] < -100).all()
+    assert (piano[2:, 7:30] <= 0).all() and (piano[-1, 7:28] < -100).all()
     assert not piano[:, 32:35].any()  # the highest strings of a piano have no dampers
     assert not harp[:, 8:38].any() and organ[-1].min() < 0
-    assert not piano[0].any() and not piano[1].any()  # they begin after 50 ms
+
+
+def test_until_its_damper_is_there_a_string_sounds_on_as_it_did(gm):
+    added = dampers(gm, 0)
+    notes = notes_array([(0.0, 0.6, 0.6, pitch, 80, 0, 0, False) for pitch in (45, 57, 69)])
+    courses = note_courses(gm, 0, notes, 100)
+    for pitch in (45, 57, 69):
+        _, falls = fall_rates(gm, 0, pitch, courses)
+        within = added[1, pitch // 3] * LEVEL_STEP_DB  # after 50 ms
+        assert 0.6 * falls * 0.05 < within < 1.4 * falls * 0.05
+    assert not added[0].any()
 
 
 @pytest.mark.parametrize("pitch", [45, 57, 72])

@@ -12,7 +12,7 @@ from miao.cli.main import app
 from miao.errors import ConfigError, MiaoError
 from miao.measuring.rooms import USUAL_DB, response_of_sweep, room_from_clap
 from miao.sound.audio import Audio
-from miao.sound.decay import DIRECT_SECONDS, measure_octaves
+from miao.sound.decay import DIRECT_SECONDS, measure_octaves, octave_band
 from miao.sound.room import BAND_HZ, CHANGE_SECONDS, ChangingRoom, DrawnRoom, Room, room_response
 from miao.sound.rooms import changed, find_room, read_room, response_room, room_paths, save_room
 from miao.synth.synthesizer import Synthesizer
@@ -109,6 +109,17 @@ def test_a_room_decays_as_its_numbers_say(name):
     octaves = measure_octaves(room.response(22_050).reshape(4, -1), 22_050)  # the octaves up to 4 kHz
     found = np.array([o.t60_seconds for o in octaves]) / room.t60_seconds
     np.testing.assert_allclose(found[3:6], room.decays[3:6], rtol=0.06)
+
+
+def test_what_comes_first_may_lie_above_the_line_of_the_tail():
+    plain = replace(SMALL, reflections=0.0)
+    raised = replace(plain, early_db=(0.0, 0.0, 0.0, 0.0, 6.0, 0.0, 0.0, 0.0, 0.0))
+    parts = []
+    for room in (plain, raised):
+        band = np.square(octave_band(room.response(RATE).reshape(4, -1), RATE, 1000)).sum(axis=0)
+        early, late = (band[int(a * RATE) : int(b * RATE)].sum() for a, b in ((0.0, 0.12), (0.2, 0.35)))
+        parts.append(10 * np.log10(early / late))
+    assert 4 < parts[1] - parts[0] < 6.5  # neighbouring octaves reach into the band
 
 
 def test_all_rooms_are_as_loud_as_what_is_sent_but_for_their_gain():

@@ -14,7 +14,7 @@ from miao.arrays import Doubles, Flags, Reals
 from miao.errors import MiaoError
 from miao.sound.audio import Audio
 from miao.sound.decay import DIRECT_SECONDS, OctaveDecay, measure_octave, octave_band, onset_of
-from miao.sound.room import BAND_HZ, DrawnRoom
+from miao.sound.room import BAND_HZ, EARLY_SECONDS, DrawnRoom
 
 USUAL_DB = 20 * np.log10(0.5 * 40 / 127)  # of a room beside the sound, at General MIDI's usual send
 DRY_DB = -30.0  # a room this much softer than the direct sound is none
@@ -98,11 +98,19 @@ def response_of_sweep(recorded: Audio, played: Audio) -> Audio:
     return Audio(response.astype(np.float32), recorded.sample_rate)
 
 
-def room_of(t60: Doubles, levels_db: Doubles, known: Flags) -> DrawnRoom:
-    """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and not how
-    it begins: it then answers after 10 ms and has gathered within 20 more."""
+def room_of(t60: Doubles, levels_db: Doubles, known: Flags, early_db: Doubles | None = None) -> DrawnRoom:
+    """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and how far
+    its beginning lies above its tail, and not when it begins: it then answers after 10 ms and has gathered within 20
+    more. Energy is that of the tail's line alone."""
     room = _drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
-    return replace(room, predelay_seconds=0.01, build_up_seconds=0.02)
+    room = replace(room, predelay_seconds=0.01, build_up_seconds=0.02)
+    if early_db is None:
+        return room
+    early = np.where(known, early_db, 0.0)
+    times = np.array(room.decays)[2:6] * room.t60_seconds
+    first = 1 - 10 ** (-6 * np.mean(EARLY_SECONDS) / times)  # share of the energy that comes so soon
+    more = 10 * np.log10(np.mean(1 + first * (10 ** (early[2:6] / 10) - 1)))  # as a room's gain is that of all of it
+    return replace(room, early_db=tuple(early.tolist()), gain_db=room.gain_db + float(more))
 
 
 # measuring

@@ -17,6 +17,7 @@ from miao.sound.convolution import convolver, partitions
 BAND_HZ = np.array([63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000])
 N_REFLECTIONS = 24  # of each speaker to each ear
 REFERENCE_BAND_HZ = (200, 2000)  # where the room is as loud as what is sent: that music has at any sample rate
+EARLY_SECONDS = (0.11, 0.16)  # after the first reflection: up to here a room has its early level, from there on none
 CHANGE_SECONDS = 0.05  # in which what is sent goes over from one room to the next
 LONGEST_SECONDS = 20.0  # of an impulse response
 USUAL_PARTITION_SAMPLES = 16384
@@ -50,6 +51,8 @@ class DrawnRoom:
     build_up_seconds: float = 0.05  # from there to the full density
     reflections: float = 0.2  # share of single reflections in the power of the whole, 0 to 0.9
     width: float = 1.0  # 1: the ears hear tails of their own, 0: both the same
+    # by octave, how far what comes first lies above the line that the tail falls on
+    early_db: tuple[float, ...] = (0.0,) * 9
     gain_db: float = 0.0  # against the usual level, 16 dB below the sound at General MIDI's usual send
     seed: int = 0  # another number, another room of the same kind
 
@@ -109,9 +112,14 @@ def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     octave = np.interp(np.log2(np.maximum(hz, 1)), np.log2(BAND_HZ), np.arange(len(BAND_HZ)))
     octave[hz < 30] = -1  # nothing below hearing
     tail = np.zeros((2, 2, n), np.float32)
-    for band, (decay, level) in enumerate(zip(room.decays, room.levels_db, strict=True)):
+    begin, end = EARLY_SECONDS
+    is_early = 0.5 + 0.5 * np.cos(np.pi * np.clip((seconds - begin) / (end - begin), 0, 1))
+    for band, (decay, level, early) in enumerate(zip(room.decays, room.levels_db, room.early_db, strict=True)):
         flanks = np.cos(np.pi / 2 * np.minimum(np.abs(octave - band), 1)).astype(np.float32)
-        envelope = np.exp(np.log(10) * (level / 20 - 3 / (decay * room.t60_seconds) * seconds))  # quicker than powers
+        exponent = level / 20 - 3 / (decay * room.t60_seconds) * seconds
+        if early:
+            exponent += early / 20 * is_early
+        envelope = np.exp(np.log(10) * exponent)  # quicker than powers
         tail += np.fft.irfft(noise * flanks, size)[..., :n] * envelope.astype(np.float32)
     rise = np.clip(seconds / room.build_up_seconds, 0, 1)
     fall = np.clip((n - np.arange(n)) / (0.2 * n), 0, 1)

@@ -98,7 +98,7 @@ def check_room(room: DrawnRoom, where: str) -> None:
         value = getattr(room, name)
         if not low <= value <= high:
             raise ConfigError(f"{where}: {name} is {value:g}; it goes from {low:g} to {high:g}")
-    for name, low, high in (("decays", 0.02, 10), ("levels_db", -60, 60)):
+    for name, low, high in (("decays", 0.02, 10), ("levels_db", -60, 60), ("early_db", -30, 30)):
         values = getattr(room, name)
         if len(values) != len(BAND_HZ) or not all(low <= value <= high for value in values):
             raise ConfigError(f"{where}: {name} are {len(BAND_HZ)} numbers from {low:g} to {high:g}, an octave each")

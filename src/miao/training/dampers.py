@@ -16,10 +16,11 @@ from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
 from miao.measuring.power import FRAME_SECONDS, LEVEL_PARTS, Courses, cell_powers, noise_powers, note_courses
 from miao.midi.score import notes_array
 
-DRY_T60_SECONDS = 0.16
+DRY_T60_SECONDS = 0.14
 BEGIN_SECONDS = 0.05  # a damper takes to reach its string
 _HOLD_SECONDS, _HEARD_SECONDS, _VELOCITY = 0.6, 3.0, 80
 _FOLLOWED_DB = 25.0  # of a fall, by which it is judged
+_MOST_HELD_DB_A_SECOND = 200.0
 _LEAST_DB_A_SECOND, _LEAST_TIMES = 60.0, 1.5  # a note that is damped falls at least so fast, and faster than before
 
 
@@ -35,8 +36,11 @@ def dampers(bank: Bank, program: int) -> Floats:
     near = np.lib.stride_tricks.sliding_window_view(np.pad(is_damped, 2, mode="edge"), 5)
     missing = np.maximum(60 / (DRY_T60_SECONDS - BEGIN_SECONDS) - rates[:, 1], 0)
     missing[near.mean(axis=1) < 0.5] = 0  # as most of the neighbours are: single pitches are misjudged
-    falling = np.maximum(SINCE - BEGIN_SECONDS, 0)
-    added: Floats = (-missing / tk.LEVEL_STEP_DB * falling[:, None]).astype(np.float32)
+    # until the damper is there a string sounds on, where the program falls at once
+    held = np.where(missing > 0, np.minimum(rates[:, 1], _MOST_HELD_DB_A_SECOND), 0)
+    before, after = np.minimum(SINCE, BEGIN_SECONDS), np.maximum(SINCE - BEGIN_SECONDS, 0)
+    decibels = held * before[:, None] - missing * after[:, None]
+    added: Floats = (decibels / tk.LEVEL_STEP_DB).astype(np.float32)
     return added
 
 

@@ -35,10 +35,6 @@ from miao.training.music_model import DB_A_NEPER, Music, MusicConfig, Piece, Rea
 from miao.training.rests import decays_in_rests
 
 SAVE_EVERY_SECONDS = 15.0
-# Levels of sound and room together lie below the level of their sum half of the time, as their phases have no relation
-# to each other; a fit in decibels takes that for a shorter room: 0.86, 0.84 and 0.78 of its T60 at 500 Hz to 2 kHz
-# with our own piano, in a club and in a chamber alike.
-_FITTED_SHORT, _TOLD = 1.17, 0.25  # but for octaves of which rests tell, as sure as that or surer
 _ROOM_SHARE = 0.25  # of the time, for gains, filter, floor and room alone
 
 
@@ -49,6 +45,7 @@ class MusicFit:
     shifts: tuple[LevelShift, ...]  # of each voice, the filter in it
     t60_seconds: Doubles  # [9] by octave
     room_db: Doubles  # [9] energy of the tail against the direct sound
+    early_db: Doubles  # [9] how far the room's beginning lies above its tail
     known: Flags  # [9] octaves within the bandwidth
     gain_db: float
     gains_db: tuple[float, ...]  # of each voice, beside that
@@ -168,11 +165,18 @@ class Fitted:
 
     def _step(self, piece: Ready, dry: Tensor, step: int, steps: int) -> None:
         assert self._optimizer is not None
-        loss = piece.loss(self.music.heard_db(dry)) + self.music.penalty(self.config)
+        heard, room_shares = self.music.heard(dry)
+        penalty, of_decay = self.music.penalty(self.config), self.music.of_decay()
+        # how the room rings is told by cells that it rules: where a note is louder, what is heard is the note alone,
+        # half of the time, and not the sum of both
+        ringing = torch.autograd.grad(piece.loss(heard, room_shares) + penalty, of_decay, retain_graph=True)
+        loss = piece.loss(heard) + penalty
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.rate * min((step + 1) / 8, 0.5 + 0.5 * float(np.cos(np.pi * step / steps)))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for parameter, gradient in zip(of_decay, ringing, strict=True):
+            parameter.grad = gradient
         self._optimizer.step()
 
     # what is kept
@@ -255,6 +259,7 @@ class Fitted:
         with torch.no_grad():
             filter_db, t60 = 2 * music.filter.numpy(), music.times().numpy().astype(np.float64)
             first = 2 * music.tail.numpy().astype(np.float64)
+            early = 2 * music.early[:5].mean(dim=0).numpy().astype(np.float64)
             gain, floor = 2 * float(music.gain), 2 * music.floor.numpy().astype(np.float64)
             gains = np.array([2 * float(voice.gain) for voice in music.levels])
         middle = float(np.median(filter_db))
@@ -262,9 +267,8 @@ class Fitted:
                        for voice, velocity in zip(music.levels, music.middle_velocities, strict=True))  # fmt: skip
         rate = 6 * np.log(10) * FRAME_SECONDS / t60
         energy = first - 10 * np.log10(1 - np.exp(-rate))
-        t60 = np.where(music.told_share.numpy() >= _TOLD, t60, _FITTED_SHORT * t60)
         mean = float(gains.mean())
-        return MusicFit(shifts, t60, energy, bandwidth_hz >= 1.4 * BAND_HZ, gain + middle + mean,
+        return MusicFit(shifts, t60, energy, early, bandwidth_hz >= 1.4 * BAND_HZ, gain + middle + mean,
                         tuple((gains - mean).tolist()), floor)  # fmt: skip
 
 

@@ -28,6 +28,9 @@ _TREBLE = 4  # octaves from 2 kHz on
 _REST_WEIGHT, _MANY_REST_FRAMES = 0.3, 60  # what rests count for, from so many frames of them on in full
 _ROUGH_DECAY = 1.0  # cost of T60s that go from octave to octave as the usual room's do not, 250 Hz to 2 kHz
 _SURE_DECAY, _SURE_ERROR = 6.0, 0.2  # cost of T60s that are not what rests tell, if they tell it so well or better
+_EARLY_FRAMES = 6  # 0.14 s: what comes so soon has levels of its own, as walls send single reflections first
+_EARLY_COST = 0.005
+_ROOM_WEIGHT = 20.0  # what a cell counts for more where it is the room that is heard and not the notes
 _TAIL_FRAMES = 160  # 3.7 s: by then a tail of 2 s has fallen by 110 dB, one of 6 s by 37
 
 
@@ -100,23 +103,28 @@ class Ready:
         self.rests = torch.from_numpy(rests(piece.n_frames, piece.courses, piece.others))
         self.rests[: piece.n_before] = False
 
-    def loss(self, predicted_db: Tensor) -> Tensor:
-        """The error, and that of rests once more: few frames, but those that tell how a room rings."""
-        n = int(self.rests.sum())
+    def loss(self, predicted_db: Tensor, room_shares: Tensor | None = None) -> Tensor:
+        """The error, and that of rests once more: few frames, but those that tell how a room rings. With shares of the
+        room in each cell these count the more, the more of them is the room's."""
+        n, inside = int(self.rests.sum()), slice(self.n_before, None)
+        weights = None if room_shares is None else 1 + _ROOM_WEIGHT * room_shares[inside]
+        error = self._mean_off(self.heard[inside], predicted_db[inside], weights)
         if not n:
-            return self.error(predicted_db)
+            return error
         share = _REST_WEIGHT * min(n / _MANY_REST_FRAMES, 1.0)
-        return self.error(predicted_db) + share * self._mean_off(self.heard[self.rests], predicted_db[self.rests])
+        return error + share * self._mean_off(self.heard[self.rests], predicted_db[self.rests])
 
     def error(self, predicted_db: Tensor) -> Tensor:
         """The log-mel error, as `spectrum.log_mel_error` defines it."""
         return self._mean_off(self.heard[self.n_before :], predicted_db[self.n_before :])
 
-    def _mean_off(self, heard: Tensor, predicted: Tensor) -> Tensor:
+    def _mean_off(self, heard: Tensor, predicted: Tensor, weights: Tensor | None = None) -> Tensor:
         audible = (heard >= self.threshold) | (predicted.detach() >= self.threshold)
         # what is heard and predicted as inaudible pulls the prediction up, though it counts from the threshold on only
         counted = predicted + (predicted.clamp(min=self.threshold) - predicted).detach()
         off = (counted - heard.clamp(min=self.threshold)).abs()[audible]
+        if weights is not None and len(off):
+            return (off * weights[audible]).sum() / weights[audible].sum()
         return off.mean() if len(off) else off.sum()
 
 
@@ -226,6 +234,7 @@ class Music(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
         self.floor = nn.Parameter(torch.zeros(n_bands))
         self.tail = nn.Parameter(torch.full((len(BAND_HZ),), -6.0))  # of the first frame of the tail, in 2 dB
+        self.early = nn.Parameter(torch.zeros(_EARLY_FRAMES, len(BAND_HZ)))  # that its first frames lie above
         usual = torch.from_numpy(np.log(DrawnRoom().decays).astype(np.float32))
         self.decay = nn.Parameter(usual + float(np.log(0.8)))  # logarithm of T60
         self.usual = usual.diff()
@@ -245,7 +254,19 @@ class Music(nn.Module):
 
     def of_room(self) -> list[nn.Parameter]:
         """What is fitted first: all but the voices' levels."""
-        return [self.filter, self.gain, self.floor, self.tail, self.decay, *(voice.gain for voice in self.levels)]
+        return [
+            self.filter,
+            self.gain,
+            self.floor,
+            self.tail,
+            self.early,
+            self.decay,
+            *(voice.gain for voice in self.levels),
+        ]
+
+    def of_decay(self) -> list[nn.Parameter]:
+        """How the room rings."""
+        return [self.tail, self.early, self.decay]
 
     def of_voices(self) -> list[nn.Parameter]:
         """The voices' levels."""
@@ -267,15 +288,22 @@ class Music(nn.Module):
 
     def heard_db(self, dry: Tensor) -> Tensor:
         """What a microphone would hear of it, dB [frames, bands]: filter, room, floor, gain."""
+        return self.heard(dry)[0]
+
+    def heard(self, dry: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and how much of the sound is the room's, [frames, bands] from 0 to 1."""
         rate = 6 * np.log(10) * FRAME_SECONDS / (self.octave_shares @ self.times())  # [bands]
         frames = torch.arange(_TAIL_FRAMES)[:, None]
-        tail = torch.exp((self.octave_shares @ self.tail)[None] * (2 / DB_A_NEPER) - rate[None] * frames)
+        early = torch.cat([self.early, torch.zeros(_TAIL_FRAMES - _EARLY_FRAMES, len(BAND_HZ))])
+        levels = (self.tail + early) @ self.octave_shares.T  # [frames, bands]
+        tail = torch.exp(levels * (2 / DB_A_NEPER) - rate[None] * frames)
         n = dry.shape[0] + _TAIL_FRAMES
         wet = torch.fft.irfft(torch.fft.rfft(dry, n, dim=0) * torch.fft.rfft(tail, n, dim=0), n, dim=0)
         wet = torch.cat([torch.zeros_like(wet[:1]), wet[: dry.shape[0] - 1]]).clamp(min=0)
         sound = (dry + wet) * torch.exp((2 / DB_A_NEPER) * (self.filter + self.gain))
-        levels: Tensor = DB_A_NEPER * torch.log(sound + torch.exp((2 / DB_A_NEPER) * self.floor) + 1e-14)
-        return levels
+        floor = torch.exp((2 / DB_A_NEPER) * self.floor)
+        share = (wet / (dry + wet + 1e-14)).detach()
+        return DB_A_NEPER * torch.log(sound + floor + 1e-14), share
 
     def penalty(self, config: MusicConfig) -> Tensor:
         """What shifts cost, and what a rough filter does."""
@@ -284,6 +312,7 @@ class Music(nn.Module):
             total = total + voice.penalty(config)
         for rough in (self.filter, self.tail, self.decay):
             total = total + 0.02 * rough.diff().square().mean()
+        total = total + _EARLY_COST * self.early.square().mean()
         total = total + _ROUGH_DECAY * (self.decay.diff() - self.usual)[_MIDDLE].square().sum()
         total = total + _SURE_DECAY * (self.told_share * (self.decay - self.rest_decay).square()).sum()
         # air and walls take the treble sooner: what rings longer there than an octave below is strings or hiss

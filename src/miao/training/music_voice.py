@@ -327,7 +327,7 @@ def _room(fit: MusicFit) -> tuple[DrawnRoom | None, list[str]]:
         return None, [f"the recordings are dry: what follows their notes is {-level:.0f} dB below them"]
     known = fit.known & (BAND_HZ >= 200)
     remarks = ["below 200 Hz music tells too little of a room; there it is like the usual one"]
-    return room_of(fit.t60_seconds, fit.room_db, known), remarks
+    return room_of(fit.t60_seconds, fit.room_db, known, fit.early_db), remarks
 
 
 class _Kept:
