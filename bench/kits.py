@@ -38,15 +38,16 @@ def main() -> None:
     errors: dict[int, list[tuple[int, float, float, float]]] = defaultdict(list)
     assert bank.embeddings is not None and bank.embeddings.row is not None
     own = {place: voice for place, voice in bank.kits.keys.items() if bank.embeddings.row[voice] == voice}
-    for (kit, key), voice in sorted(own.items()):
+    for kit, key in sorted(own):
         if kit not in (arguments.kit or [kit]):
             continue
         for velocity in HELD_OUT_VELOCITIES:
             theirs = render(font, Source(kit, key=key), key, velocity, 1.0)
             if np.abs(theirs).max(initial=0.0) < 1e-5:
                 continue
-            score = one_note_score(drum_voice(key), key, velocity, theirs.shape[1] / SAMPLE_RATE)
-            ours, standard = (play(bank, score, voice=v) for v in (voice, drum_voice(key)))
+            seconds = theirs.shape[1] / SAMPLE_RATE
+            scores = [one_note_score(drum_voice(key), key, velocity, seconds, number) for number in (kit, 0)]
+            ours, standard = (play(bank, score) for score in scores)
             n = max(x.shape[1] for x in (theirs, ours, standard)) + FRAME_SAMPLES
             mels = [log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (theirs, ours, standard)]
             gains = [log_mel_error(mels[0], mels[2] + gain) for gain in _GAINS_DB]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from miao.bank import tokens as tk
-from miao.bank.kits import GENERAL_MIDI, DrumCorrections, Kits, MoreVoices
+from miao.bank.drums import DrumCorrections
+from miao.bank.kits import GENERAL_MIDI, Kits, MoreVoices
 from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings, drum_voice
 from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit

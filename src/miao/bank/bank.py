@@ -12,10 +12,12 @@ import numpy as np
 from miao.arrays import Floats, Integers, distinct
 from miao.bank import tokens as tk
 from miao.bank.defaults import default_voices, kits_with, lasts, program_of
+from miao.bank.drums import FILE as DRUMS_FILE
+from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.folder import bank_folder, read_config
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.key_levels import KeyLevels
-from miao.bank.kits import GENERAL_MIDI, KITS_FILE, DrumCorrections, Kits, MoreVoices
+from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
@@ -70,6 +72,8 @@ class Bank:
             voices = MoreVoices.load(more)
             kits = voices.kits
             table, embeddings, drums = voices.added_to(table, embeddings)
+        if has_more and (folder / DRUMS_FILE).is_file():
+            drums = _with_own_drums(drums, folder / DRUMS_FILE, embeddings)
         keys = _key_levels(folder / KEYS_FILE, embeddings)
         context = nets.encode if config.uses_context else None
         decode = _decoder(nets, embeddings, (), drums, keys)
@@ -136,9 +140,18 @@ class Bank:
 
     def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
         """The bank with other key levels; with None its voices sound as its nets write them."""
+        return self._with_added(self.drum_corrections, levels)
+
+    def with_own_drums(self, own: OwnCorrections) -> "Bank":
+        """The bank with other corrections of some drums."""
+        assert self.embeddings is not None
+        drums = self.drum_corrections or DrumCorrections.none(self.embeddings.n_voices)
+        return self._with_added(drums.replaced(own, self.embeddings.rows()), self.key_levels)
+
+    def _with_added(self, drums: DrumCorrections | None, levels: KeyLevels | None) -> "Bank":
         assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, self.drum_corrections, levels)
-        return replace(self, decode=decode, key_levels=levels)
+        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels)
+        return replace(self, decode=decode, drum_corrections=drums, key_levels=levels)
 
     @cached_property
     def nets_checksum(self) -> str:
@@ -163,7 +176,15 @@ def _key_levels(path: Path, embeddings: VoiceEmbeddings) -> KeyLevels | None:
     if not path.is_file():
         return None
     levels = KeyLevels.load(path).padded(len(embeddings.embeddings))
-    return levels.chosen(np.arange(embeddings.n_voices) if embeddings.row is None else embeddings.row)
+    return levels.chosen(embeddings.rows())
+
+
+def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: VoiceEmbeddings) -> DrumCorrections:
+    """Corrections with those of a file, which a voice that is another one at another loudness has, too."""
+    own, n_voices = OwnCorrections.load(path), embeddings.n_voices
+    if max(own.voice.tolist(), default=0) >= n_voices:
+        raise BankError(f"{path}: names voices that are not there; there are {n_voices}")
+    return (drums or DrumCorrections.none(n_voices)).replaced(own, embeddings.rows())
 
 
 def _decoder(

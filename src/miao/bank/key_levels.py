@@ -85,6 +85,15 @@ class KeyLevels:
         at = slice(voice, voice + 1)
         return KeyLevels(np.zeros(1, np.int32), self.lowest[at], self.n_keys[at], self.levels[rows])
 
+    def of_key(self, voice: int, pitch: int) -> Floats:
+        """The shifts of a voice's key by kind of chunk, levels, [kinds, C - 1]; 0 where it has none."""
+        found = np.zeros((N_KINDS, tk.N_CELLS - 1), np.float32)
+        for kind in range(N_KINDS):
+            at, shift = self._shift(np.array([voice]), np.array([pitch]), np.array([kind]))
+            if len(at):
+                found[kind] = shift[0]
+        return found
+
     def added(self, kind: int, levels: Floats, voice: Integers, pitch: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C]; the other arrays are [B]."""
         at, shift = self._shift(voice, pitch, np.full(len(voice), kind))

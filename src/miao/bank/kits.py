@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from miao.arrays import Floats, Integers
+from miao.arrays import Floats
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
-from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
+from miao.bank.drums import ATTACK_SHAPE, SUSTAIN_SHAPE, DrumCorrections
 from miao.bank.voices import (
     DRUM_KEYS,
     N_VOICES,
@@ -27,7 +27,6 @@ from miao.bank.voices import (
 from miao.errors import BankError
 from miao.files import write_bytes
 
-_KNOTS = len(STEP_KNOTS[tk.ATTACK]), N_INDICES[tk.SUSTAIN], len(STEP_KNOTS[tk.SUSTAIN])
 _ARRAYS = {
     "keys": Array(np.int16, ("K", 3), 0),
     "variations": Array(np.int16, ("A", 3), 0),
@@ -35,8 +34,8 @@ _ARRAYS = {
     "drum_profiles": Array(np.float16, (3, "D", 1, tk.N_CELLS)),
     "programs": Array(np.float16, ("P", PITCH_NODES, "W")),
     "program_profiles": Array(np.float16, (3, "P", PITCH_NODES, tk.N_CELLS)),
-    "attack": Array(np.float16, ("D", _KNOTS[0], 2, tk.N_CELLS)),
-    "sustain": Array(np.float16, ("D", *_KNOTS[1:], 2, tk.N_CELLS)),
+    "attack": Array(np.float16, ("D", *ATTACK_SHAPE)),
+    "sustain": Array(np.float16, ("D", *SUSTAIN_SHAPE)),
     "like": Array(np.int16, ("L",), 0),
     "gain_db": Array(np.float32, ("L",), -40, 40),
 }
@@ -84,32 +83,6 @@ def _variation(bank: int) -> int:
     """The variation that a bank number asks for, as GS numbers them: its MSB, or what GM2's LSB stands for."""
     msb, lsb = bank >> 7, bank & 127
     return _GM2_VARIATIONS.get(lsb, 0) if msb == _GM2_MSB else msb
-
-
-@dataclass(frozen=True, eq=False)
-class DrumCorrections:
-    """What is added to the levels that nets write of some drum voices, as in `learnt_voice.Correction` at one pitch."""
-
-    row: NDArray[np.int16]  # [V] of the tables below, -1 for voices without
-    attack: NDArray[np.float16]  # [rows, knots, 2, C]
-    sustain: NDArray[np.float16]  # [rows, indices, knots, 2, C]
-
-    def applied(self, kind: int, levels: Floats, voice: Integers, velocity: Floats, index: Integers) -> Floats:
-        """Corrected levels of chunks [B, a, C]; the other arrays are [B]."""
-        rows = self.row[np.minimum(voice, len(self.row) - 1)]
-        at = np.flatnonzero((rows >= 0) & (voice < len(self.row)))
-        if kind == tk.RELEASE or not len(at):
-            return levels
-        table = (
-            self.attack[rows[at]]
-            if kind == tk.ATTACK
-            else self.sustain[rows[at], np.minimum(index[at], N_INDICES[tk.SUSTAIN] - 1)]
-        )  # [b, knots, 2, C]
-        force = np.asarray(velocity, np.float32)[at, None, None] - np.float32(0.5)
-        knots = table[:, :, 0].astype(np.float32) + force * table[:, :, 1].astype(np.float32)
-        levels = levels.copy()
-        levels[at] = np.clip(levels[at] + np.einsum("ak,bkc->bac", knot_weights(kind), knots), 0, tk.N_LEVELS - 1)
-        return levels
 
 
 @dataclass(frozen=True, eq=False)

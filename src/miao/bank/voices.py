@@ -209,6 +209,10 @@ class VoiceEmbeddings:
             row = np.concatenate([r + first for r, first in zip(rows, firsts, strict=False)]).astype(np.int16)
         return VoiceEmbeddings(np.concatenate(embeddings), np.concatenate(profiles, axis=1), row)
 
+    def rows(self) -> Integers:
+        """The row of each voice in these tables, [V]."""
+        return np.arange(self.n_voices) if self.row is None else self.row
+
     @property
     def n_voices(self) -> int:
         """How many voices there are."""

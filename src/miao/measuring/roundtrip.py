@@ -19,10 +19,12 @@ from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 
 
-def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float) -> Score:
-    """A score with one note from time 0, faders open. A learnt voice has no program; `play` is told of it."""
+def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float, kit: int = 0) -> Score:
+    """A score with one note from time 0, faders open; of a drum voice it is the key of a kit. A learnt voice has no
+    program; `play` is told of it, and lets go of any note, so that a kit's drum, which rings on, is asked for by its
+    kit."""
     is_drum = is_drum_voice(voice)
-    program = voice if voice < N_PROGRAMS else 0
+    program = voice if voice < N_PROGRAMS else kit
     note = notes_array([(0.0, hold_seconds, hold_seconds, pitch, velocity, program, 0, is_drum)])
     track = Track("note", 9 if is_drum else 0, note, {}, np.zeros(0))
     return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())

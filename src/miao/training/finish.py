@@ -1,9 +1,9 @@
 """What a bank gets after its nets are trained: kits and variations, each key's spectrum and loudness, notes that last.
 
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the voices beyond
-General MIDI, learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), how loud it is
-(`evenness`), what held notes do (`courses`). Each step writes its file into the bank's folder and can be run again by
-itself; what comes after it builds on it.
+General MIDI, learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack
+as they are heard (`by_ear`), how loud each key is (`evenness`), what held notes do (`courses`). Each step writes its
+file into the bank's folder and can be run again by itself; what comes after it builds on it.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank
+from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
@@ -20,6 +21,7 @@ from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceEmbeddings, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.errors import DataError
+from miao.training.by_ear import EarConfig, gathered, prepare_ear
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
@@ -38,6 +40,20 @@ def key_spectra(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
         tell(n / len(voices))
     make_key_levels(bank, notes).save(folder / KEYS_FILE)
     seal(folder, config)
+
+
+def drums_by_ear(name: str | Path, font: Path, notes: Path, tell: Tell, config: EarConfig | None = None) -> None:
+    """Write the corrections of a bank's drums, of its kits' too, that bring them nearer as they are heard."""
+    folder = bank_folder(name)
+    settings = read_config(folder)
+    (folder / DRUMS_FILE).unlink(missing_ok=True)
+    seal(folder, settings)  # whole without it, should this be interrupted
+    bank = Bank.load(folder)
+    drums = {voice: source_of(voice) for voice in range(N_PROGRAMS, N_VOICES)} | _own(notes, is_drum=True, bank=bank)
+    for n, _ in enumerate(prepare_ear(font, notes, bank, drums, config or EarConfig()), start=1):
+        tell(n / len(drums))
+    gathered(notes, drums).save(folder / DRUMS_FILE)
+    seal(folder, settings)
 
 
 def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:

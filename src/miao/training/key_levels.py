@@ -28,7 +28,8 @@ from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 
 KEYS = range(28, 97)  # of programs; those beyond are as the outermost
-VELOCITIES = (72,)  # of notes of programs; errors are measured at 45, 80 and 115
+VELOCITIES = (56, 100)  # of notes of programs; errors are measured at 45, 80 and 115
+PASSES = 2  # of measuring: what is added to a cell is heard in several bands, so that some is missing still
 DRUM_VELOCITIES = (62, 98)
 SECONDS, TAIL_SECONDS = 0.6, 0.2  # of a held note, and after it is let go
 _HOP = 2 * spectrum.HOP_SAMPLES
@@ -71,6 +72,17 @@ def measure_bands(font: SoundFont, bank: Bank, voice: int, source: Source) -> Fl
     The keys are `KEYS`, or a drum's own."""
     if source.key is not None:
         return _measure_drum(font, bank, voice, source, source.key)[None]
+    found, heard = np.zeros((len(KEYS), N_KINDS, spectrum.N_MELS), np.float32), bank
+    for left in reversed(range(PASSES)):
+        found += _missing_of_keys(font, heard, voice, source)
+        if left:
+            known = np.nan_to_num(_SHARE * found)
+            shifts = [cell_shifts(bank.table, voice, key, some) for key, some in zip(KEYS, known, strict=True)]
+            heard = bank.with_key_levels(KeyLevels.of([None] * voice + [(KEYS[0], np.array(shifts))]))
+    return found
+
+
+def _missing_of_keys(font: SoundFont, bank: Bank, voice: int, source: Source) -> Floats:
     keys = np.array(KEYS)
     found = np.zeros((len(keys), N_KINDS, spectrum.N_MELS), np.float32)
     for velocity in VELOCITIES:
@@ -94,7 +106,7 @@ def _measure_drum(font: SoundFont, bank: Bank, voice: int, source: Source, key: 
 
     def played(player: Bank) -> list[Floats]:
         return [
-            play(player, one_note_score(drum_voice(key), key, velocity, sound.shape[1] / SAMPLE_RATE), voice=voice)
+            play(player, one_note_score(drum_voice(key), key, velocity, sound.shape[1] / SAMPLE_RATE, source.program))
             for velocity, sound in zip(DRUM_VELOCITIES, theirs, strict=True)
         ]
 
@@ -157,19 +169,21 @@ def players_of_keys(bank: Bank, voice: int, keys: Integers, velocity: float) -> 
 
 
 def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Source]) -> Iterator[Path]:
-    """`measure_bands` of voices of a bank without key levels into ``bands_NNN.npz``; what is there for the same nets is
-    kept. Raises: DataError."""
+    """`measure_bands` of voices of a bank without key levels into ``bands_NNN.npz``; what is there for the same nets
+    and strengths is kept. Raises: DataError."""
     teacher = SoundFont(font)
     make_folder(folder, DataError)
     plain = bank.with_key_levels(None)
     for voice, source in voices.items():
+        strokes, passes = (DRUM_VELOCITIES, 1) if source.is_drum else (VELOCITIES, PASSES)
+        measured = f"{bank.nets_checksum} {strokes} {passes}"
         target = folder / f"bands_{voice:03d}.npz"
-        if not target.exists() or str(np.load(target)["nets"]) != bank.nets_checksum:
+        if not target.exists() or str(np.load(target)["nets"]) != measured:
             trim = np.array([plain.table.trim(voice, p) for p in range(N_PITCHES)], np.float32)
             keys = list(KEYS) if source.key is None else [source.key]
             missing = measure_bands(teacher, plain, voice, source)
-            nets = np.array(bank.nets_checksum)
-            write_arrays(target, {"missing": missing, "keys": keys, "trim": trim, "nets": nets}, DataError)
+            about = {"keys": keys, "trim": trim, "nets": np.array(measured)}
+            write_arrays(target, {"missing": missing, **about}, DataError)
         yield target
 
 
