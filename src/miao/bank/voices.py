@@ -211,7 +211,7 @@ class VoiceEmbeddings:
 
     def rows(self) -> Integers:
         """The row of each voice in these tables, [V]."""
-        return np.arange(self.n_voices) if self.row is None else self.row
+        return np.arange(self.n_voices) if self.row is None else self.row.astype(np.int64)
 
     @property
     def n_voices(self) -> int:
