@@ -284,6 +284,37 @@ def nearer(each: dict[str, Floats]) -> dict[str, list[float]]:
     return intervals({name: values - each[LEARNT] for name, values in each.items() if name != LEARNT})
 
 
+def markdown(report: dict) -> str:
+    """The report as tables."""
+    keys = [key for key in report if key[:3] in ("RED", "FAD") and "nearer" not in key]
+    found = [
+        f"{report['n']} held-out pieces as rendered, 95 % intervals over pieces. Beside each figure stands by how "
+        "much the learnt voices are nearer.", "",
+        "| system | log-mel error dB | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys),
+    ]  # fmt: skip
+    for name, error in report["errors"].items():
+        cells = [shown(error, report["nearer"].get(name))]
+        cells += [shown(report[key][name], report.get(f"{key}, nearer", {}).get(name)) for key in keys]
+        found.append(f"| {name} | {' | '.join(cells)} |")
+    systems = list(report["errors"])
+    found += ["", "| piece, log-mel error dB | " + " | ".join(systems) + " |", "|---|" + "---|" * len(systems)]
+    for piece, errors in report["pieces"].items():
+        found.append(f"| {piece} | " + " | ".join(f"{errors[name]:.2f}" for name in systems) + " |")
+    found += ["", "By the fit, dB: the programs with one gain; in the room that was learnt, filtered; levels too; and "
+              "how long it took.", "", "| training | one gain | room | levels too | learnt from | processor s |",
+              "|---|---|---|---|---|---|"]  # fmt: skip
+    for turn in report["turns"]:
+        figures = " | ".join(f"{x:.2f}" for x in (*turn["fit"], turn["learnt_from"]["all"]))
+        found.append(f"| {turn['turn']} | {figures} | {turn['cpu_seconds']:.0f} |")
+    return "\n".join(found)
+
+
+def shown(value: float | list[float], by: list[float] | None) -> str:
+    """A figure, and by how much the learnt voices are nearer, in a cell."""
+    words = f"{np.ravel(value)[0]:.2f}"
+    return words if by is None else words + " ({:+.2f} [{:.2f}, {:.2f}])".format(*by)
+
+
 def lines(report: dict) -> list[str]:
     """The report in words."""
     found = [f"{report['n']} held-out pieces as rendered; learnt is nearer by, with 95 % intervals:"]

@@ -273,6 +273,16 @@ PAGES = (
     Page("piano", "A piano learnt from recordings", "piano/learnt-piano.json",
          "python bench/learn_piano.py data/recordings/piano --little --render 30 --sound-banks "
          "MuseScore_General_Full.sf2 FluidR3_GM.sf2 TimGM6mb.sf2 -o results/piano", piano, rendered_piano),
+    *(Page(f"learnt-{group}", f"Voices learnt from music: {what}", f"learnt/learnt-{group}.json",
+           f"python bench/learn_recordings.py data --group {group} --sound-banks {TEACHER} FluidR3_GM.sf2 TimGM6mb.sf2 "
+           f"--embedder yamnet=yamnet.tflite{more} -o results/learnt", of_bench("learn_recordings"))
+      for group, what, more in (
+          ("drums", "drum kits", ""), ("violin", "solo violin", " --seconds 60"),
+          ("stems", "the instruments of quartets, each by itself", ""), ("quartet", "quartets", ""),
+          ("piano", "a piano", " --seconds 60"),
+      )),
+    Page("table3-recordings", "The paper's Table 3 on real sound", "table3/table3.json",
+         "python bench/table3_recordings.py data -o results/table3", of_bench("table3_recordings")),
     Page("real-notes", "Voices learnt from recorded notes, and whether they may play by default", "real/real.json",
          f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 "
          "--soundfont TimGM6mb.sf2 -o results/real", real_notes),
