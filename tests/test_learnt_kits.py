@@ -61,7 +61,7 @@ def stem(bank, score, voices=None):
 def test_the_copy_of_a_kit_plays_what_the_kit_plays_after_being_kept_in_a_file(gm, kit, tmp_path):
     kit.save(tmp_path / "mine.safetensors")
     again = LearntVoice.load(tmp_path / "mine.safetensors")
-    score = drums(keys=(KICK, CRASH, SNARE, OPEN, HAT))
+    score = drums(keys=(KICK, CRASH, SNARE, OPEN, HAT, *DRUM_KEYS[:8]))  # some of these have corrections
     plain, copied = stem(gm, score), stem(gm.with_voices([again]), score, {0: len(gm.table.kind)})
     assert plain.shape == copied.shape and np.abs(plain).max() > 0.01
     assert np.abs(plain - copied).max() < 1e-3 * np.abs(plain).max()

@@ -21,7 +21,7 @@ from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
-from miao.bank.voices import VoiceEmbeddings, VoiceTable
+from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.errors import BankError
 
 _OF_A_NOTE = ("pitch", "velocity", "index")
@@ -214,7 +214,12 @@ def _decoder(
             inputs["previous"] = keys.taken_off(kind, inputs["previous"], voice, **note)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
-            levels = drums.applied(kind, levels, voice, inputs["velocity"], inputs["index"])
+            struck = voice
+            for own, rows in own_rows:
+                if own.kit is not None:  # its keys are these drums, too
+                    struck = np.array(struck)
+                    struck[rows] = N_PROGRAMS + kit_rows(inputs["pitch"][rows])
+            levels = drums.applied(kind, levels, struck, inputs["velocity"], inputs["index"])
         if keys is not None:
             levels = keys.added(kind, levels, voice, inputs["pitch"])
         for own, rows in own_rows:
