@@ -72,16 +72,20 @@ def test_each_key_is_set_to_the_level_that_was_measured_whatever_its_course_says
         assert played_db(toy_bank.table, 0, 60, late[15:17]) == pytest.approx(wanted[60, knot], abs=0.5)
 
 
-def test_trims_make_each_key_as_loud_as_the_teachers_and_look_at_none_that_is_held_out(toy_bank):
+@pytest.mark.parametrize("louder_db", [0.0, 3.0, -3.0])
+def test_trims_make_keys_as_even_as_the_teachers_and_look_at_none_that_is_held_out(toy_bank, louder_db):
     silent = dataclasses.replace(toy_bank, encode=None)
     chunks = held_chunks(silent, 0, np.array([60]), 100, 1)
     ours = played_db(silent.table, 0, 60, chunks[-1][0])
     keys = np.full(N_PITCHES, np.nan, np.float32)
-    keys[55:66] = ours + np.linspace(-2, 3, 11)
+    keys[55:66] = ours + louder_db + np.linspace(-2.5, 2.5, 11)
     keys[62] = ours + 8  # held out
     assert 62 in HELD_OUT_PITCHES
     trims = key_trims(silent, 0, keys)
-    np.testing.assert_allclose(trims[55:62], np.linspace(-2, 3, 11)[:7], atol=0.1)
+    even = np.array([*trims[55:62], *trims[63:66]]) - np.delete(np.linspace(-2.5, 2.5, 11), 7)
+    assert np.ptp(even) < 0.2
+    common = np.median(np.delete(keys[55:66] - ours, 7))
+    assert even[0] == pytest.approx(louder_db - np.clip(common, -0.5, 0.5), abs=0.1)
     assert trims[62] == pytest.approx(0.5 * (trims[61] + trims[63]), abs=0.01)
     assert trims[20] == trims[55] and trims[100] == trims[65]
 

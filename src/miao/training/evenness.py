@@ -24,6 +24,7 @@ VELOCITY = 100
 SECONDS = 1.0  # of a held note
 _SILENT = 1e-5
 _MOST_DB = 9.0
+_COMMON_DB = 0.5  # that all keys of a voice may be off by: spectra are set by medians, powers are means
 
 
 def measure_keys(font: SoundFont, source: Source) -> Floats:
@@ -44,11 +45,16 @@ def prepare_keys(path: Path, folder: Path, voices: Mapping[int, Source]) -> Iter
 
 
 def key_trims(bank: Bank, voice: int, keys: Integers) -> Floats:
-    """The trim of each key of a voice, dB, [128]; keys that were not measured lie between their neighbours."""
+    """The trim of each key of a voice, dB, [128]; keys that were not measured lie between their neighbours.
+
+    Keys are as even as the teacher's; what they have in common may be off by half a decibel.
+    """
     known = np.array([p for p in np.flatnonzero(~np.isnan(keys)) if p not in HELD_OUT_PITCHES])
     ours = first_second_db(bank, voice, known, VELOCITY)
     before = np.array([bank.table.trim(voice, int(pitch)) for pitch in known])
-    trims = before + np.clip(keys[known] - ours, -_MOST_DB, _MOST_DB)
+    missing = np.clip(keys[known] - ours, -_MOST_DB, _MOST_DB)
+    common = float(np.median(missing))
+    trims = before + missing - float(np.clip(common, -_COMMON_DB, _COMMON_DB))
     trims_of_keys: Floats = np.interp(np.arange(N_PITCHES), known, trims).astype(np.float32)
     return trims_of_keys
 
