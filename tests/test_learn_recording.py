@@ -286,7 +286,7 @@ def test_a_voice_sets_out_from_what_plays_by_default_where_that_is_nearer(gm):
         played = as_taught(score) if is_taught else score
         audio = miao.Synthesizer(gm).render(played, end=SECONDS, gain_db=-12.0, room="none")
         made = learn_music(gm, [Performance("x", audio, score, (0,))], "mine", {},
-                           config=MusicConfig(room_steps=12, steps=2))  # fmt: skip
+                           config=MusicConfig(room_steps=8, steps=1))  # fmt: skip
         start = made.voice.about["set_out_from"]
         assert start == ("program 74, Flute" if is_taught else "program 74, flute as it plays by default")
         assert made.scores.room < 2.5

@@ -1,6 +1,7 @@
 """Drum kits learnt from music: each key by itself, drums ring as long as they do, mixes with drums become a kit too."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,10 +23,11 @@ from miao.synth.stems import stream_stems
 
 torch = pytest.importorskip("torch")
 
+from miao.training import music_model, music_voice  # noqa: E402
 from miao.training.kit_voice import kit_copy  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece  # noqa: E402
-from miao.training.performances import KIT, Performance, instruments  # noqa: E402
+from miao.training.performances import KIT, Performance, Span, instruments  # noqa: E402
 from miao.training.recording import as_drums, chosen  # noqa: E402
 
 KICK, SNARE, HAT, OPEN, CRASH = 36, 38, 42, 46, 49
@@ -143,7 +145,7 @@ def test_drums_are_an_instrument_among_others():
     assert told.tracks[0].notes["is_drum"].all() and not score.tracks[0].notes["is_drum"].any()
 
 
-def test_a_kit_is_learnt_from_a_recording_and_plays(gm, tmp_path):
+def test_a_kit_is_learnt_from_a_recording_and_plays(gm, tmp_path, monkeypatch):
     """Of a kit whose snare is not as bright and twice as loud, on a file that does not say that it is drums."""
     bright = drums()
     held = np.zeros((len(AGES), 2, len(DRUM_KEYS), 79), np.float16)
@@ -155,7 +157,8 @@ def test_a_kit_is_learnt_from_a_recording_and_plays(gm, tmp_path):
     synthesizer.render(bright, end=SECONDS, room="none", voices={1: theirs}).save(tmp_path / "d.wav")
     write_score(drums(is_drum=False), tmp_path / "d.mid")
     words = ["learn", str(tmp_path / "d.wav"), "--midi", str(tmp_path / "d.mid"), "--drums", "--name", "my-kit",
-             "--voices", str(tmp_path), "--rooms", str(tmp_path), "--steps", "60"]  # fmt: skip
+             "--voices", str(tmp_path), "--rooms", str(tmp_path), "--steps", "25"]  # fmt: skip
+    monkeypatch.setattr(music_model, "MusicConfig", partial(MusicConfig, room_steps=15))
     result = CliRunner().invoke(app, words, prog_name="miao")
     assert result.exit_code == 0, result.stderr
     learnt = LearntVoice.load(tmp_path / "my-kit.safetensors")
@@ -170,3 +173,25 @@ def test_a_kit_sets_out_from_no_program(tmp_path):
         miao.learn_recording(sound, drums(), name="x", like=1, drums=True)
     with pytest.raises(DataError, match="no pitched notes to learn; a drum kit sets out from no program"):
         miao.learn_recording(sound, drums(), name="x", like=1)
+
+
+def test_what_is_held_out_is_never_learnt_from_if_that_is_asked_for(gm, monkeypatch):
+    audio = miao.Synthesizer(gm).render(drums(), end=SECONDS, gain_db=-12.0, room="none")
+    learnt_from = []
+
+    class Watched(Fitted):
+        def __init__(self, bank, programs, pieces, config):
+            learnt_from.append(sum(piece.n_frames - piece.n_before for piece in pieces))
+            super().__init__(bank, programs, pieces, config)
+
+    def divide(lengths):
+        cuts = [int(0.6 * n) for n in lengths]
+        return [Span(0, 0, cuts[0])], [Span(0, cuts[0], lengths[0])]
+
+    monkeypatch.setattr(music_voice, "Fitted", Watched)
+    for is_kept in (True, False):
+        made = music_voice.learn_music(gm, [Performance("x", audio, drums(), (0,))], "mine", {}, divide=divide,
+                                       config=MusicConfig(room_steps=2, steps=2), keep_held_out=is_kept)  # fmt: skip
+        whole = round(SECONDS / FRAME_SECONDS)
+        assert max(learnt_from) == pytest.approx((0.6 if is_kept else 1) * whole, abs=3)
+        assert made.scores.seconds == pytest.approx(0.4 * SECONDS, abs=0.1)
