@@ -30,7 +30,7 @@ from miao.bank.defaults import default_path
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.learnt_voice import LearntVoice
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import Recording, note_hz
+from miao.datasets.samples import LAYERS, Recording
 from miao.datasets.soundfont import SoundFont
 from miao.datasets.voice_sources import recordings_from
 from miao.evaluation.held_notes import MOMENTS
@@ -38,10 +38,9 @@ from miao.evaluation.held_notes import levels as held_levels
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
-from miao.training.default_voice import learn_default
+from miao.training.default_voice import cut_below, learn_default
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics
-from miao.training.learn import LearnConfig
 from miao.training.new_voice import energy_db, held_out_pitches
 
 GAINS_DB = np.arange(-24.0, 25.0)
@@ -50,6 +49,7 @@ AROUND = 6  # semitones beyond the recorded range that keys are compared in
 NEARER_DB, EVEN_DB, FALL_DB, HELD_DB, DECAY_DB = 0.5, 1.0, 0.1, 3.0, 4.0
 HELD_SECONDS, DECAY_SECONDS = (5, 10, 20), (2, 3)
 FREE = "Apache-2.0; the recordings are CC0-1.0"
+PIANO = "Apache-2.0; learnt from recordings under CC-BY-3.0"
 PHILHARMONIA = "Apache-2.0; the recordings are free to use, not to be passed on as samples"
 
 
@@ -64,6 +64,7 @@ class Source:
     licence: str
     only: str | None = None
     lasts: bool = True  # while a key is held
+    strengths: tuple[int, int] | None = None  # of the softest and the hardest numbered layer, where they are known
 
 
 def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bool = True) -> Source:
@@ -95,6 +96,16 @@ SOURCES = [
     _sfz("electric-grand", "003-Electric-Grand-Piano", 2, lasts=False),
     _sfz("electric-piano", "005-Electric-Piano-1", 4, lasts=False),
     _sfz("finger-bass", "034-Electric-Bass--finger-", 33, lasts=False),
+    Source(
+        "grand-piano",
+        "salamander",
+        0,
+        "Salamander Grand Piano V3 by Alexander Holm",
+        PIANO,
+        "*v*[02468].ogg",
+        False,
+        (4, 124),
+    ),
     _sfz("sitar", "105-Sitar", 104, lasts=False),
     _sfz("shanai", "112-Shanai", 111),
 ]
@@ -103,17 +114,10 @@ SOURCES = [
 def read(source: Source, folder: Path) -> list[Recording]:
     """The recordings of an instrument; an .sfz among them names noises, too, which are not those asked for."""
     recordings, _ = recordings_from(folder / source.place, only=source.only)
-    return [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
-
-
-def without_rumble(recording: Recording) -> Recording:
-    """A recording without what lies below its note, from half its frequency on, by 36 dB an octave."""
-    n = recording.sound.shape[1]
-    size = 1 << (n + spectrum.SAMPLE_RATE // 4).bit_length()  # what is cut off rings on behind the end
-    hz = np.fft.rfftfreq(size, 1 / spectrum.SAMPLE_RATE)
-    gain = 1 / np.sqrt(1 + (0.5 * note_hz(recording) / np.maximum(hz, 1)) ** 12)
-    sound = np.fft.irfft(np.fft.rfft(recording.sound, size) * gain, size)[:, :n].astype(np.float32)
-    return replace(recording, sound=sound)
+    some = [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
+    if source.strengths is None:
+        return some
+    return [replace(r, velocity=round(np.interp(r.velocity, LAYERS, source.strengths))) for r in some]
 
 
 def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
@@ -207,18 +211,17 @@ def refusals(row: dict) -> list[str]:
     return why
 
 
-def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[SoundFont], steps: int) -> dict:
+def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[SoundFont]) -> dict:
     """Learn one voice if it is not there, and give its row of the table."""
     began, path = time.process_time(), output / f"{source.name}.safetensors"
     recordings = read(source, folder)
     if not path.exists():
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
-        config = replace(LearnConfig(), steps=steps, longest_seconds=2.5 if source.lasts else 4.0)
-        learn_default(bank, recordings, source.program, about, config, lasts=source.lasts).save(path)
+        learn_default(bank, recordings, source.program, about, lasts=source.lasts).save(path)
     voice = LearntVoice.load(path)
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])
-    notes = [without_rumble(r) if source.lasts else r for r in recordings if r.pitch in held_out]
+    notes = [cut_below(r) if source.lasts else r for r in recordings if r.pitch in held_out]
     is_levelled = recorded_dynamics([r for r in recordings if r.pitch not in held_out]) is None
     groups = [n.velocity if is_levelled else 0 for n in notes]
     targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
@@ -272,7 +275,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--soundfont", action="append", default=[], help="sound banks beside it")
     parser.add_argument("--bank", default="gm")
-    parser.add_argument("--steps", type=int, default=100, help="of learning")
     parser.add_argument("--voice", action="append", choices=[s.name for s in SOURCES], help="only these")
     parser.add_argument("--install", help="a bank's folder that gets the voices that passed")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -284,7 +286,7 @@ def main() -> None:
     for source in SOURCES:
         is_wanted = (arguments.folder / source.place).exists() and source.name in (arguments.voice or [source.name])
         if is_wanted and source.name not in [row["name"] for row in rows]:
-            rows.append(measure(source, arguments.folder, arguments.output, bank, fonts, arguments.steps))
+            rows.append(measure(source, arguments.folder, arguments.output, bank, fonts))
             record.write_text(json.dumps(rows, indent=2) + "\n")
             print(table(rows)[-1], flush=True)
     (arguments.output / "real.md").write_text("\n".join(table(rows)) + "\n")

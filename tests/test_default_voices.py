@@ -29,7 +29,7 @@ from miao.datasets.samples import Recording
 from miao.errors import BankError
 from miao.midi.score import read_score
 from miao.synth.stems import stream_stems
-from miao.training.default_voice import FADE_SEMITONES, Range, dying_course, over_the_keyboard
+from miao.training.default_voice import FADE_SEMITONES, Range, cut_below, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising, smooth, wanted_db
 
@@ -149,15 +149,13 @@ def test_dynamics_are_the_recordings_unless_they_were_levelled():
     assert recorded_dynamics(recordings([(96, 1)])) is None
 
 
-def test_no_noise_below_a_note_is_learnt_where_notes_last(taught, oboe):
-    hz = pitch_hz(72.0)  # a pitch node
-    below = np.flatnonzero(tk.NOISE_EDGES_HZ[1:] <= 0.5 * hz) + tk.N_PARTIALS
-    inside = np.flatnonzero(tk.NOISE_EDGES_HZ[:-1] >= hz) + tk.N_PARTIALS
-    learnt, program = (v[0] for v in oboe.correction.levels), 72 // 3
-    for levels in learnt:
-        assert len(below) and levels[..., program, below].max() <= 0 < levels[..., program, inside].max()
-    ours, theirs = oboe.embeddings.profiles[:, 0, program], taught.embeddings.profiles[:, OBOE, program]
-    assert (ours[:, below] <= theirs[:, below]).all()
+def test_what_lies_below_a_note_is_cut_off_a_recording_and_the_note_stays():
+    seconds = np.arange(44_100) / 44_100
+    rumble, note = (np.sin(2 * np.pi * hz * seconds).astype(np.float32)[None] for hz in (60, pitch_hz(60.0)))
+    cut = [cut_below(Recording("", 60, 90, sound, 1.0, False)).sound for sound in (rumble, note, rumble + note)]
+    power = [10 * np.log10(np.square(sound[:, 4410:-4410]).mean() / 0.5) for sound in cut]
+    assert power[0] < -35 and abs(power[1]) < 0.1 and cut[2].shape == note.shape
+    np.testing.assert_allclose(cut[2], cut[0] + cut[1], atol=1e-5)
 
 
 def test_numbers_that_fall_become_one():

@@ -231,6 +231,9 @@ def _decoder(
             if own.recorded is not None:
                 previous = inputs["previous"][rows] if "previous" in inputs else None
                 levels[rows] = own.recorded.led(kind, levels[rows], **note, previous=previous)
+            if own.surface is not None:
+                previous = inputs["previous"][rows] if "previous" in inputs else None
+                levels[rows] = own.surface.led(kind, levels[rows], **note, previous=previous)
             if own.gains is not None:
                 levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
         return levels, spread

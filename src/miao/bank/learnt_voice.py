@@ -23,6 +23,7 @@ from miao.bank.lasting import KNOT_SECONDS, OwnCourse
 from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.own_kit import KIT, OwnKit
 from miao.bank.recorded_notes import RecordedNotes
+from miao.bank.surface import N_RELEASE, RELEASE_KNOTS, Surface
 from miao.bank.voices import (
     DRUM_KEYS,
     EMBEDDINGS,
@@ -38,7 +39,7 @@ from miao.errors import BankError
 from miao.files import make_folder, write_bytes
 
 FORMAT = "miao voice 1"
-FORMAT_2 = "miao voice 2"  # the same, with recorded notes, a shift or gains
+FORMAT_2 = "miao voice 2"  # the same, with recorded notes, a shift, a surface or gains
 SUFFIX = ".safetensors"
 STEP_KNOTS = ((0, 1, 3, 7, 15, 31), (0, 31), (0, 7, 31))  # of a chunk, by kind, between which corrections run straight
 N_INDICES = (1, 3, 1)  # chunks of a kind that have corrections of their own; later ones share the last
@@ -68,6 +69,20 @@ _PARTS = {
     ),
     "shift.keys": Array(np.float16, (2, N_PITCHES, tk.N_CELLS - 1), is_optional=True),
     "shift.middle_velocity": Array(np.float32, (1,), 0, 1, is_optional=True),
+    "surface.lowest": Array(np.uint8, (1,), 0, N_PITCHES - 1, is_optional=True),
+    "surface.strengths": Array(np.float32, ("strengths",), 0, 1, is_optional=True),
+    "surface.spectrum": Array(np.float16, ("keys of it", "strengths", tk.N_CELLS), 0, _MOST_LEVELS, is_optional=True),
+    "surface.layers": Array(np.float32, ("layers",), 0, 1, is_optional=True),
+    "surface.course": Array(
+        np.float16, ("its nodes", "layers", "its knots", tk.N_CELLS), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True
+    ),
+    "surface.falls": Array(
+        np.float16,
+        ("its nodes", "layers", N_RELEASE * len(RELEASE_KNOTS), tk.N_CELLS),
+        -_MOST_LEVELS,
+        _MOST_LEVELS,
+        is_optional=True,
+    ),
     "course.offsets": Array(np.int8, (PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), is_optional=True),
     "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
@@ -138,6 +153,7 @@ class LearntVoice:
     gains: KeyGains | None = None  # that make its keys even
     course: OwnCourse | None = None  # of its held notes, if they die away
     kit: OwnKit | None = None  # what nets are told of its keys, if it plays drums
+    surface: Surface | None = None  # what its recorded notes say together
 
     @property
     def name(self) -> str:
@@ -162,7 +178,7 @@ class LearntVoice:
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
         parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains,
-                 "course": self.course, "kit": self.kit}  # fmt: skip
+                 "course": self.course, "kit": self.kit, "surface": self.surface}  # fmt: skip
         for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
@@ -198,13 +214,17 @@ class LearntVoice:
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
         keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
         course, kit = _part(path, OwnCourse, "course", arrays), _part(path, OwnKit, "kit", arrays)
+        surface = _part(path, Surface, "surface", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
         if shift is not None and shift.held.shape[2] != shift.let_go.shape[1]:
             raise BankError(f"{path}: shift.held and shift.let_go are of different nodes")
-        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, recorded, shift, keys, gains, course, kit)
+        if surface is not None and not surface.is_whole:
+            raise BankError(f"{path}: the parts of its surface do not fit each other")
+        parts = recorded, shift, keys, gains, course, kit, surface
+        return LearntVoice(VoiceTable(**rows), embeddings, correction, about, *parts)
 
 
 def _number(path: Path, about: dict[str, str], key: str) -> float:

@@ -32,6 +32,7 @@ LAYERS = (40, 112)  # velocities of the softest and the loudest of layers that a
 LONGEST_SECONDS = 8.0  # of a note that is looked at
 _SWELLS = re.compile(r"cresc|trill|tremolo|gliss|swell")  # these are not one note at one strength
 _PITCH = re.compile(r"([a-g])(#|s|b|♯|♭|sharp|flat)?(-?\d)$", re.IGNORECASE)
+_LAYER = re.compile(r"(?:^|[ _.-])v(?:l|el)?(\d)(?=[ _.-]|$)|(?<=\d)v(\d{1,2})$")  # v1, vl1, vel1; A4v16
 _STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 
 
@@ -62,7 +63,7 @@ class Recording:
 
 def named_pitch(stem: str) -> int | None:
     """The MIDI pitch that a file name says, C4 = 60, or a bare number of 21 to 108; None if it says none."""
-    words = _words(stem)
+    words = _words(re.sub(r"(?<=\d)v\d{1,2}$", "", stem))
     for match in filter(None, map(_PITCH.fullmatch, words)):
         letter, sign, octave = match[1].lower(), (match[2] or "").lower(), int(match[3])
         shift = {"": 0, "#": 1, "s": 1, "♯": 1, "sharp": 1}.get(sign, -1)
@@ -92,23 +93,24 @@ def _words(stem: str) -> list[str]:
 def named_samples(folder: Path, only: str | None = None) -> tuple[list[Sample], list[str]]:
     """The samples in a folder and below by their names, and a line for each file that is left out and why.
 
-    ``only`` is a pattern for file names, such as "pizz*". Numbered layers (v1, v2, ...) are spread evenly over
-    velocities 40 to 112. Raises: DataError if there are none.
+    ``only`` is a pattern for file names, such as "pizz*". Numbered layers (v1 or vl1, v2, ...; A4v16) are spread
+    evenly over velocities 40 to 112. Raises: DataError if there are none.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
     paths = [p for p in paths if only is None or fnmatch.fnmatch(p.name.lower(), only.lower())]
-    numbers = [re.search(r"(?:^|[ _.-])v(?:el)?(\d)(?:[ _.-]|$)", p.stem.lower()) for p in paths]
-    n_layers = max((int(match[1]) for match in numbers if match), default=1)
+    numbers = [_LAYER.search(p.stem.lower()) for p in paths]
+    layers = [int(match[1] or match[2]) if match else 0 for match in numbers]
+    n_layers = max(layers, default=1)
     samples, left_out = [], []
-    for path, number in zip(paths, numbers, strict=True):
+    for path, layer in zip(paths, layers, strict=True):
         pitch, velocity = named_pitch(path.stem), named_velocity(path.stem)
         if _SWELLS.search(path.stem.lower()):
             left_out.append(f"{path.name}: by its name not one note at one strength")
         elif pitch is None:
             left_out.append(f"{path.name}: its name says no pitch")
         else:
-            if velocity is None and number:
-                velocity = round(np.interp(int(number[1]), (1, max(n_layers, 2)), LAYERS))
+            if velocity is None and layer:
+                velocity = round(np.interp(layer, (1, max(n_layers, 2)), LAYERS))
             samples.append(Sample(path, pitch, velocity or PLAIN_VELOCITY))
     if not samples:
         looked_for = f" that are called {only}" if only else ""

@@ -5,7 +5,7 @@ beyond the outermost recorded pitches what was learnt fades within an octave, un
 is left; and each key is as loud at each strength as `key_gains` says: even, and in balance with the other programs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,18 +17,19 @@ from miao.bank.bank import Bank
 from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, OwnCourse, as_offsets
 from miao.bank.learnt_voice import Correction, LearntVoice
-from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings, pitch_hz
+from miao.bank.surface import FADE_SEMITONES
+from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import Recording
+from miao.datasets.samples import Recording, note_hz
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
-from miao.training.learn import LearnConfig, learn
 from miao.training.new_voice import held_out_pitches, loudness_gain
+from miao.training.surface import LEAST_FALL_DB, fit_surface
 
-FADE_SEMITONES = 9.0  # beyond the outermost recorded pitches
-_DYING_VELOCITY, _LEAST_FALL_DB, _SMOOTH_NODES = 90.0, 1.5, 1.5
+_DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _BELOW = 0.5  # of a note's frequency: what lies lower is not the note's
 
 
@@ -61,8 +62,6 @@ def over_the_keyboard(
     node = recorded.share(np.arange(PITCH_NODES) * SEMITONES_A_NODE)[:, None]  # [nodes, 1]
     key = recorded.share(np.arange(N_PITCHES))
     old = bank.embeddings
-    if lasts:
-        voice = without_rumble(bank, voice, program)
     embeddings = VoiceEmbeddings(
         _mixed(node, voice.embeddings.embeddings, old.embeddings[program : program + 1]),
         _mixed(node, voice.embeddings.profiles, old.profiles[:, program : program + 1]),
@@ -87,37 +86,32 @@ def over_the_keyboard(
         "lasts": "yes" if lasts else "no",
     }  # fmt: skip
     even = even_voice(bank, replace(spread, about=about), program, dynamics)
-    return even if lasts else replace(even, course=dying_course(bank, even))
+    return even if lasts or even.course is not None else replace(even, course=dying_course(bank, even))
 
 
 def dying_course(bank: Bank, voice: LearntVoice) -> OwnCourse:
-    """The course of a voice whose notes die away: beyond what was learnt each cell falls on as fast as nets let it fall
-    around there, smooth over pitches, and by 1.5 dB a second at least."""
+    """The course of a voice whose notes die away: beyond what was learnt each cell falls on as fast as it fell
+    before, smooth over pitches, and by 1.5 dB a second at least."""
     pitches = np.clip(SEMITONES_A_NODE * np.arange(PITCH_NODES), PITCHES[0], PITCHES[-1])
-    chunks = held_chunks(bank.with_voices([voice]), len(bank.table.kind), pitches, _DYING_VELOCITY, FIRST_CHUNK + 2)
-    before, after = (chunks[n].mean(axis=1) for n in (FIRST_CHUNK - 1, FIRST_CHUNK + 2))  # [nodes, C]
-    falls = (after - before) / 3 / CHUNK_SECONDS  # levels a second
+    chunks = held_chunks(bank.with_voices([voice]), len(bank.table.kind), pitches, _DYING_VELOCITY, FIRST_CHUNK)
+    before, after = (chunks[n].mean(axis=1) for n in (FIRST_CHUNK - 2, FIRST_CHUNK))  # [nodes, C]
+    falls = (after - before) / 2 / CHUNK_SECONDS  # levels a second
     falls = np.stack([smooth(cell, _SMOOTH_NODES) for cell in falls.T], axis=1)
-    falls = np.minimum(falls, -_LEAST_FALL_DB / tk.LEVEL_STEP_DB)
+    falls = np.minimum(falls, -LEAST_FALL_DB / tk.LEVEL_STEP_DB)
     falls[:, tk.PITCH_CELL] = 0
     since = np.maximum(KNOT_SECONDS - tk.ATTACK_SECONDS - (FIRST_CHUNK - 0.5) * CHUNK_SECONDS, 0)
     return OwnCourse(as_offsets(falls[:, None] * since[None, :, None]))
 
 
-def without_rumble(bank: Bank, voice: LearntVoice, program: int) -> LearntVoice:
-    """The voice with no more noise below its notes than the program has: where notes last, what recordings have there
+def cut_below(recording: Recording) -> Recording:
+    """A recording without what lies below its note, from half its frequency on, by 36 dB an octave: where notes last it
     is the room's and the microphone's."""
-    assert bank.embeddings is not None and voice.correction is not None
-    hz = np.array([float(pitch_hz(SEMITONES_A_NODE * node)) for node in range(PITCH_NODES)])
-    below = np.zeros((PITCH_NODES, tk.N_CELLS), bool)
-    below[:, tk.N_PARTIALS : tk.PITCH_CELL] = tk.NOISE_EDGES_HZ[None, 1:] <= _BELOW * hz[:, None]
-    levels = tuple(np.where(below, np.minimum(level, 0), level) for level in voice.correction.levels)
-    for level in levels:
-        level[:, :, 1][:, :, below] = 0  # no more of it where notes are struck harder
-    theirs, ours = bank.embeddings.profiles[:, program : program + 1], voice.embeddings.profiles
-    profiles = np.where(below, np.minimum(theirs, ours), ours)
-    return replace(voice, correction=replace(voice.correction, levels=levels),
-                   embeddings=replace(voice.embeddings, profiles=profiles))  # fmt: skip
+    n = recording.sound.shape[1]
+    size = 1 << (n + SAMPLE_RATE // 4).bit_length()  # what is cut off rings on behind the end
+    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    gain = 1 / np.sqrt(1 + (_BELOW * note_hz(recording) / np.maximum(hz, 1)) ** 12)
+    sound = np.fft.irfft(np.fft.rfft(recording.sound, size) * gain, size)[:, :n].astype(np.float32)
+    return replace(recording, sound=sound)
 
 
 def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -136,24 +130,27 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 
 
 def learn_default(
-    bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], config: LearnConfig, *,
-    lasts: bool, most_notes: int = 96, tell: Callable[[float], None] = lambda done: None,
-) -> LearntVoice:  # fmt: skip
+    bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool
+) -> LearntVoice:
     """A default voice of a program from recordings, of which every fifth pitch is left to measure it by.
 
-    At most ``most_notes`` are learnt from, spread over pitches and strengths. Raises: BankError, ValueError.
+    Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program.
+    Raises: BankError, ValueError.
     """
+    assert bank.embeddings is not None
     held_out = held_out_pitches([r.pitch for r in recordings])
     some = sorted((r for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
     dynamics = recorded_dynamics(some)
-    some = [some[n * len(some) // most_notes] for n in range(most_notes)] if len(some) > most_notes else some
     gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
     some = [replace(r, sound=r.sound * gain) for r in some]
-    data = voice_notes(some, int(bank.table.kind[program]))
+    data = voice_notes([cut_below(r) for r in some] if lasts else some, int(bank.table.kind[program]))
     about = about | {
         "bank": bank.name, "nets": bank.nets_checksum, "n_notes": str(len(some)),
         "set_out_from": f"program {program + 1}, {program_name(program, False)}",
     }  # fmt: skip
-    voice = LearntVoice(data.table(), *learn(bank, data, program, config, tell), about)
+    own = slice(program, program + 1)
+    embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
+    surface, course = fit_surface(bank, data, program, lasts=lasts)
+    voice = LearntVoice(data.table(), embeddings, None, about, surface=surface, course=course)
     pitches = [r.pitch for r in some]
     return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts, dynamics=dynamics)

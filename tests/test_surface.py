@@ -1,0 +1,193 @@
+"""What recorded notes say together: the surface that leads a voice, and how it is found from notes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.learnt_voice import LearntVoice
+from miao.bank.surface import (
+    ATTACK_KNOTS,
+    FADE_SEMITONES,
+    N_RELEASE,
+    RELEASE_KNOTS,
+    SUSTAIN_KNOTS,
+    Surface,
+    nodes_of,
+    shares,
+)
+from miao.bank.voices import HARMONIC, VoiceEmbeddings
+from miao.datasets.notes import NoteData
+from miao.datasets.voice_notes import VoiceNotes
+from miao.errors import BankError
+from miao.measuring.voice_fit import VoiceFit
+from miao.training.note_features import STEADY
+from miao.training.surface import fit_surface
+
+CLARINET = 71
+
+
+@pytest.fixture(scope="module")
+def gm():
+    return Bank.load("gm", 1, has_more=False)
+
+
+def surface(n_keys=7, n_sustain=2):
+    """Keys from 60 on, two strengths: a key is a level louder than the one below it, the harder stroke ten."""
+    loud = 20 + np.arange(n_keys)[:, None, None] + np.array([0.0, 10.0])[None, :, None]
+    spectrum = np.broadcast_to(loud, (n_keys, 2, tk.N_CELLS)).astype(np.float16)
+    knots = len(ATTACK_KNOTS) + n_sustain * len(SUSTAIN_KNOTS)
+    course = np.zeros((nodes_of(n_keys), 2, knots, tk.N_CELLS), np.float16)
+    course[:, :, 0] = -8  # where a note starts
+    course[:, :, len(ATTACK_KNOTS) + len(SUSTAIN_KNOTS) :] = -2  # in the second sustain chunk
+    steps = np.concatenate([np.array(RELEASE_KNOTS) + tk.CHUNK_STEPS * i for i in range(N_RELEASE)])
+    falls = np.broadcast_to(-0.25 * steps[:, None], (nodes_of(n_keys), 2, len(steps), tk.N_CELLS)).astype(np.float16)
+    return Surface(
+        np.array([60], np.uint8), np.array([0.25, 0.75], np.float32), spectrum, np.array([0.25, 0.75], np.float32),
+        course, falls,
+    )  # fmt: skip
+
+
+def led(own, kind, pitch, velocity=0.25, index=0, previous=None, written=5.0):
+    """A chunk of one note."""
+    levels = np.full((1, tk.CHUNK_STEPS, tk.N_CELLS), written, np.float32)
+    before = None if previous is None else np.full((1, tk.N_CELLS), previous, np.float32)
+    return own.led(kind, levels, np.array([pitch]), np.array([velocity]), np.array([index]), before)[0, :, 0]
+
+
+def test_a_note_starts_and_goes_on_as_its_key_and_strength_say():
+    own = surface()
+    attack = led(own, tk.ATTACK, 62)
+    assert attack[0] == pytest.approx(14) and attack[-1] == pytest.approx(22)
+    assert led(own, tk.SUSTAIN, 62) == pytest.approx(np.full(32, 22.0))
+    assert led(own, tk.SUSTAIN, 62, index=1) == pytest.approx(np.full(32, 20.0))
+    assert led(own, tk.SUSTAIN, 62.5, velocity=0.5)[0] == pytest.approx(27.5)
+    assert led(own, tk.SUSTAIN, 62, velocity=1.0)[0] == pytest.approx(32)  # beyond the hardest as there
+
+
+def test_where_nothing_is_known_a_note_is_what_nets_write():
+    own = surface()
+    assert (led(own, tk.SUSTAIN, 62, index=2) == 5).all()
+    assert (led(own, tk.ATTACK, 66 + FADE_SEMITONES) == 5).all()
+    assert led(own, tk.SUSTAIN, 66 + FADE_SEMITONES / 3)[0] == pytest.approx(5 / 3 + 26 * 2 / 3, abs=1e-3)
+    no_falls = dataclasses.replace(own, falls=None)
+    assert (led(no_falls, tk.RELEASE, 62, previous=30) == 5).all()
+
+
+def test_a_note_that_is_let_go_falls_from_what_it_had_reached():
+    own = surface()
+    last = 30.0
+    for index in range(N_RELEASE):
+        chunk = led(own, tk.RELEASE, 62, index=index, previous=last)
+        assert (np.diff(chunk) <= 0.01).all() and chunk[0] <= last + 0.01
+        last = float(chunk[-1])
+    assert last == pytest.approx(30 - 0.25 * (N_RELEASE * tk.CHUNK_STEPS - 1), abs=0.3)
+    assert led(own, tk.RELEASE, 62, index=N_RELEASE, previous=last)[-1] <= max(last - 8, 0) + 0.01  # and dies
+    assert (led(own, tk.RELEASE, 62, previous=0.0) == 0).all()
+
+
+def test_a_note_is_the_same_beside_others():
+    own = surface()
+    levels = np.zeros((3, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+    rows = np.array([61.3, 40.0, 68.0]), np.array([0.3, 0.5, 0.9]), np.array([0, 0, 1])
+    together = own.led(tk.SUSTAIN, levels, *rows, None)
+    for row in range(3):
+        alone = own.led(tk.SUSTAIN, levels[row : row + 1], *(x[row : row + 1] for x in rows), None)
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+def measured(pitches, velocities=(40, 100), jump=0.0):
+    """Notes whose partials fall by their number and rise with the stroke; ``jump`` levels come on top of what lies at
+    one frequency, that of pitch 72."""
+    notes = []
+    for pitch in pitches:
+        for velocity in velocities:
+            level = 45 - 10 * np.log2(tk.CELL_HARMONICS) / np.log2(24) * (2 - velocity / 127)
+            level += jump * (np.abs(pitch + 12 * np.log2(tk.CELL_HARMONICS) - 72) < 0.1)
+            token = np.concatenate([level, np.full(tk.N_NOISE, 3.0), [tk.CENTS_CENTRE]])
+            held = np.broadcast_to(np.rint(token), (4, tk.CHUNK_STEPS, tk.N_CELLS)).astype(np.uint8)
+            fall = np.linspace(1, 0, 2 * tk.CHUNK_STEPS)[:, None] * np.rint(token)
+            release = fall.reshape(2, tk.CHUNK_STEPS, tk.N_CELLS).astype(np.uint8)
+            notes.append(NoteData(0, pitch, velocity, tk.NoteTokens(held, release, 1.5)))
+    fits = [VoiceFit(HARMONIC, n_notes=1, balance=np.full(tk.N_CELLS - 1, 0.5, np.float32)) for _ in notes]
+    return VoiceNotes(notes, [True] * len(notes), fits, HARMONIC)
+
+
+def test_notes_of_all_keys_are_found_from_some(gm):
+    found = fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+    assert found.is_whole and int(found.lowest[0]) == 50 and len(found.spectrum) == 28 and found.n_sustain == 2
+    assert np.rint(found.layers * 127).tolist() == [40, 100]
+    wanted = {n.pitch: n for n in measured([63], (100,)).notes}[63].tokens.held[2, 0].astype(float)
+    hard = int(np.abs(found.strengths * 127 - 100).argmin())
+    heard = found.spectrum[63 - 50, hard, : tk.N_SINGLE]
+    assert np.abs(heard - wanted[: tk.N_SINGLE]).max() < 1.5
+    assert np.abs(found.course).max() < 0.5  # as its notes stay as they are
+    assert (found.falls[:, :, 0] > -1).all() and found.falls[:, :, -1, 0].max() < -25
+
+
+def test_a_softer_stroke_is_duller_and_all_are_as_loud_before_gains(gm):
+    found = fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+    tilt = found.spectrum[:, :, 12].astype(float) - found.spectrum[:, :, 0].astype(float)
+    recorded = [int(np.abs(found.strengths * 127 - v).argmin()) for v in (40, 100)]
+    assert (tilt[:, recorded[1]] > tilt[:, recorded[0]] + 1).all()
+    amplitude = tk.level_to_amplitude(found.spectrum[:, recorded, : tk.N_SINGLE].astype(np.float32))
+    loud = 10 * np.log10(np.square(amplitude).sum(axis=2))
+    assert np.abs(np.diff(loud, axis=1)).max() < 1
+
+
+def test_what_lies_at_one_frequency_is_louder_at_keys_that_were_not_recorded(gm):
+    pitches = [p for p in range(48, 74) if p != 60]
+    at = 60 - 48, slice(None), 1  # the second partial of a key left out lies there
+    plain, louder = (fit_surface(gm, measured(pitches, jump=jump), CLARINET, lasts=True)[0].spectrum for jump in (0, 6))
+    assert (louder[at].astype(float) - plain[at]).min() > 2
+
+
+def test_single_notes_that_stick_out_count_little(gm):
+    notes = measured(range(50, 80))
+    odd = [dataclasses.replace(n, tokens=dataclasses.replace(n.tokens, held=np.clip(n.tokens.held + 15, 0, 63)))
+           if n.pitch == 65 else n for n in notes.notes]  # fmt: skip
+    plain, found = (
+        fit_surface(gm, dataclasses.replace(notes, notes=n), CLARINET, lasts=True)[0] for n in (notes.notes, odd)
+    )
+    assert np.abs(found.spectrum[67 - 50].astype(float) - plain.spectrum[67 - 50])[:, : tk.N_PARTIALS].max() < 3
+
+
+def a_voice(gm, own):
+    fit = VoiceFit(HARMONIC).table()
+    embeddings = VoiceEmbeddings(gm.embeddings.embeddings[:1], gm.embeddings.profiles[:, :1])
+    return LearntVoice(fit, embeddings, None, {"name": "x", "bank": "gm", "nets": gm.nets_checksum}, surface=own)
+
+
+def test_a_bank_plays_a_surface_and_a_file_keeps_it(gm, tmp_path):
+    voice = a_voice(gm, surface())
+    voice.save(tmp_path / "x.safetensors")
+    back = LearntVoice.load(tmp_path / "x.safetensors")
+    for name in Surface.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(back.surface, name), getattr(voice.surface, name))
+    asked = {
+        "voice": np.array([len(gm.table.kind)]),
+        "pitch": np.full(1, 62, np.float32),
+        "velocity": np.full(1, 0.25, np.float32),
+        "index": np.zeros(1, np.int64),
+        "age": np.zeros(1, np.float32),
+        "previous": np.zeros((1, tk.N_CELLS), np.float32),
+        "context": np.zeros((1, gm.context_width), np.float32),
+    }
+    heard = gm.with_voices([back]).decode(tk.ATTACK, **asked)[0]
+    assert heard[0, -1, : tk.PITCH_CELL] == pytest.approx(np.full(tk.PITCH_CELL, 22.0))
+
+
+def test_a_surface_whose_parts_do_not_fit_is_refused(gm, tmp_path):
+    own = surface()
+    a_voice(gm, dataclasses.replace(own, course=own.course[:1], falls=None)).save(tmp_path / "x.safetensors")
+    with pytest.raises(BankError, match="do not fit"):
+        LearntVoice.load(tmp_path / "x.safetensors")
+
+
+def test_knots_give_every_step_its_share():
+    for knots in (ATTACK_KNOTS, SUSTAIN_KNOTS, RELEASE_KNOTS):
+        assert shares(knots).sum(axis=1) == pytest.approx(1)
+        assert (shares(knots)[list(knots)] == np.eye(len(knots))).all()
+    assert STEADY.stop <= 3 * tk.CHUNK_STEPS
