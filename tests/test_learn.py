@@ -61,6 +61,8 @@ def tone(pitch, seconds=1.0, lead=0.0, release=0.1, decay_db=0.0, harmonics=(1.0
         ("Piano C-1 v100", 0, 100),
         ("note_60_vel32", 60, 32),
         ("72", 72, None),
+        ("D#4v16", 63, None),
+        ("a0_s_vl3_rr1_dyn", 21, None),
         ("kick", None, None),
     ],
 )
@@ -71,6 +73,13 @@ def test_names_say_pitch_and_velocity(name, pitch, velocity):
 def write(path, sound):
     path.parent.mkdir(parents=True, exist_ok=True)
     Audio(sound, SAMPLE_RATE).save(path)
+
+
+def test_numbered_layers_lie_evenly_however_they_are_called(tmp_path):
+    for form in ("c{}_s_vl1_rr1.wav", "c{}_s_vl3_rr1.wav", "D{}v1.wav", "D{}v16.wav"):
+        write(tmp_path / form.split("_")[-1][:2] / form.format(4), tone(60, 0.3))
+    few, many = (named_samples(tmp_path, pattern)[0] for pattern in ("c4*", "d4*"))
+    assert sorted(s.velocity for s in few) == sorted(s.velocity for s in many) == [40, 112]
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path):

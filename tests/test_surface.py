@@ -1,12 +1,13 @@
 """What recorded notes say together: the surface that leads a voice, and how it is found from notes."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.surface import (
     ATTACK_KNOTS,
@@ -72,8 +73,6 @@ def test_where_nothing_is_known_a_note_is_what_nets_write():
     assert (led(own, tk.SUSTAIN, 62, index=2) == 5).all()
     assert (led(own, tk.ATTACK, 66 + FADE_SEMITONES) == 5).all()
     assert led(own, tk.SUSTAIN, 66 + FADE_SEMITONES / 3)[0] == pytest.approx(5 / 3 + 26 * 2 / 3, abs=1e-3)
-    no_falls = dataclasses.replace(own, falls=None)
-    assert (led(no_falls, tk.RELEASE, 62, previous=30) == 5).all()
 
 
 def test_a_note_that_is_let_go_falls_from_what_it_had_reached():
@@ -88,6 +87,16 @@ def test_a_note_that_is_let_go_falls_from_what_it_had_reached():
     assert (led(own, tk.RELEASE, 62, previous=0.0) == 0).all()
 
 
+def test_where_no_release_was_recorded_a_note_falls_as_nets_write_from_what_it_had_reached():
+    own = replace(surface(), falls=None)
+    written = np.repeat(np.linspace(20, 4, tk.CHUNK_STEPS, dtype=np.float32)[None, :, None], tk.N_CELLS, axis=2)
+    note, before = (np.array([62.0]), np.array([0.5])), np.full((1, tk.N_CELLS), 30, np.float32)
+    first, second = (own.led(tk.RELEASE, written, *note, np.array([i]), before)[0, :, 0] for i in (0, 1))
+    assert first == pytest.approx(np.linspace(30, 14, tk.CHUNK_STEPS), abs=1e-4)
+    np.testing.assert_array_equal(second, written[0, :, 0])
+    assert (own.led(tk.RELEASE, written, *note, np.array([0]), 0 * before)[0, :, : tk.PITCH_CELL] == 0).all()
+
+
 def test_a_note_is_the_same_beside_others():
     own = surface()
     levels = np.zeros((3, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
@@ -98,25 +107,31 @@ def test_a_note_is_the_same_beside_others():
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-def measured(pitches, velocities=(40, 100), jump=0.0):
+def measured(pitches, velocities=(40, 100), jump=0.0, fall=0.0, seconds=1.5):
     """Notes whose partials fall by their number and rise with the stroke; ``jump`` levels come on top of what lies at
-    one frequency, that of pitch 72."""
+    one frequency, that of pitch 72; they die away by ``fall`` levels a second."""
     notes = []
     for pitch in pitches:
         for velocity in velocities:
             level = 45 - 10 * np.log2(tk.CELL_HARMONICS) / np.log2(24) * (2 - velocity / 127)
             level += jump * (np.abs(pitch + 12 * np.log2(tk.CELL_HARMONICS) - 72) < 0.1)
             token = np.concatenate([level, np.full(tk.N_NOISE, 3.0), [tk.CENTS_CENTRE]])
-            held = np.broadcast_to(np.rint(token), (4, tk.CHUNK_STEPS, tk.N_CELLS)).astype(np.uint8)
-            fall = np.linspace(1, 0, 2 * tk.CHUNK_STEPS)[:, None] * np.rint(token)
-            release = fall.reshape(2, tk.CHUNK_STEPS, tk.N_CELLS).astype(np.uint8)
-            notes.append(NoteData(0, pitch, velocity, tk.NoteTokens(held, release, 1.5)))
+            n_chunks = 1 + int(np.ceil((seconds - tk.ATTACK_SECONDS) / CHUNK_SECONDS))
+            lost = fall * tk.held_times(n_chunks)[:, None] * (np.arange(tk.N_CELLS) < tk.N_PARTIALS)
+            held = np.rint(np.maximum(token - lost, 0)).astype(np.uint8).reshape(-1, tk.CHUNK_STEPS, tk.N_CELLS)
+            ends = np.linspace(1, 0, 2 * tk.CHUNK_STEPS)[:, None] * held[-1, -1]
+            release = ends.reshape(2, tk.CHUNK_STEPS, tk.N_CELLS).astype(np.uint8)
+            notes.append(NoteData(0, pitch, velocity, tk.NoteTokens(held, release, seconds)))
     fits = [VoiceFit(HARMONIC, n_notes=1, balance=np.full(tk.N_CELLS - 1, 0.5, np.float32)) for _ in notes]
     return VoiceNotes(notes, [True] * len(notes), fits, HARMONIC)
 
 
-def test_notes_of_all_keys_are_found_from_some(gm):
-    found = fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+@pytest.fixture(scope="module")
+def found(gm):
+    return fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+
+
+def test_notes_of_all_keys_are_found_from_some(found):
     assert found.is_whole and int(found.lowest[0]) == 50 and len(found.spectrum) == 28 and found.n_sustain == 2
     assert np.rint(found.layers * 127).tolist() == [40, 100]
     wanted = {n.pitch: n for n in measured([63], (100,)).notes}[63].tokens.held[2, 0].astype(float)
@@ -127,8 +142,7 @@ def test_notes_of_all_keys_are_found_from_some(gm):
     assert (found.falls[:, :, 0] > -1).all() and found.falls[:, :, -1, 0].max() < -25
 
 
-def test_a_softer_stroke_is_duller_and_all_are_as_loud_before_gains(gm):
-    found = fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+def test_a_softer_stroke_is_duller_and_all_are_as_loud_before_gains(found):
     tilt = found.spectrum[:, :, 12].astype(float) - found.spectrum[:, :, 0].astype(float)
     recorded = [int(np.abs(found.strengths * 127 - v).argmin()) for v in (40, 100)]
     assert (tilt[:, recorded[1]] > tilt[:, recorded[0]] + 1).all()
@@ -137,21 +151,52 @@ def test_a_softer_stroke_is_duller_and_all_are_as_loud_before_gains(gm):
     assert np.abs(np.diff(loud, axis=1)).max() < 1
 
 
+def test_between_strengths_whose_spectra_are_far_apart_a_key_is_as_loud_as_at_them(gm):
+    """Halfway in dB between two spectra whose loudest partials are others there is less than in either."""
+    notes = measured(range(50, 80, 6))
+    for note in (n for n in notes.notes if n.velocity == 100):
+        note.tokens.held[:, :, : tk.N_SINGLE] = note.tokens.held[:, :, tk.N_SINGLE - 1 :: -1]
+    found = fit_surface(gm, notes, CLARINET, lasts=True)[0]
+    at = np.array([30, 40, 52, 60, 68, 76, 84, 90, 100, 110]) / 127
+    n = len(at)
+    levels = np.zeros((n, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+    chunk = found.led(tk.SUSTAIN, levels, np.full(n, 62.0), at, np.zeros(n, np.int64), None)
+    loud = 10 * np.log10(np.square(tk.level_to_amplitude(chunk[:, 0, : tk.N_SINGLE])).sum(axis=1))
+    assert np.ptp(loud) < 2
+
+
 def test_what_lies_at_one_frequency_is_louder_at_keys_that_were_not_recorded(gm):
-    pitches = [p for p in range(48, 74) if p != 60]
-    at = 60 - 48, slice(None), 1  # the second partial of a key left out lies there
-    plain, louder = (fit_surface(gm, measured(pitches, jump=jump), CLARINET, lasts=True)[0].spectrum for jump in (0, 6))
-    assert (louder[at].astype(float) - plain[at]).min() > 2
+    some = [p for p in range(48, 74) if p != 60]
+    plain, louder = (fit_surface(gm, measured(some, (100,), jump), CLARINET, lasts=True)[0].spectrum for jump in (0, 6))
+    second = (60 - 48, slice(None), 1)  # of a key left out: it lies there
+    assert (louder[second].astype(float) - plain[second]).min() > 2
 
 
 def test_single_notes_that_stick_out_count_little(gm):
-    notes = measured(range(50, 80))
-    odd = [dataclasses.replace(n, tokens=dataclasses.replace(n.tokens, held=np.clip(n.tokens.held + 15, 0, 63)))
-           if n.pitch == 65 else n for n in notes.notes]  # fmt: skip
-    plain, found = (
-        fit_surface(gm, dataclasses.replace(notes, notes=n), CLARINET, lasts=True)[0] for n in (notes.notes, odd)
-    )
-    assert np.abs(found.spectrum[67 - 50].astype(float) - plain.spectrum[67 - 50])[:, : tk.N_PARTIALS].max() < 3
+    notes = measured(range(50, 80, 2), (100,))
+    odd = [replace(n, tokens=replace(n.tokens, held=np.clip(n.tokens.held + 15, 0, 63))) if n.pitch == 66 else n
+           for n in notes.notes]  # fmt: skip
+    plain, found = (fit_surface(gm, replace(notes, notes=n), CLARINET, lasts=True)[0] for n in (notes.notes, odd))
+    assert np.abs(found.spectrum[66 - 50].astype(float) - plain.spectrum[66 - 50])[:, : tk.N_PARTIALS].max() < 4
+
+
+def test_a_struck_note_goes_on_falling_as_recordings_do_and_for_ever(gm):
+    struck, course = fit_surface(gm, measured(range(50, 80, 3), (100,), fall=6.0, seconds=5.5), CLARINET, lasts=False)
+    assert struck.n_sustain == FIRST_CHUNK
+    node = course.offsets[60 // 3, :, : tk.N_SINGLE // 2] / 2  # in levels
+    lost = {seconds: -node[KNOT_SECONDS.tolist().index(seconds)].mean() for seconds in (2.0, 3.0, 5.0)}
+    middle = tk.ATTACK_SECONDS + (FIRST_CHUNK - 0.5) * CHUNK_SECONDS  # of the chunk that is repeated
+    assert lost == pytest.approx({seconds: 6 * (seconds - middle) for seconds in lost}, abs=0.8)
+    assert (np.diff(node[:5], axis=0) < 0).all() and node[-1].max() < -30
+
+
+def test_a_struck_note_whose_file_was_faded_out_is_continued_as_it_fell_before(gm):
+    notes = measured(range(50, 80, 3), (100,), fall=6.0, seconds=2.0)
+    for note in notes.notes:
+        note.tokens.held.reshape(-1, tk.N_CELLS)[-16:, : tk.PITCH_CELL] = 0
+    struck = fit_surface(gm, replace(notes, is_released=[False] * len(notes.notes)), CLARINET, lasts=False)[0]
+    course = struck.course[3, 0, -1, :4].astype(float) - struck.course[3, 0, len(ATTACK_KNOTS), :4]
+    assert course == pytest.approx(np.full(4, -6 * (FIRST_CHUNK * CHUNK_SECONDS)), abs=2.5)
 
 
 def a_voice(gm, own):
@@ -181,7 +226,7 @@ def test_a_bank_plays_a_surface_and_a_file_keeps_it(gm, tmp_path):
 
 def test_a_surface_whose_parts_do_not_fit_is_refused(gm, tmp_path):
     own = surface()
-    a_voice(gm, dataclasses.replace(own, course=own.course[:1], falls=None)).save(tmp_path / "x.safetensors")
+    a_voice(gm, replace(own, course=own.course[:1], falls=None)).save(tmp_path / "x.safetensors")
     with pytest.raises(BankError, match="do not fit"):
         LearntVoice.load(tmp_path / "x.safetensors")
 

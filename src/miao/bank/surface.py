@@ -11,7 +11,7 @@ course is known any more a note goes on as its nets or `bank.lasting` say.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,9 @@ class Surface:
     spectrum: NDArray[np.float16]  # [keys, S, C] from the lowest key on; the pitch cell among them
     layers: Floats  # [L] 0..1, rising: strengths that were recorded
     course: NDArray[np.float16]  # [nodes, L, knots, C] against the spectrum, every third semitone from the lowest key
-    falls: NDArray[np.float16] | None = None  # [nodes, L, knots, C] since the note was let go; None: as nets write
+    falls: NDArray[np.float16] | None = (
+        None  # [nodes, L, knots, C] since the note was let go; None: they fall as nets write
+    )
 
     @property
     def n_sustain(self) -> int:
@@ -57,6 +59,12 @@ class Surface:
             and (self.falls is None or self.falls.shape[:2] == self.course.shape[:2])
         )  # fmt: skip
 
+    @cached_property
+    def _at_work(self) -> tuple[Floats, Floats, Floats | None]:
+        """Spectrum, course and falls in the numbers that are counted with, once the voice plays."""
+        falls = None if self.falls is None else self.falls.astype(np.float32)
+        return self.spectrum.astype(np.float32), self.course.astype(np.float32), falls
+
     def share(self, pitch: Reals) -> Floats:
         """How much the surface counts at pitches: 1 within the recorded keys, 0 beyond the fade."""
         low = int(self.lowest[0])
@@ -74,9 +82,9 @@ class Surface:
         out, index = np.array(levels, np.float32), np.asarray(index)
         share = self.share(pitch)
         if kind == tk.RELEASE:
-            if self.falls is None or previous is None:
+            if previous is None:
                 return out
-            rows = np.flatnonzero(share > 0)
+            rows = np.flatnonzero((share > 0) & ((self.falls is not None) | (index == 0)))
         else:
             rows = np.flatnonzero((share > 0) & ((kind == tk.ATTACK) | (index < self.n_sustain)))
         if not len(rows):
@@ -84,7 +92,7 @@ class Surface:
         own = np.asarray(pitch)[rows], np.asarray(velocity)[rows], index[rows]
         if kind == tk.RELEASE:
             assert previous is not None
-            chunk = self._let_go(*own, previous[rows])
+            chunk = _fallen(out[rows], previous[rows]) if self.falls is None else self._let_go(*own, previous[rows])
         else:
             chunk = self._held(kind, *own)
         part = share[rows, None, None]
@@ -94,22 +102,24 @@ class Surface:
     def _held(self, kind: int, pitch: Reals, velocity: Reals, index: Integers) -> Floats:
         """Chunks of attack or sustain, [B, a, C]."""
         key = np.asarray(pitch, np.float64) - int(self.lowest[0])
-        spectrum = _between(self.spectrum, key, velocity, self.strengths)  # [B, C]
+        spectra, course, _ = self._at_work
+        spectrum = _between(spectra, key, velocity, self.strengths)  # [B, C]
         chunk = np.repeat(spectrum[:, None], tk.CHUNK_STEPS, axis=1)
         for number in np.unique(index if kind == tk.SUSTAIN else 0 * index).tolist():
             rows = np.flatnonzero((index == number) | (kind == tk.ATTACK))
             first, knots = len(ATTACK_KNOTS) + len(SUSTAIN_KNOTS) * number, shares(SUSTAIN_KNOTS)
             if kind == tk.ATTACK:
                 first, knots = 0, shares(ATTACK_KNOTS)
-            table = self.course[:, :, first : first + knots.shape[1]]
+            table = course[:, :, first : first + knots.shape[1]]
             chunk[rows] += knots @ _between(table, key[rows] / SEMITONES_A_NODE, velocity[rows], self.layers)
         return chunk
 
     def _let_go(self, pitch: Reals, velocity: Reals, index: Integers, previous: Floats) -> Floats:
         """Chunks of release, [B, a, C]: what was reached, and what is lost since then."""
-        assert self.falls is not None
+        known = self._at_work[2]
+        assert known is not None
         key = np.asarray(pitch, np.float64) - int(self.lowest[0])
-        falls = _between(self.falls, key / SEMITONES_A_NODE, velocity, self.layers)  # [B, knots, C]
+        falls = _between(known, key / SEMITONES_A_NODE, velocity, self.layers)  # [B, knots, C]
         n = len(RELEASE_KNOTS)
         chunks = [shares(RELEASE_KNOTS) @ falls[:, n * i : n * (i + 1)] for i in range(N_RELEASE)]
         since = np.concatenate([np.zeros_like(falls[:, :1]), *chunks], axis=1)  # [B, 1 + steps, C]
@@ -127,6 +137,13 @@ class Surface:
         return out
 
 
+def _fallen(written: Floats, previous: Floats) -> Floats:
+    """The first chunks of release that nets wrote, [B, a, C], from the tokens on that notes had reached, [B, C]."""
+    moved: Floats = np.where(previous[:, None] < 0.5, 0, previous[:, None] + written - written[:, :1])
+    moved[:, :, tk.PITCH_CELL] = written[:, :, tk.PITCH_CELL]
+    return moved
+
+
 def nodes_of(n_keys: int) -> int:
     """How many nodes of a course cover so many keys."""
     return -(-(n_keys - 1) // SEMITONES_A_NODE) + 1
@@ -139,17 +156,14 @@ def shares(knots: tuple[int, ...]) -> Floats:
     return np.stack(rows, axis=1).astype(np.float32)
 
 
-def _between(table: NDArray[np.float16], place: Doubles, velocity: Reals, strengths: Floats) -> Floats:
+def _between(table: Floats, place: Doubles, velocity: Reals, strengths: Floats) -> Floats:
     """A table [places, strengths, ...] at some places and velocities, [B, ...]; beyond the ends as there."""
     low, far = _place(place, len(table))
     at = np.interp(np.asarray(velocity, np.float64), strengths, np.arange(len(strengths)))
     soft, loud = _place(at, len(strengths))
     far_on, louder = (x.astype(np.float32).reshape(-1, *(1,) * (table.ndim - 2)) for x in (far, loud))
     above, harder = np.minimum(low + 1, len(table) - 1), np.minimum(soft + 1, len(strengths) - 1)
-    lower, upper = (
-        (1 - louder) * table[row, soft].astype(np.float32) + louder * table[row, harder].astype(np.float32)
-        for row in (low, above)
-    )
+    lower, upper = ((1 - louder) * table[row, soft] + louder * table[row, harder] for row in (low, above))
     found: Floats = ((1 - far_on) * lower + far_on * upper).astype(np.float32)
     return found
 

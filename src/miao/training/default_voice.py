@@ -121,12 +121,13 @@ def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float
 
 
 def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
-    """The program's key levels as far as it leads."""
+    """The program's key levels as far as it leads; None if it leads nowhere."""
     keys = None if bank.key_levels is None else bank.key_levels.alone(program)
     if keys is None:
         return None
     pitches = int(keys.lowest[0]) + np.arange(len(keys.levels))
-    return replace(keys, levels=np.rint(keys.levels * (1 - share[pitches])[:, None, None]).astype(np.int8))
+    levels = np.rint(keys.levels * (1 - share[pitches])[:, None, None]).astype(np.int8)
+    return replace(keys, levels=levels) if levels.any() else None
 
 
 def learn_default(

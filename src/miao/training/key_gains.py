@@ -29,7 +29,7 @@ _SLOPES = 0.5, 1.5  # of a recorded rise, in units of the program's
 _MOST_STEP_DB = 0.7  # from key to key
 _CONTOUR_SEMITONES, _MOST_CONTOUR_DB = 5.0, 3.0
 _LEAST_RISE_DB = 0.02  # a unit of velocity
-_MOST_TRIM_DB = 40.0
+_MOST_TRIM_DB = 80.0
 _PASSES = 3  # of which the first finds how loud it is: cells that are near silence move by less than they are told
 
 

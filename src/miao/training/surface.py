@@ -19,6 +19,7 @@ import numpy as np
 from miao.arrays import Doubles, Flags, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.key_gains import VELOCITIES
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, STEADY_CHUNK, OwnCourse, as_offsets
 from miao.bank.surface import Surface, nodes_of
 from miao.bank.voices import MODES, PITCH_NODES, SEMITONES_A_NODE, VoiceTable
@@ -36,7 +37,9 @@ _MOST_LEFT = 6.0  # levels
 _HEARD = 34.0  # levels below a note's loudest cell
 _ANCHORS = (1, 32, 64, 96, 127)  # strengths beyond those recorded, at which the program says what changes
 _APART = 8
+_DENSE = 8  # of velocity: no two strengths are further apart
 _MOST_CHANGE = 10.0  # levels, from a recorded strength to one of these
+_PASSES = 3
 _EVERY = 4  # step of an attack: as far apart as those of a sustain chunk
 LEAST_FALL_DB = 1.5  # a second, of notes that die away
 _MIDDLE_SECONDS = tk.ATTACK_SECONDS + (FIRST_CHUNK - 0.5) * CHUNK_SECONDS  # of the chunk that is repeated
@@ -217,11 +220,11 @@ def _with_all_strengths(
     bank: Bank, program: int, keys: Integers, layers: Integers, spectrum: Floats
 ) -> tuple[Integers, Floats]:
     """Strengths from the softest to the hardest, and spectra [keys, strengths, C]: beyond those recorded as much more
-    or less of each cell as the program has."""
+    or less of each cell as the program has; those of gains are among them."""
     more = [v for v in _ANCHORS if v < layers[0] - _APART or v > layers[-1] + _APART]
     strengths = np.array(sorted([*more, *layers.tolist()]))
     taught = {v: _program_spectrum(bank, program, keys, float(v)) for v in {*more, int(layers[0]), int(layers[-1])}}
-    columns = []
+    columns: list[Floats] = []
     for v in strengths.tolist():
         nearest = int(np.abs(layers - v).argmin())
         column = spectrum[:, nearest].copy()
@@ -229,27 +232,41 @@ def _with_all_strengths(
             change = taught[v] - taught[int(layers[nearest])]
             column += np.where(column < 0.5, 0, np.clip(change, -_MOST_CHANGE, _MOST_CHANGE))
         columns.append(column)
-    return strengths, np.stack(columns, axis=1)
+    at = np.union1d(
+        strengths, [*VELOCITIES, *range(_DENSE, 128, _DENSE)]
+    )  # between spectra far apart levels in dB sum up to less than either
+    low = np.clip(np.searchsorted(strengths, at, side="right") - 1, 0, len(strengths) - 2)
+    share = ((at - strengths[low]) / (strengths[low + 1] - strengths[low]))[:, None]
+    found = np.stack(columns, axis=1)  # [keys, strengths, C]
+    return at, ((1 - share) * found[:, low] + share * found[:, low + 1]).astype(np.float32)
 
 
 def _as_loud(table: VoiceTable, surface: Surface) -> Surface:
     """The surface as loud at each strength, in its first second, as at the one nearest to `AS_LOUD`: how loud strokes
     are is said by gains (`bank.key_gains`), in straight lines that would miss a strength between two of theirs."""
-    n_keys, n_strengths = surface.spectrum.shape[:2]
     usual = int(np.abs(surface.strengths - AS_LOUD / 127).argmin())
-    spectrum = surface.spectrum.astype(np.float32)
-    nothing = np.zeros((n_strengths, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
-    for n in range(n_keys):
-        key = int(surface.lowest[0]) + n
-        note = np.full(n_strengths, float(key)), surface.strengths
-        parts = [surface.led(tk.ATTACK, nothing, *note, np.zeros(n_strengths, np.int64), None)[:, ::_EVERY]]
-        parts += [surface.led(tk.SUSTAIN, nothing, *note, np.full(n_strengths, i), None) for i in range(STEADY_CHUNK)]
+    for _ in range(_PASSES):  # what lies near silence moves by less than it is told
+        loud = _first_second(table, surface)  # [keys, strengths]
+        spectrum = surface.spectrum.astype(np.float32)
+        change = np.where(spectrum < 0.5, 0, ((loud[:, usual, None] - loud) / tk.LEVEL_STEP_DB)[:, :, None])
+        change[:, :, tk.PITCH_CELL] = 0
+        spectrum = np.clip(spectrum + change, 0, tk.N_LEVELS - 1)
+        surface = replace(surface, spectrum=spectrum.astype(np.float16))
+    return surface
+
+
+def _first_second(table: VoiceTable, surface: Surface) -> Doubles:
+    """How loud the first second of each key is at each strength, dB, [keys, strengths]."""
+    n_keys, n = surface.spectrum.shape[:2]
+    nothing, loud = np.zeros((n, tk.CHUNK_STEPS, tk.N_CELLS), np.float32), np.zeros((n_keys, n))
+    for row in range(n_keys):
+        key = int(surface.lowest[0]) + row
+        note = np.full(n, float(key)), surface.strengths
+        parts = [surface.led(tk.ATTACK, nothing, *note, np.zeros(n, np.int64), None)[:, ::_EVERY]]
+        parts += [surface.led(tk.SUSTAIN, nothing, *note, np.full(n, i), None) for i in range(STEADY_CHUNK)]
         second = np.concatenate(parts, axis=1)[:, : round(1 / tk.STEP_SECONDS[tk.SUSTAIN])]
-        loud = np.array([played_db(table, 0, key, tokens) for tokens in second])
-        change = np.where(spectrum[n] < 0.5, 0, ((loud[usual] - loud) / tk.LEVEL_STEP_DB)[:, None])
-        change[:, tk.PITCH_CELL] = 0
-        spectrum[n] = np.clip(spectrum[n] + change, 0, tk.N_LEVELS - 1)
-    return replace(surface, spectrum=spectrum.astype(np.float16))
+        loud[row] = [played_db(table, 0, key, tokens) for tokens in second]
+    return loud
 
 
 def _program_spectrum(bank: Bank, program: int, keys: Integers, velocity: float) -> Floats:
