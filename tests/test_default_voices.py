@@ -229,13 +229,13 @@ def test_a_folder_says_which_programs_are_played_by_learnt_voices(oboe, tmp_path
 
 
 def test_a_bank_for_some_programs_holds_their_learnt_voices_alone_and_sounds_the_same(gm, midi):
-    flute, clarinet, piano = 73, 71, 0
-    few = Bank.load("gm", 1, programs=[flute, piano])
+    flute, clarinet, organ = 73, 71, 19
+    few = Bank.load("gm", 1, programs=[flute, organ])
     assert [program_of(voice) for voice in few.defaults] == [flute]
     assert [program_of(voice) for voice in gm.defaults] == default_programs(bank_folder("gm"))
     assert few.voice(clarinet, 60, is_drum=False) == clarinet != gm.voice(clarinet, 60, is_drum=False)
     score = read_score(
-        midi(*({"notes": [(0, 0.3, 65, 90)], "channel": n, "program": p} for n, p in enumerate((flute, piano))))
+        midi(*({"notes": [(0, 0.3, 65, 90)], "channel": n, "program": p} for n, p in enumerate((flute, organ))))
     )
     both = [next(iter(stream_stems(bank, score))).stems for bank in (few, gm)]
     np.testing.assert_array_equal(*both)
@@ -280,6 +280,6 @@ def test_each_default_is_even_over_all_keys_rises_with_velocity_and_keeps_the_ba
     own = next(voice for voice in gm.defaults if int(voice.about["program"]) == program + 1).about
     inside = (keys >= int(own["lowest"])) & (keys <= int(own["highest"]))
     taught = first_second_db(gm, program, keys, 100)
-    assert abs(np.median((levels[1] - taught)[inside])) < 0.3
+    assert abs(np.median((levels[1] - taught)[inside])) < 0.5
     strokes = [first_second_db(gm, number, keys[::12], v) for v in (1, 6, 14, 30, 50, 72, 90, 110, 127)]
     assert np.diff(strokes, axis=0).min() > 0
