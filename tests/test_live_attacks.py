@@ -32,7 +32,7 @@ def heard(bank, messages, is_prepared):
     stage = stage_module.Stage(bank, range(16), PlaySettings(), is_plain=True)
     instrument = Instrument(stage)
     if is_prepared:
-        instrument.prepare(0, (60, 64))
+        instrument.prepare(bank.voice(0, 60, is_drum=False), (60, 64))
         while stage.attacks.prepare():
             pass
     out = np.empty((2, 441), np.float32)
