@@ -518,6 +518,7 @@ def test_a_tape_from_a_moment_is_as_loud_as_one_that_has_come_there(gm, midi):
         there = slice(int(begin * 44_100), int((begin + 0.25) * 44_100))
         ours, theirs = live[:, there], whole[:, 44_100:][:, there]
         levels = [20 * np.log10(np.sqrt(np.mean(sound**2))) for sound in (ours, theirs)]
+        # a wide voice whose pan moved before that moment is up to 3 dB off by itself
         assert levels[0] == pytest.approx(levels[1], abs=2.5)
 
 
