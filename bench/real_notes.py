@@ -38,10 +38,11 @@ from miao.evaluation.held_notes import levels as held_levels
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
+from miao.sound.loudness import energy_db
 from miao.training.default_voice import cut_below, learn_default
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics
-from miao.training.new_voice import energy_db, held_out_pitches
+from miao.training.new_voice import held_out_pitches
 
 GAINS_DB = np.arange(-24.0, 25.0)
 STROKES = (16, 32, 48, 64, 80, 96, 112, 127)

@@ -26,8 +26,9 @@ from miao.datasets.sfz import sfz_regions, sfz_samples, sfz_text
 from miao.datasets.voice_notes import voice_notes
 from miao.datasets.voice_sources import music_recordings, pairs_in, recordings_from
 from miao.errors import DataError
+from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.audio import Audio
-from miao.sound.spectrum import SAMPLE_RATE
+from miao.sound.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 
 NOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "notes"
 needs_notes = pytest.mark.skipif(not NOTES.is_dir(), reason="the recorded notes are not here")
@@ -280,7 +281,8 @@ def test_learning_brings_held_out_notes_closer_and_ends_in_a_file(tmp_path):
     made = new_voice(bank, recordings, "toy", about, like=19, keep_held_out=True, config=LearnConfig(steps=30))
     assert made.scores is not None and made.scores.n_notes == 4
     assert made.scores.after < made.scores.before_aligned - 2
-    assert made.scores.after == min(made.scores.learnt, made.scores.led, made.scores.before_aligned)
+    scores = made.scores
+    assert scores.after == min(scores.learnt, scores.led, scores.common, scores.before_aligned)
     # what many notes say of one may be nearer to it than its own tokens, each of which is off by up to half a level
     assert made.scores.after < made.scores.encoded + tk.LEVEL_STEP_DB
     assert made.scores.before_aligned <= made.scores.before
@@ -302,6 +304,7 @@ def test_the_command_learns_and_says_how_well(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
     assert "log-mel error of 1 notes of pitches held out" in result.stdout
+    assert "by what they have in common" in result.stdout
     assert sorted(p.name for p in (tmp_path / "listen").iterdir()) == ["after.wav", "before.wav", "recorded.wav"]
     assert LearntVoice.load(tmp_path / "own" / "toy.safetensors").about["licence"] == "CC0-1.0"
     again = CliRunner().invoke(app, arguments)
@@ -345,3 +348,24 @@ def test_a_real_sfz_file_is_read_and_its_strings_ring_out():
     recordings, remarks = recordings_from(path)
     assert len(recordings) == 48 and not remarks
     assert not any(r.is_released for r in recordings)
+
+
+def test_a_voice_can_be_led_by_what_its_notes_have_in_common():
+    pytest.importorskip("torch")
+    from miao.bank.bank import Bank
+    from miao.datasets.voice_notes import voice_notes
+    from miao.training.new_voice import _common, program_copy
+
+    recordings, bank = toy_recordings(range(60, 66)), Bank.load("gm", 1)
+    data = voice_notes(recordings, 0)
+    about = {"name": "toy", "bank": bank.name, "nets": bank.nets_checksum}
+    base = replace(program_copy(bank, 19, 0.0, about), table=data.table(), key_levels=None)
+    voice = _common(bank, recordings, data, list(range(len(recordings))), 19, base)
+    assert voice.surface is not None and len(voice.surface.spectrum) == 6
+    assert voice.course is not None  # toy notes die away
+    player, errors = bank.with_voices([voice]), []
+    for recording in recordings:
+        score = one_note_score(0, recording.pitch, recording.velocity, recording.hold_seconds)
+        sound = play(player, score, voice=len(bank.table.kind))
+        errors.append(log_mel_error(log_mel(recording.sound), log_mel(sound)))
+    assert np.mean(errors) < 4

@@ -162,6 +162,7 @@ def learn(
         print(f"  {name:34}{scores.after:6.2f}   ({made.kept})")
         print(f"    taught to the nets              {scores.learnt:6.2f}")
         print(f"    led by the recorded notes       {scores.led:6.2f}")
+        print(f"    by what they have in common     {scores.common:6.2f}")
         print(f"  a sampler with the same notes     {scores.sampler:6.2f}")
         print(f"  measured and played back (ceiling){scores.encoded:6.2f}")
         if made.kept == PROGRAM:

@@ -5,7 +5,7 @@ pyloudnorm differs by -0.04 LU: its high-pass has unit gain.
 
 import numpy as np
 
-from miao.arrays import Doubles
+from miao.arrays import Doubles, Reals
 
 try:
     import miao.sound._loops as _loops
@@ -92,6 +92,11 @@ class CompiledWeighting:
         out[: len(before)] = before
         _loops.weighted_squares(samples, self._filters, self._state, self._reach, out[len(before) :])
         return out
+
+
+def energy_db(sound: Reals, seconds: float = 1.0, sample_rate: int = 44_100) -> float:
+    """Energy of the beginning of a sound, mean of the channels, dB."""
+    return float(10 * np.log10(np.square(sound[:, : int(seconds * sample_rate)]).sum() / len(sound) + 1e-12))
 
 
 def k_filters(sample_rate: int) -> Doubles:

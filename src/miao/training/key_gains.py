@@ -18,8 +18,8 @@ from miao.bank.learnt_voice import LearntVoice
 from miao.bank.voices import N_PITCHES
 from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording
+from miao.sound.loudness import energy_db
 from miao.training.evenness import first_second_db
-from miao.training.new_voice import energy_db
 
 AS_LOUD = 100  # the velocity at which keys are as loud as the program's
 LEAST_RANGE_DB = 3.0  # from the softest to the loudest: recordings that differ by less have been levelled

@@ -2,10 +2,11 @@
 
 Worth is measured on notes of pitches that were held out (every fifth one), as log-mel error against the recordings,
 beside the voice of the bank that the new one set out from, beside a plain sampler that has the same notes, and beside
-the same notes encoded. Three voices are compared so: the one learnt; the same, led by the measured notes
-themselves (`bank.recorded_notes`), which is closer where recordings are dense; and the program set out from, at its
-best gain. The closest of them is kept, so that no voice is worse than where it began. Unless told to keep held-out
-notes, it then learns from all notes.
+the same notes encoded. Four voices are compared so: the one learnt; the same, led by the measured notes
+themselves (`bank.recorded_notes`), which is closer where recordings are dense; one led by what these notes have
+in common (`bank.surface`), which is closer where neighbours differ; and the program set out from, at its best gain.
+The closest of them is kept, so that no voice is worse than where it began. Unless told to keep held-out notes, it then
+learns from all notes.
 """
 
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from miao.arrays import Floats, Reals
+from miao.arrays import Floats
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
@@ -26,16 +27,20 @@ from miao.measuring.roundtrip import encoded_bank, one_note_score, play
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
 from miao.sound.audio import Audio
+from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.learn import LearnConfig, learn
+from miao.training.surface import fit_surface
 
 HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
 GAINS_DB = np.arange(-12, 12.5, 0.5)  # among which the old voice is given its best
 _MOST_TRIM_DB = 9.0
 _LISTEN_SECONDS = 2.5
 LEARNT, LED, PROGRAM = "learnt", "led by the recorded notes", "the program it set out from"
+COMMON = "led by what the recorded notes have in common"
 MOST_RECORDED = 128  # notes in a voice's file, 20 to 30 kB each
 SLOPE_VELOCITIES = (48, 112)
+_SETTLED_SECONDS, _DYING_DB = 0.3, 3.0
 _SAMPLER_RELEASE_SECONDS = 0.3  # in which a sampler lets a note fall by 60 dB
 
 
@@ -50,6 +55,7 @@ class Scores:
     after: float  # the voice that is kept, as it is
     learnt: float  # what the nets were taught, without recorded notes
     led: float  # the same, led by them
+    common: float  # led by what they have in common
     sampler: float  # the nearest of the notes learnt from, played faster or slower
     encoded: float  # the recordings measured into tokens and played back: as good as tokens can be
 
@@ -61,7 +67,7 @@ class NewVoice:
     voice: LearntVoice
     start: int  # the program it set out from
     scores: Scores | None  # None where there were too few pitches to hold any out
-    kept: str  # which of LEARNT, LED and PROGRAM the voice is
+    kept: str  # which of LEARNT, LED, COMMON and PROGRAM the voice is
     seconds: float
     listening: dict[str, Audio]  # held-out notes: recorded, before, after
 
@@ -70,11 +76,6 @@ def held_out_pitches(pitches: Sequence[int]) -> set[int]:
     """Every fifth of the pitches that there are, from the third lowest on; none if there are fewer than five."""
     known = sorted(set(pitches))
     return set(known[HELD_OUT_FROM::HELD_OUT_EVERY]) if len(known) >= HELD_OUT_EVERY else set()
-
-
-def energy_db(sound: Reals, seconds: float = 1.0) -> float:
-    """Energy of the beginning of a sound, mean of the channels."""
-    return float(10 * np.log10(np.square(sound[:, : int(seconds * SAMPLE_RATE)]).sum() / len(sound) + 1e-12))
 
 
 def closest_program(bank: Bank, recordings: Sequence[Recording]) -> int:
@@ -133,10 +134,13 @@ def new_voice(
     if test:
         assert voice is not None
         led = _led(bank, recordings, data, train, start, voice)
+        common = _common(bank, recordings, data, train, start, voice)
         some = [recordings[i] for i in test]
-        scores = _scores(bank, voice, led, some, data.chosen(test), start, [recordings[i] for i in train])
-        kept = min((scores.learnt, LEARNT), (scores.led, LED), (scores.before_aligned, PROGRAM))[1]
-        voices = {LEARNT: voice, LED: led, PROGRAM: program_copy(bank, start, scores.before_gain_db, about)}
+        scores = _scores(bank, (voice, led, common), some, data.chosen(test), start, [recordings[i] for i in train])
+        kept = min((scores.learnt, LEARNT), (scores.led, LED), (scores.common, COMMON),
+                   (scores.before_aligned, PROGRAM))[1]  # fmt: skip
+        voices = {LEARNT: voice, LED: led, COMMON: common,
+                  PROGRAM: program_copy(bank, start, scores.before_gain_db, about)}  # fmt: skip
         voice = voices[kept]
         listening = _listening(bank, bank.with_voices([voice]), some, start)
         about |= {"held_out_before_db": f"{scores.before_aligned:.2f}", "held_out_db": f"{scores.after:.2f}",
@@ -146,7 +150,8 @@ def new_voice(
     if voice is None or not (keep_held_out or kept == PROGRAM):
         everything = list(range(len(recordings)))
         voice = _learnt(bank, recordings, data, everything, start, config, about, lambda d: tell(1 - share + share * d))
-        voice = _led(bank, recordings, data, everything, start, voice) if kept == LED else voice
+        if kept in (LED, COMMON):
+            voice = (_led if kept == LED else _common)(bank, recordings, data, everything, start, voice)
     voice = replace(voice, about=about)
     return NewVoice(voice, start, scores, kept, time.perf_counter() - began, listening)
 
@@ -187,6 +192,32 @@ def _led(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: l
         [data.is_released[i] for i in some], float(slope),
     )  # fmt: skip
     return _trimmed(bank, replace(voice, recorded=recorded), [recordings[i] for i in which])
+
+
+def _common(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: list[int], start: int,
+            voice: LearntVoice) -> LearntVoice:  # fmt: skip
+    """A voice led by what some of the notes have in common. Where they say nothing, of how notes end or beyond the
+    recorded keys, it plays as the program does that it set out from, or, if that has partials of another kind, as
+    ``voice`` does."""
+    chosen = data.chosen(which)
+    if chosen.kind == int(bank.table.kind[start]):
+        voice = replace(program_copy(bank, start, 0.0, voice.about), table=chosen.table(), key_levels=None)
+    surface, course = fit_surface(bank, chosen, start, lasts=_lasts(chosen), is_even=False)
+    return _trimmed(bank, replace(voice, surface=surface, course=course), [recordings[i] for i in which])
+
+
+def _lasts(data: VoiceNotes) -> bool:
+    """Whether notes stay as loud as they are while they are held: half of them lose less than 3 dB a second from 0.3 s
+    on. Notes that were let go before 0.6 s say nothing of it; if all were, they do not last."""
+    falls = []
+    for note in data.notes:
+        times = tk.held_times(len(note.tokens.held))
+        inside = (times > _SETTLED_SECONDS) & (times < note.tokens.hold_seconds - 1e-6)
+        if times[inside].size and np.ptp(times[inside]) > _SETTLED_SECONDS:
+            cells = note.tokens.held.reshape(-1, tk.N_CELLS)[: len(times)][inside, : tk.PITCH_CELL]
+            loud = 10 * np.log10(np.square(tk.level_to_amplitude(cells.astype(np.float32))).sum(axis=1) + 1e-14)
+            falls.append(-np.polyfit(times[inside], loud, 1)[0])
+    return bool(falls) and float(np.median(falls)) < _DYING_DB
 
 
 def _trimmed(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]) -> LearntVoice:
@@ -230,11 +261,11 @@ def sampled(notes: Sequence[Recording], wanted: Recording) -> Floats:
     return (sound * fall).astype(np.float32)[:, : wanted.sound.shape[1]]
 
 
-def _scores(before: Bank, learnt: LearntVoice, led: LearntVoice, recordings: list[Recording], data: VoiceNotes,
+def _scores(before: Bank, voices: Sequence[LearntVoice], recordings: list[Recording], data: VoiceNotes,
             start: int, learnt_from: Sequence[Recording]) -> Scores:  # fmt: skip
-    """All errors of held-out notes."""
-    new: tuple[list[float], list[float]] = ([], [])
-    players = [before.with_voices([voice]) for voice in (learnt, led)]
+    """All errors of held-out notes; the voices are that learnt, led by notes and by what they have in common."""
+    new: list[list[float]] = [[] for _ in voices]
+    players = [before.with_voices([voice]) for voice in voices]
     ceiling, plain = [], []
     for i, recording in enumerate(recordings):
         target = spectrum.log_mel(recording.sound)
@@ -247,9 +278,10 @@ def _scores(before: Bank, learnt: LearntVoice, led: LearntVoice, recordings: lis
         encoded = _played(encoded_bank(one.notes[0].tokens, table), recording, 0)
         ceiling.append(spectrum.log_mel_error(target, spectrum.log_mel(encoded)))
     old = bank_errors(before, recordings, start)
-    taught, following = (float(np.mean(errors)) for errors in new)
-    best = min(taught, following, old[1])
-    return Scores(len(recordings), *old, best, taught, following, float(np.mean(plain)), float(np.mean(ceiling)))
+    taught, following, common = (float(np.mean(errors)) for errors in new)
+    best = min(taught, following, common, old[1])
+    plainly, encoding = float(np.mean(plain)), float(np.mean(ceiling))
+    return Scores(len(recordings), *old, best, taught, following, common, plainly, encoding)
 
 
 def _listening(before: Bank, after: Bank, recordings: list[Recording], start: int) -> dict[str, Audio]:
