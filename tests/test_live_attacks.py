@@ -49,6 +49,19 @@ def heard(bank, messages, is_prepared):
 MESSAGES = {2: b"\x90\x3c\x50", 20: b"\x90\x40\x67", 40: b"\x80\x3c\x40"}
 
 
+def test_what_is_expected_is_the_voice_that_plays():
+    bank = Bank.load("gm", 1)
+    learnt, program = bank.voice(0, 60, is_drum=False), bank.voice(48, 60, is_drum=False)
+    own = len(bank.table.kind) - 1
+    assert learnt not in (0, own)  # a learnt piano stands in the program's place
+    stage = stage_module.Stage(bank, range(16), PlaySettings())
+    instrument = Instrument(stage, voices={3: own})
+    for channel, wanted, voice in ((0, 0, learnt), (1, 48, program), (3, 0, own)):
+        stage.attacks._wanted.clear()
+        instrument.expect(channel, wanted)
+        assert {voice for voice, _, _ in stage.attacks._wanted} == {voice}
+
+
 def test_a_prepared_attack_asks_no_net_and_sounds_the_same():
     bank, asked = counted(Bank.load("gm", 1))
     expected = heard(bank, MESSAGES, is_prepared=False)

@@ -88,7 +88,7 @@ def live(
     """
     from miao.expression.moods import cues_of
     from miao.live.card import cards, open_card
-    from miao.live.instrument import N_CHANNELS, PREPARED_KEYS, Instrument
+    from miao.live.instrument import N_CHANNELS, Instrument
     from miao.live.ports import Keyboards, check_wanted, ports
     from miao.live.routing import CURVES, Routing, key_number, zones_of
     from miao.live.take import Take
@@ -122,9 +122,7 @@ def live(
     for channel, number in chosen.items():
         instrument.choose(channel, number)
     for channel in sorted({0, *chosen}):
-        played = voices.get(channel, chosen.get(channel, 0))
-        stage.player.prefetch(played, PREPARED_KEYS)
-        instrument.prepare(played)
+        instrument.expect(channel, chosen.get(channel, 0))
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_what_is_loaded()
     check_wanted(keyboard or ())

@@ -125,6 +125,14 @@ class Instrument:
             self._prepared.add(voice)
             self.stage.attacks.want(voice, keys, self._velocities)
 
+    def expect(self, channel: int, program: int) -> None:
+        """A channel will be played, with a program (both from 0) if none of its own voices is there."""
+        voice = self.voices.get(channel)
+        if voice is None:  # a learnt one may play in the program's place
+            voice = self.stage.bank.voice(program, PREPARED_KEYS[0], is_drum=False)
+        self.stage.player.prefetch(voice, PREPARED_KEYS)
+        self.prepare(voice)
+
     def _steer(self, time: float, number: int, value: int) -> None:
         """A controller of the plane of moods has a value."""
         self._point[self._plane.index(number)] = max((value - 64) / 63, -1.0)

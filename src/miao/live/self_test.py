@@ -78,7 +78,6 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
     stage = Stage(bank, range(N_CHANNELS), settings, gain_db=-30.0)
     instrument = Instrument(stage)
     instrument.choose(1, ORGAN)
-    stage.player.prefetch(0, range(60, 84))
     stage.player.prefetch(ORGAN, range(36, 36 + HELD))
     is_over = threading.Event()
     busy = threading.Thread(target=_work, args=(is_over,), daemon=True)
@@ -86,7 +85,7 @@ def measure(bank: Bank, card: str | None, block: int, sample_rate: int, seconds:
     sys.setswitchinterval(0.0005)
     try:
         with open_card(stage, card, block) as where:
-            instrument.prepare(0)
+            instrument.expect(0, 0)
             instrument.start()
             for key in range(36, 36 + HELD):
                 instrument.put(bytes([NOTE_ON | 1, key, 80]))

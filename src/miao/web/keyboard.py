@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from miao.bank.bank import Bank
-from miao.live.instrument import N_CHANNELS, PREPARED_KEYS, Instrument
+from miao.live.instrument import N_CHANNELS, Instrument
 from miao.live.stage import Stage
 from miao.midi.general_midi import GM_DRUM_KITS
 from miao.sound.rooms import find_room
@@ -83,8 +83,7 @@ class Keyboard:
         if changes.kit >= 0:
             instrument.choose(DRUM_CHANNEL, changes.kit)
         elif bank.encode is None:  # where notes hear each other, nothing is known before they sound
-            stage.player.prefetch(voices.get(0, program), PREPARED_KEYS)
-            instrument.prepare(voices.get(0, program))
+            instrument.expect(0, program)
         return instrument
 
     def close(self) -> None:
