@@ -158,8 +158,9 @@ def notes_of(*rows):
 def test_the_power_of_notes_is_that_of_their_rendering(gm):
     notes = notes_of((0.1, 1.0, 48, 90), (0.4, 0.8, 64, 60), (0.9, 1.5, 67, 110))
     n_frames = int(2.0 * SAMPLE_RATE / (2 * HOP_SAMPLES))
-    courses = note_courses(gm, 0, notes, n_frames)
-    matrices = {p: cell_powers(gm.table, 0, p, noise_powers()) for p in (48, 64, 67)}
+    voice = gm.voice(0, 60, is_drum=False)  # what plays by default
+    courses = note_courses(gm, voice, notes, n_frames)
+    matrices = {p: cell_powers(gm.table, voice, p, noise_powers()) for p in (48, 64, 67)}
     predicted = 10 * np.log10(np.maximum(powers(courses, matrices, 96), 1e-14))
     plain = one_note_score(0, 60, 80, 0.5)
     score = replace(plain, tracks=(replace(plain.tracks[0], notes=notes),))
