@@ -523,8 +523,8 @@ def test_a_tape_from_a_moment_is_as_loud_as_one_that_has_come_there(gm, midi):
 
 
 def test_a_thread_that_does_nothing_counts_what_the_machine_withholds():
-    watch = stage_module._compiled.Watch(0.002)
     began = time.monotonic()
+    watch = stage_module._compiled.Watch(0.002)
     time.sleep(0.1)
     watch.stop()
     woken, late, worst = watch.counts()
