@@ -31,7 +31,15 @@ from miao.evaluation.measure import (
     listen_to_reference,
     measure,
 )
-from miao.evaluation.report import distance_facts, embedding_distances, mean_of, rank_correlation, summary, verdict
+from miao.evaluation.report import (
+    differences,
+    distance_facts,
+    embedding_distances,
+    mean_of,
+    rank_correlation,
+    summary,
+    verdict,
+)
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import NoiseSystem, Piece, SilenceSystem, SineSystem, Sound, played_stems, system
 from miao.evaluation.tables import markdown, write_report
@@ -118,6 +126,21 @@ def evaluated(folder, output, chosen):
 
 
 # benchmarks
+
+
+def test_differences_are_told_of_all_pieces_and_of_each_group():
+    def rows(values):
+        return [{"piece": p, "group": p[0], "values": {"error": v}} for p, v in values.items()]
+
+    played = {
+        "miao:x": rows({"a1": 1.0, "a2": 2.0, "b1": 5.0, "b2": 6.0, "c1": 1.0}),
+        "fluidsynth:y": rows({"a1": 2.0, "a2": 3.0, "b1": 4.0, "b2": 5.0}),
+    }
+    metric = {"key": "error", "better": "lower"}
+    found = {d["group"]: (d["worse_by"]["mean"], d["worse_by"]["n"]) for d in differences(played, [metric])}
+    assert found == {"": (0.0, 4), "a": (-1.0, 2), "b": (1.0, 2)}  # nobody else plays c
+    upwards = {d["group"]: d["worse_by"]["mean"] for d in differences(played, [metric | {"better": "higher"}])}
+    assert upwards == {"": 0.0, "a": 1.0, "b": -1.0}
 
 
 def test_a_benchmark_says_what_it_is_made_of_and_what_is_left_out(built):

@@ -248,16 +248,23 @@ def group_means(played: Played, metrics: Iterable[Metric]) -> Json:
 
 
 def differences(played: Played, metrics: list[Json]) -> list[Json]:
-    """How much worse each of our systems is than each sampler, on the pieces both play; below 0 it is better."""
+    """How much worse each of our systems is than each sampler, on the pieces both play; below 0 it is better.
+
+    Of all pieces (group ""), then of each group where there are several.
+    """
+    groups = sorted({record["group"] for rows in played.values() for record in rows})
     found = []
-    for ours in (name for name in played if name.startswith("miao")):
-        for theirs in (name for name in played if name.startswith("fluidsynth")):
-            for metric in metrics:
-                a, b = (values_of(played[name], metric["key"]) for name in (ours, theirs))
-                sign = -1 if metric["better"] == HIGHER else 1
-                mean = mean_of(sign * (a[piece] - b[piece]) for piece in a if piece in b)
-                if mean.n:
-                    found.append({"key": metric["key"], "ours": ours, "theirs": theirs, "worse_by": asdict(mean)})
+    for group in ["", *(groups if len(groups) > 1 else ())]:
+        heard = {name: [r for r in rows if group in ("", r["group"])] for name, rows in played.items()}
+        for ours in (name for name in played if name.startswith("miao")):
+            for theirs in (name for name in played if name.startswith("fluidsynth")):
+                for metric in metrics:
+                    a, b = (values_of(heard[name], metric["key"]) for name in (ours, theirs))
+                    sign = -1 if metric["better"] == HIGHER else 1
+                    mean = mean_of(sign * (a[piece] - b[piece]) for piece in a if piece in b)
+                    if mean.n:
+                        found.append({"key": metric["key"], "group": group, "ours": ours, "theirs": theirs,
+                                      "worse_by": asdict(mean)})  # fmt: skip
     return found
 
 

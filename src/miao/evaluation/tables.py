@@ -108,7 +108,8 @@ def against_samplers(report: Json) -> list[str]:
         else:
             word, low, high = "no clear difference, worse by", by["low"], by["high"]
         mean = abs(by["mean"]) if low > 0 else by["mean"]
-        lines.append(f"- {d['ours']} against {d['theirs']}, {titles[d['key']]}: {word} {number(mean)} "
+        where = f", {d['group']} alone" if d["group"] else ""
+        lines.append(f"- {d['ours']} against {d['theirs']}{where}, {titles[d['key']]}: {word} {number(mean)} "
                      f"[{number(low)}, {number(high)}] (n = {by['n']})")  # fmt: skip
     return lines
 
