@@ -228,12 +228,10 @@ def _decoder(
                 levels[rows] = own.correction.applied(kind, levels[rows], **note)
             if own.shift is not None:
                 levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
-            if own.recorded is not None:
-                previous = inputs["previous"][rows] if "previous" in inputs else None
-                levels[rows] = own.recorded.led(kind, levels[rows], **note, previous=previous)
-            if own.surface is not None:
-                previous = inputs["previous"][rows] if "previous" in inputs else None
-                levels[rows] = own.surface.led(kind, levels[rows], **note, previous=previous)
+            for lead in (own.recorded, own.surface):
+                if lead is not None:
+                    previous = inputs["previous"][rows] if "previous" in inputs else None
+                    levels[rows] = lead.led(kind, levels[rows], **note, previous=previous)
             if own.gains is not None:
                 levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
         return levels, spread

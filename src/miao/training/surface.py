@@ -167,7 +167,7 @@ def _left(notes: NoteFeatures, way: _Way) -> tuple[Floats, Flags]:
         at = (notes.pitch == pitch) & (notes.velocity == velocity)
         out[at] = notes.spectrum[at] - _spectrum(notes, pitch, velocity, way, notes.pitch != pitch)
     cells = notes.spectrum[:, : tk.PITCH_CELL]
-    heard = (cells > np.maximum(cells.max(axis=1, keepdims=True) - _HEARD, 1)) & True
+    heard = cells > np.maximum(cells.max(axis=1, keepdims=True) - _HEARD, 1)
     heard = np.pad(heard, ((0, 0), (0, 1)))
     own = np.array(
         [np.median(row[is_heard]) if is_heard.any() else 0.0 for row, is_heard in zip(out, heard, strict=True)]
