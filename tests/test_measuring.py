@@ -40,6 +40,14 @@ def test_a_pure_tone_leaves_no_noise_within_hearing_of_it():
     assert noise.max() < 20 * np.log10(0.3) - 55
 
 
+@pytest.mark.parametrize("hz", [41.2, 110.0, 440.0])
+def test_a_tone_that_dies_quickly_leaves_no_noise(hz):
+    measured = analyse_note(tone(hz, [0.3, 0.1], decay=20.0), RATE, hz, 0.9, harmonic_partials(1.0, 0, 0))
+    levels = tk.level_to_db(measured.tokens.held[0, 4:].astype(float))  # 4: what begins in a frame is noise
+    noise = 10 * np.log10((10 ** (levels[:, tk.N_PARTIALS : tk.PITCH_CELL] / 10)).sum(axis=1))
+    assert (noise - levels[:, 0]).max() < -36
+
+
 def test_white_noise_is_measured_as_noise_of_its_power():
     rng = np.random.default_rng(0)
     sound = np.stack([rng.normal(0, 0.05, RATE)] * 2).astype(np.float32)

@@ -17,6 +17,7 @@ from miao.bank.partials import Partials
 
 SILENCE = 1e-6  # amplitude below which nothing is measured
 _EPSILON = 1e-20
+_RIDGE, _SLOPE_RIDGE = 2e-3, 6e-3  # of a partial's own weight in a frame; for its level, for its slope
 
 
 FRAME_PERIODS = (2.0, 3.0, 3.0)  # length of a frame in periods of the note, by chunk kind,
@@ -55,30 +56,50 @@ def band_weights(size: int, sample_rate: int) -> Floats:
     return weights
 
 
-def fit_frames(
-    samples: Floats, sample_rate: int, centres: Numbers, width: int, hz: Reals
-) -> tuple[NDArray[np.complex64], Floats]:
-    """Complex amplitudes of partials at fixed frequencies [channels, F, P] and what they leave of each frame."""
-    window = np.hanning(width + 1)[:-1]
-    time = (np.arange(width) - width // 2) / sample_rate
-    frames = frames_around(samples, centres, width)
-    carriers = np.exp(2j * np.pi * np.outer(time, hz)).astype(np.complex64)  # [W, P]
-    if len(hz):
-        gram = window_transform(2 * np.pi * (hz[:, None] - hz[None, :]), width, sample_rate)
-        gram += np.eye(len(hz)) * gram[0, 0] * 1e-3
-        heard = frames @ (carriers.conj() * window[:, None].astype(np.float32))  # [channels, F, P]
-        solved = np.linalg.solve(gram, heard.reshape(-1, len(hz)).T.astype(np.complex128))
-        amplitudes = 2 * solved.T.reshape(heard.shape).astype(np.complex64)
-        rest = frames - (amplitudes.real @ carriers.real.T - amplitudes.imag @ carriers.imag.T)
-    else:
-        amplitudes, rest = np.zeros((*frames.shape[:2], 0), np.complex64), frames
-    return amplitudes, rest
+def fit_frames(frames: Floats, sample_rate: int, hz: Reals) -> tuple[NDArray[np.complex64], Floats]:
+    """Complex amplitudes of partials in the middle of frames, and what they leave of each frame.
+
+    Shape: frames [channels, F, W], W even -> [channels, F, P], [channels, F, W]. Within a frame an amplitude runs in a
+    straight line: without its slope, what a tone that changes leaves of a frame would count as noise. Sums over a
+    frame's halves make two fits of one, of what is even around its middle (cosines, and sines that grow) and of what
+    is odd.
+    """
+    if not len(hz):
+        return np.zeros((*frames.shape[:2], 0), np.complex64), frames
+    half, n = frames.shape[2] // 2, len(hz)
+    window = np.hanning(2 * half + 1)[half:-1].astype(np.float32)
+    window[0] /= 2  # the middle is in both halves
+    time = np.arange(half) / sample_rate
+    phase = 2 * np.pi * np.outer(time, hz)
+    share = (time * (sample_rate / frames.shape[2]))[:, None]  # of the frame
+    cosines, sines = np.cos(phase), np.sin(phase)
+    ahead, behind = frames[:, :, half:], frames[:, :, half:0:-1]
+    fitted, amplitudes = [], []
+    for heard, level, slope in ((ahead + behind, cosines, share * sines), (ahead - behind, sines, share * cosines)):
+        shapes = np.concatenate([level, slope], axis=1).astype(np.float32)  # [W / 2, 2 P]
+        weighted = shapes * window[:, None]
+        gram = (shapes.T @ weighted).astype(np.float64)
+        gram += np.diag(np.repeat([_RIDGE, _SLOPE_RIDGE], n) * (0.5 * float(window.sum())))
+        right = (heard @ weighted).reshape(-1, 2 * n).T.astype(np.float64) / 2
+        solved = np.linalg.solve(gram, right).T.reshape(*frames.shape[:2], 2 * n).astype(np.float32)
+        fitted.append(solved @ shapes.T)
+        amplitudes.append(solved[:, :, :n])
+    even, odd = fitted
+    rest = frames.copy()
+    rest[:, :, half:] -= even + odd
+    rest[:, :, half - 1 : 0 : -1] -= (even - odd)[:, :, 1:]
+    return (amplitudes[0] - 1j * amplitudes[1]).astype(np.complex64), rest
 
 
 def measure_levels(samples: Floats, sample_rate: int, centres: Numbers, width: int, hz: Doubles) -> Levels:
     """Power of partials at fixed frequencies and the power spectrum of the rest, frame by frame."""
-    width += width % 2
-    amplitudes, rest = fit_frames(samples, sample_rate, centres, width, hz)
+    frames = frames_around(samples, centres, width + width % 2)
+    return levels_of(*fit_frames(frames, sample_rate, hz), sample_rate)
+
+
+def levels_of(amplitudes: NDArray[np.complex64], rest: Floats, sample_rate: int) -> Levels:
+    """The levels of frames from what was fitted in them and what was left over."""
+    width = rest.shape[2]
     window = np.hanning(width + 1)[:-1]
     size = 1 << int(np.ceil(np.log2(max(width, 2048))))
     power = np.abs(np.fft.rfft(rest * window.astype(np.float32), size, axis=2)) ** 2
@@ -114,20 +135,6 @@ def part_rest(levels: Levels, sample_rate: int, hz: Doubles) -> tuple[Reals, Rea
     return partials + 2 * np.clip(back, 0, None), noise
 
 
-def window_transform(omega: Doubles, width: int, sample_rate: int) -> Doubles:
-    """Sum of a Hann window times exp(j omega t) over a centred frame (real, as the window is even)."""
-
-    def dirichlet(x: Doubles) -> Doubles:
-        half = x / 2
-        small = np.abs(half) < 1e-9
-        safe = np.where(small, 1.0, half)
-        return np.where(small, width, np.sin(width * safe) / np.tan(safe))
-
-    x = omega / sample_rate
-    step = 2 * np.pi / width
-    return 0.5 * dirichlet(x) + 0.25 * (dirichlet(x + step) + dirichlet(x - step))
-
-
 def pitch_track(samples: Floats, sample_rate: int, hz: Reals, width: int, n_seconds: float) -> tuple[Doubles, Doubles]:
     """Deviation of the pitch in cents every 5 ms, from how fast the phases of the strongest low partials turn, and
     how loud it is there."""
@@ -139,7 +146,7 @@ def pitch_track(samples: Floats, sample_rate: int, hz: Reals, width: int, n_seco
     near = near[near < 3000]
     if not len(near):
         return np.zeros(len(centres)), np.zeros(len(centres))
-    amplitudes = fit_frames(mono, sample_rate, centres, width, near)[0][0]  # [F, P]
+    amplitudes = fit_frames(frames_around(mono, centres, width), sample_rate, near)[0][0]  # [F, P]
     turn = np.angle(amplitudes[1:] * amplitudes[:-1].conj() * np.exp(-2j * np.pi * near * hop / sample_rate))
     deviation_hz = turn * sample_rate / (2 * np.pi * hop)
     cents = 1200 / np.log(2) * deviation_hz / near

@@ -24,11 +24,13 @@ from miao.measuring.note import (
     Levels,
     as_levels,
     band_weights,
+    fit_frames,
     frame_width,
     frames_around,
     heard_partials,
     hidden_as_noise,
     is_even,
+    levels_of,
     part_rest,
     pitch_track,
     straighten,
@@ -303,13 +305,12 @@ class _Note:
         if self.warped is None:  # what was before the note is none of it
             frames = frames * (np.rint(centres).astype(int)[:, None] - width // 2 + np.arange(width)
                                >= self._quiet_before(width))  # fmt: skip
-        amplitudes = solve_frames(frames, rate, hz)
-        rest = frames - sines(amplitudes, width, rate, hz)
-        window = np.hanning(width + 1)[:-1]
-        size = 1 << int(np.ceil(np.log2(max(width, 2048))))
-        power = np.abs(np.fft.rfft(rest * window.astype(np.float32), size, axis=2)) ** 2
-        power *= 2 / (size * np.square(window).sum())
-        return Levels(np.square(np.abs(amplitudes)), power, width / rate), hz, place[: len(self.hz)]
+        if len(hz) == len(self.hz):
+            amplitudes, rest = fit_frames(frames, rate, hz)
+        else:  # partials of several notes lie too close for slopes to be told apart
+            amplitudes = solve_frames(frames, rate, hz)
+            rest = frames - sines(amplitudes, width, rate, hz)
+        return levels_of(amplitudes, rest, rate), hz, place[: len(self.hz)]
 
     def _quiet_before(self, width: int) -> int:
         """The first sample that counts: the note's first, if nothing else sounds there."""

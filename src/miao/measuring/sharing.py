@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from miao.arrays import Doubles, Flags, Floats, Integers, Records
 from miao.bank import tokens as tk
 from miao.bank.partials import Partials
-from miao.measuring.note import frames_around, window_transform
+from miao.measuring.note import frames_around
 from miao.measuring.part_voices import nominal_hz
 
 HOP_SECONDS = 0.020
@@ -158,11 +158,25 @@ def solve_frames(frames: Floats, sample_rate: int, hz: Doubles) -> NDArray[np.co
     window = np.hanning(width + 1)[:-1].astype(np.float32)
     heard = (frames * window).reshape(-1, width) @ _carriers(width, sample_rate, hz)  # [channels F, 2 P]
     heard = np.concatenate([heard[:, : len(hz)], -heard[:, len(hz) :]]).astype(np.float64)
-    gram = window_transform(2 * np.pi * (hz[:, None] - hz[None, :]), width, sample_rate)
+    gram = _window_transform(2 * np.pi * (hz[:, None] - hz[None, :]), width, sample_rate)
     gram += np.eye(len(hz)) * gram[0, 0] * _RIDGE
     solved = 2 * np.linalg.solve(gram, heard.T).T
     half = len(solved) // 2
     return (solved[:half] + 1j * solved[half:]).reshape(*frames.shape[:-1], len(hz)).astype(np.complex64)
+
+
+def _window_transform(omega: Doubles, width: int, sample_rate: int) -> Doubles:
+    """Sum of a Hann window times exp(j omega t) over a centred frame (real, as the window is even)."""
+
+    def dirichlet(x: Doubles) -> Doubles:
+        half = x / 2
+        small = np.abs(half) < 1e-9
+        safe = np.where(small, 1.0, half)
+        return np.where(small, width, np.sin(width * safe) / np.tan(safe))
+
+    x = omega / sample_rate
+    step = 2 * np.pi / width
+    return 0.5 * dirichlet(x) + 0.25 * (dirichlet(x + step) + dirichlet(x - step))
 
 
 def sines(amplitudes: NDArray[np.complex64], width: int, sample_rate: int, hz: Doubles) -> Floats:
