@@ -32,6 +32,7 @@ _MEMORY_SECONDS = 0.25  # how long a partial that stood alone says something of 
 _PRIOR = 0.3  # observations that a voice's spectrum is worth against those
 _ROLLOFF_DB = -9.0  # an octave, of a spectrum that nothing is known of
 _RIDGE = 1e-3
+_CARRIER_ROWS = 64  # of which others follow by turning: exponentials are dear
 _MOST_AT_ONCE = 64  # frames
 
 
@@ -187,9 +188,11 @@ def sines(amplitudes: NDArray[np.complex64], width: int, sample_rate: int, hz: D
 
 def _carriers(width: int, sample_rate: int, hz: Doubles) -> Floats:
     """Cosines and sines around the middle of a frame, [W, 2 P]."""
-    turns = np.outer((np.arange(width) - width // 2) / sample_rate, hz)
-    angle = 2 * np.pi * ((turns + 0.5) % 1.0 - 0.5).astype(np.float32)
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    omega = 2j * np.pi * hz / sample_rate
+    fine = np.exp(np.outer(np.arange(_CARRIER_ROWS), omega)).astype(np.complex64)
+    coarse = np.exp(np.outer(np.arange(0, width, _CARRIER_ROWS) - width // 2, omega)).astype(np.complex64)
+    turned = (coarse[:, None] * fine).reshape(len(coarse) * _CARRIER_ROWS, len(hz))[:width]
+    return np.concatenate([turned.real, turned.imag], axis=1)
 
 
 def _look(samples: Floats, sample_rate: int, found: list[Expected], frames: slice, members: list[int]) -> _Group:
