@@ -74,10 +74,10 @@ def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bo
 
 
 def _sfz(name: str, file: str, program: int, lasts: bool = True) -> Source:
-    return Source(name, f"gm-sfz/Melodic/{file}.sfz", program, "recordings of the SFZ General MIDI bank", FREE,
-                  lasts=lasts)  # fmt: skip
+    return Source(name, f"gm-sfz/Melodic/{file}.sfz", program, SFZ_BANK, FREE, lasts=lasts)
 
 
+SFZ_BANK, FREEPATS = "recordings of the SFZ General MIDI bank", "recordings of the FreePats project"
 KARORYFER = "recordings by Karoryfer Samples"
 SOURCES = [
     _philharmonia("clarinet", 71),
@@ -92,7 +92,7 @@ SOURCES = [
     Source("tuba", "war-tuba", 58, KARORYFER + ", J. Lewicki", FREE, "*_s_vl*"),
     Source("double-bass", "double-bass", 43, KARORYFER, FREE, "arco*"),
     Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "[a-g]*[0-9]_[pmf]*_rr1*", False),
-    Source("nylon-guitar", "spanish-guitar", 24, "recordings of the FreePats project", FREE, lasts=False),
+    Source("nylon-guitar", "spanish-guitar", 24, FREEPATS, FREE, lasts=False),
     _sfz("steel-guitar", "026-Acoustic-Guitar--steel-", 25, lasts=False),
     _sfz("electric-grand", "003-Electric-Grand-Piano", 2, lasts=False),
     _sfz("electric-piano", "005-Electric-Piano-1", 4, lasts=False),
@@ -109,6 +109,11 @@ SOURCES = [
     ),
     _sfz("sitar", "105-Sitar", 104, lasts=False),
     _sfz("shanai", "112-Shanai", 111),
+    _sfz("tremolo-strings", "045-Tremolo-Strings", 44),
+    _sfz("pizzicato", "046-Pizzicato-Strings", 45, lasts=False),
+    Source("bagpipe", "gm-sfz/Melodic/110-Bagpipe", 109, SFZ_BANK, FREE, "*_ord_*"),
+    Source("acoustic-bass", "double-bass", 32, KARORYFER, FREE, "pizz*", False),
+    Source("picked-bass", "electric-bass/PickedBassYR 20190930.sfz", 34, FREEPATS, FREE, lasts=False),
 ]
 
 

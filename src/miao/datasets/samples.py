@@ -9,7 +9,7 @@ one row of a voice table.
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,9 @@ DYNAMICS = {  # words and letters for how strongly a note is played, as the velo
 }  # fmt: skip
 PLAIN_VELOCITY = 96  # of a note whose name says nothing
 LAYERS = (40, 112)  # velocities of the softest and the loudest of layers that are numbered v1, v2, ...
+_CUT_OFF_DB = 15.0  # a file that ends no further below its top was cut off
+_LEAST_OF_LAYER = 5  # notes that say that a layer is named by another octave
+_LEVEL_DB = 2.0  # by which the halves of what is left of a note differ where it is the room
 LONGEST_SECONDS = 8.0  # of a note that is looked at
 _SWELLS = re.compile(r"cresc|trill|tremolo|gliss|swell")  # these are not one note at one strength
 _PITCH = re.compile(r"([a-g])(#|s|b|♯|♭|sharp|flat)?(-?\d)$", re.IGNORECASE)
@@ -148,35 +151,50 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
     """How long a note was held (seconds from its start) and whether it is heard being let go.
 
     Recordings of single notes do not say when the player let go. The level in dB (20 ms, every 10 ms), from its top
-    until it has fallen by 35 dB, is fitted by two straight lines that meet, 0.2 s later or more. Where the
-    second falls by 20 dB a second or more, and three times as fast as the first, they meet where the note was let go.
-    (Fits further down would find where files were faded out.) Else it was held to its end: a string that rings until
-    it is silent (60 dB below its peak, or no more than 6 dB above what the file ends with), or a file that was cut off.
+    until it has fallen by 35 dB or into what the file ends with, is fitted by two straight lines that meet, 0.1 s later
+    or more. Where the second falls by 20 dB a second or more, and three times as fast as the first, they meet where the
+    note was let go. (Fits further down would find where files were faded out.) Else it was held to its end: a string
+    that rings until it is silent (60 dB below its peak, or no more than 6 dB above what the file ends with), or a file
+    that was cut off. A soft note may end in the room's noise 15 dB below it.
     """
     hop = sample_rate // 100
     level = envelope_db(sound, hop, 2 * hop)
     level = np.convolve(np.pad(level, 2, mode="edge"), np.ones(5) / 5, mode="valid")
-    peak, quiet = int(np.argmax(level > level.max() - 1)), float(level[-8:-2].mean()) if len(level) > 60 else -np.inf
-    if quiet > level.max() - 25:
+    peak = int(np.argmax(level > level.max() - 1))
+    quiet = float(level[-8:-2].mean()) if len(level) > 60 else -np.inf
+    if quiet > level.max() - _CUT_OFF_DB:
         return len(level) * 0.01, False
-    floor = max(level.max() - 60, quiet + 6)
-    whole = (int(np.flatnonzero(level > floor)[-1]) + 1) * 0.01, False
-    stop = int(np.flatnonzero(level > level.max() - 35)[-1]) + 1
-    if stop - peak < 30:
-        return whole
-    time, heard = np.arange(peak, stop) * 0.01, level[peak:stop]
-    best = (np.inf, 0.0, 0.0, 0.0)
-    for meeting in range(20, len(time) - 4, 2):
+    rings_out = quiet <= level.max() - 25
+    lasted = int(np.flatnonzero(level > max(level.max() - 60, quiet + 6))[-1]) + 1 if rings_out else len(level)
+    faint = level < max(level.max() - 35, _floor_db(level, quiet) + 6)
+    stays = np.convolve(faint[peak:], np.ones(10), mode="valid") > 9.5  # faint for 0.1 s
+    last = int(np.flatnonzero(level > max(level.max() - 35, quiet))[-1]) + 1
+    for stop in (peak + int(np.argmax(stays)) if stays.any() else last, last):
+        meeting_seconds, before, after = _two_lines(level[peak:stop])
+        if after < -20 and after < 3 * min(before, 0):
+            return peak * 0.01 + meeting_seconds, True
+    return lasted * 0.01, False
+
+
+def _two_lines(heard: Doubles) -> tuple[float, float, float]:
+    """Two straight lines that meet, fitted to levels every 10 ms: where they meet, s, 0.1 s or later, and what
+    the first and the second rise by, dB a second."""
+    time, best = np.arange(len(heard)) * 0.01, (np.inf, 0.0, 0.0, 0.0)
+    for meeting in range(10, len(time) - 4, 2):
         columns = [np.ones(len(time)), np.minimum(time - time[meeting], 0), np.maximum(time - time[meeting], 0)]
         x = np.stack(columns, axis=1)
         solved, *_ = np.linalg.lstsq(x, heard, rcond=None)
         error = float(np.abs(x @ solved - heard).sum())
         if error < best[0]:
             best = (error, float(time[meeting]), float(solved[1]), float(solved[2]))
-    _, meeting_seconds, before, after = best
-    if after < -20 and after < 3 * min(before, 0):
-        return meeting_seconds, True
-    return whole
+    return best[1:]
+
+
+def _floor_db(level: Doubles, quiet: float) -> float:
+    """What the last quarter of a note lies at, dB, if it lies at one level as rooms do; else what its end does."""
+    first, second = np.array_split(level[-max(len(level) // 4, 4) - 5 : -5], 2)
+    is_level = abs(np.median(first) - np.median(second)) < _LEVEL_DB
+    return max(float(np.median(np.concatenate([first, second]))), quiet) if is_level else quiet
 
 
 def heard_pitch(sound: Reals, sample_rate: int = SAMPLE_RATE) -> float:
@@ -224,7 +242,8 @@ def read_samples(samples: Iterable[Sample]) -> tuple[list[Recording], list[str]]
     """All samples as recordings whose pitch is the one heard, and a line for each file left out or odd convention.
 
     The semitones that most files lie off their names (octaves are counted differently, parts are written transposed)
-    are added to all; files that then disagree with their names by more than 0.6 are left out and named.
+    are added to all, octaves that whole layers lie off to these; files that then disagree with their names by more than
+    0.6 are left out and named.
     Raises: DataError if nothing is left.
     """
     recordings, left_out = [], []
@@ -241,8 +260,17 @@ def read_samples(samples: Iterable[Sample]) -> tuple[list[Recording], list[str]]
         shift = 0
     if shift:
         left_out.insert(0, f"all names: the notes sound {shift:+d} semitones from what they are called; taken as heard")
+    off = off - shift
+    for velocity, octaves in _octaves_of_layers(recordings, off).items():
+        left_out.append(
+            f"all names of strength {velocity}: the notes sound {12 * octaves:+d} semitones; taken as heard"
+        )
+        as_named = np.abs(off) < 6  # a few are called what they sound
+        at = np.array([r.velocity == velocity for r in recordings]) & ~as_named
+        recordings = [replace(r, pitch=r.pitch + 12 * octaves * int(m)) for r, m in zip(recordings, at, strict=True)]
+        off = off - 12 * octaves * at
     kept = []
-    for recording, difference in zip(recordings, off - shift, strict=True):
+    for recording, difference in zip(recordings, off, strict=True):
         n_octaves = 0 if np.isnan(difference) else round(difference / 12)
         if abs(difference - 12 * n_octaves) > 0.6:
             left_out.append(f"{recording.name}: sounds {difference:+.1f} semitones from its name")
@@ -253,6 +281,19 @@ def read_samples(samples: Iterable[Sample]) -> tuple[list[Recording], list[str]]
     if not kept:
         raise DataError("no sample is left to learn from: " + "; ".join(left_out[:3]))
     return kept, left_out
+
+
+def _octaves_of_layers(recordings: Sequence[Recording], off: Doubles) -> dict[int, int]:
+    """By how many octaves the names of whole layers are off, by velocity: who named them heard an overtone."""
+    found = {}
+    for velocity in sorted({r.velocity for r in recordings}):
+        layer = off[[r.velocity == velocity for r in recordings]]
+        octaves = np.rint(layer[~np.isnan(layer)] / 12).astype(int)
+        counts = Counter(octaves[np.abs(layer[~np.isnan(layer)] - 12 * octaves) < 0.6].tolist())
+        n, count = counts.most_common(1)[0] if counts else (0, 0)
+        if n and count >= max(_LEAST_OF_LAYER, 0.8 * len(layer)):
+            found[velocity] = n
+    return found
 
 
 def note_hz(recording: Recording) -> float:

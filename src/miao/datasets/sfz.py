@@ -2,16 +2,16 @@
 
 Read are the headers <control>, <global>, <master>, <group> and <region>, `#include` and `#define`, and of the opcodes
 `sample`, `key`, `pitch_keycenter`, `lokey`, `hikey`, `lovel`, `hivel`, `volume`, `trigger`, `default_path`,
-`note_offset` and `octave_offset`. Names of opcodes may be in capitals, paths may have backslashes and other capitals
-than the files, as they do where people wrote them on other systems. A region that sounds at the start of a note counts
-(`trigger=attack` or `first`); releases and slurs do not.
+`note_offset` and `octave_offset`. Names of opcodes may be in capitals, paths may have backslashes, other capitals and
+another format (`.flac` where an `.ogg` lies) than the files, as they do where people wrote them on other systems. A
+region that sounds at the start of a note counts (`trigger=attack` or `first`); releases and slurs do not.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from miao.datasets.samples import PLAIN_VELOCITY, Sample, named_pitch
+from miao.datasets.samples import PLAIN_VELOCITY, SOUND_SUFFIXES, Sample, named_pitch
 from miao.errors import DataError
 from miao.files import reason
 
@@ -104,7 +104,8 @@ def _put_in(text: str, defined: dict[str, str]) -> str:
 
 
 def _found(folder: Path, name: str) -> Path | None:
-    """A file by the path that an .sfz gives, whichever way its strokes lean; by any capitals if there is none such."""
+    """A file by the path that an .sfz gives, whichever way its strokes lean; by any capitals if there is none such,
+    and sounds of any format if there is none such either."""
     place = folder / name.strip().replace("\\", "/")
     if place.is_file():
         return place
@@ -115,7 +116,10 @@ def _found(folder: Path, name: str) -> Path | None:
             continue
         if not at.is_dir():
             return None
-        same = [entry for entry in sorted(at.iterdir()) if entry.name.lower() == part.lower()]
+        entries, same_but = sorted(at.iterdir()), Path(part.lower())
+        same = [entry for entry in entries if entry.name.lower() == same_but.name]
+        if not same and same_but.suffix in SOUND_SUFFIXES:  # a set that was packed anew in another format
+            same = [e for e in entries if e.stem.lower() == same_but.stem and e.suffix.lower() in SOUND_SUFFIXES]
         if not same:
             return None
         at = same[0]
