@@ -22,6 +22,7 @@ from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel, write_shard
 from miao.datasets.soundfont import SAMPLE_RATE, PlayedNote, SoundFont
 from miao.errors import DataError, ScoreError
 from miao.measuring.note import analyse_note
+from miao.measuring.replayed import put_right
 from miao.midi.score import Track, read_score
 
 PAIRS_PER_SHARD = 64
@@ -196,4 +197,5 @@ def _measured(font: SoundFont, table: VoiceTable, note: np.void) -> tk.NoteToken
         return None
     if is_drum_voice(voice):
         hold = sound.shape[1] / SAMPLE_RATE
-    return analyse_note(sound, SAMPLE_RATE, float(pitch_hz(pitch)), hold, table.partials(voice, pitch)).tokens
+    tokens = analyse_note(sound, SAMPLE_RATE, float(pitch_hz(pitch)), hold, table.partials(voice, pitch)).tokens
+    return put_right(tokens, sound, table, voice, pitch)

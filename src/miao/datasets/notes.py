@@ -28,8 +28,8 @@ from miao.bank.voices import (
 from miao.datasets.soundfont import SAMPLE_RATE, SoundFont
 from miao.errors import DataError
 from miao.files import write_arrays
-from miao.measuring.note import analyse_note
 from miao.measuring.partials import common_modes, find_modes, key_tracking
+from miao.measuring.replayed import measure_note
 from miao.measuring.roundtrip import round_trip_error
 from miao.measuring.voice_fit import VoiceFit, fit_voice, suited_kind
 from miao.synth.note import RING_SECONDS
@@ -215,7 +215,7 @@ def prepare_voice(font: SoundFont, voice: int, source: Source, part: int, folder
             rows[pitch] = fit_voice(sound, SAMPLE_RATE, hz, kind, common * _tracked(pitch, 60, tracking))
         if source.is_drum:
             hold = sound.shape[1] / SAMPLE_RATE
-        measured = analyse_note(sound, SAMPLE_RATE, hz, hold, rows[pitch].partials())
+        measured = measure_note(sound, pitch, hold, rows[pitch])
         if rows[pitch].balance is None:
             rows[pitch] = replace(rows[pitch], balance=measured.balance, is_wide=measured.is_wide)
         kept.append(NoteData(voice, pitch, velocity, measured.tokens, source.is_drum))

@@ -10,8 +10,8 @@ from miao.bank import tokens as tk
 from miao.bank.voices import HALF_HARMONIC, HARMONIC, MODES, N_PITCHES, VoiceTable, balance_of
 from miao.datasets.notes import NoteData
 from miao.datasets.samples import Recording, note_hz
-from miao.measuring.note import analyse_note
 from miao.measuring.partials import common_modes, find_modes
+from miao.measuring.replayed import measure_note
 from miao.measuring.roundtrip import round_trip_error
 from miao.measuring.voice_fit import VoiceFit, fit_voice, suited_kind
 from miao.sound.spectrum import SAMPLE_RATE
@@ -89,7 +89,7 @@ def voice_notes(recordings: Sequence[Recording], kind: int) -> VoiceNotes:
         fit = fit_voice(recording.sound, SAMPLE_RATE, hz, kind, common)
         after = ((0, 0), (0, int(_SILENCE_SECONDS * SAMPLE_RATE)))  # so that the end of a file is not heard as held
         sound = np.pad(recording.sound, after)
-        measured = analyse_note(sound, SAMPLE_RATE, hz, recording.hold_seconds, fit.partials())
+        measured = measure_note(sound, recording.pitch, recording.hold_seconds, fit)
         notes.append(NoteData(0, recording.pitch, recording.velocity, measured.tokens))
         fits.append(replace(fit, balance=measured.balance, is_wide=measured.is_wide))
     return VoiceNotes(notes, [r.is_released for r in recordings], fits, kind)

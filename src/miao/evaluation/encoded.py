@@ -40,6 +40,7 @@ from miao.measuring.align import CONFIDENT, align
 from miao.measuring.note import analyse_note
 from miao.measuring.part_voices import table_of
 from miao.measuring.polyphony import measure_notes
+from miao.measuring.replayed import put_right
 from miao.measuring.roundtrip import play
 from miao.measuring.voice_fit import fit_voice
 from miao.midi.score import Score, Track, notes_array
@@ -82,10 +83,11 @@ def encoded_track(font: SoundFont, track: Track) -> Bank:
         if place not in rows:
             rows[place] = _fitted(font, note, sound)
         hold = sound.shape[1] / SAMPLE_RATE if note.is_drum else note.hold_seconds
-        measured = analyse_note(sound, SAMPLE_RATE, float(pitch_hz(note.pitch)), hold, rows[place].table.partials(0, 0))
+        table = rows[place].table
+        measured = analyse_note(sound, SAMPLE_RATE, float(pitch_hz(note.pitch)), hold, table.partials(0, 0))
         if rows[place].balance is None:
             rows[place] = replace(rows[place], balance=balance_of(measured.balance), is_wide=measured.is_wide)
-        takes[place].append((note.velocity, measured.tokens))
+        takes[place].append((note.velocity, put_right(measured.tokens, sound, table, 0, note.pitch)))
 
     def decode(kind: int, **inputs: Any) -> Written:
         return _decode(takes, kind, **inputs)

@@ -18,6 +18,7 @@ from miao.datasets.soundfont import SoundFont
 from miao.files import Json
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import spectral_peaks
+from miao.measuring.replayed import put_right
 from miao.measuring.roundtrip import encoded_bank, one_note_score, play
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
@@ -105,9 +106,9 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
         if np.abs(reference).max(initial=0.0) < 1e-5:
             continue
         hold = reference.shape[1] / SAMPLE_RATE if is_drum_voice(voice) else HOLD_SECONDS
-        tokens = analyse_note(
-            reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, bank.table.partials(voice, pitch)
-        ).tokens
+        partials = bank.table.partials(voice, pitch)
+        tokens = analyse_note(reference, SAMPLE_RATE, float(pitch_hz(pitch)), hold, partials).tokens
+        tokens = put_right(tokens, reference, bank.table, voice, pitch)
         score = one_note_score(voice, pitch, velocity, hold)
         untrimmed = replace(bank.table, trim_db=np.zeros_like(bank.table.trim_db))
         systems = {"encoded": encoded_bank(tokens, untrimmed), "miao": bank}

@@ -8,6 +8,7 @@ a note is its levels at the frames of the spectrogram (`note_courses`); whatever
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from miao.arrays import AnyArray, Doubles, Floats, Integers, Reals, Records
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.partials import Partials
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.sound.spectrum import FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, mel_filters
 from miao.synth import oscillators
@@ -51,6 +53,25 @@ def band_hz() -> Doubles:
     """Middles of the mel bands of `log_mel`, [N_MELS]."""
     mel = np.linspace(2595 * np.log10(1 + LOW_HZ / 700), 2595 * np.log10(1 + HIGH_HZ / 700), N_MELS + 2)
     return 700 * (10 ** (mel[1:-1] / 2595) - 1)
+
+
+def band_shares(partials: Partials, note_hz: float) -> Floats:
+    """What each mel band says of each cell of a note, [N_MELS, C - 1], columns that sum to 1: of a cell of partials the
+    bands around these, of a noise cell those within its band. Cells without partials below 16 kHz get nothing."""
+    partials, centres = partials.below(HIGH_HZ / note_hz), band_hz()
+    hz = np.clip(partials.ratios * note_hz, centres[0], centres[-1])
+    right = np.clip(np.searchsorted(centres, hz), 1, N_MELS - 1)
+    far = (hz - centres[right - 1]) / (centres[right] - centres[right - 1])
+    weight = np.maximum(partials.spread.sum(axis=1), 1e-6)
+    shares = np.zeros((N_MELS, tk.N_CELLS - 1))
+    for bands, share in ((right - 1, 1 - far), (right, far)):
+        np.add.at(shares[:, : tk.N_PARTIALS], bands, (partials.spread * share / weight[:, None]).T)
+    for n, (low, high) in enumerate(pairwise(tk.NOISE_EDGES_HZ.tolist()), start=tk.N_PARTIALS):
+        inside = (centres >= low) & (centres <= high)
+        if not inside.any():
+            inside[np.abs(centres - 0.5 * (low + high)).argmin()] = True
+        shares[inside, n] = 1 / inside.sum()
+    return shares.astype(np.float32)
 
 
 def bands_below(bandwidth_hz: float) -> int:

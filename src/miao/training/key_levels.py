@@ -21,7 +21,7 @@ from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
-from miao.measuring.power import band_hz
+from miao.measuring.power import band_shares
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
@@ -189,20 +189,8 @@ def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
 
 def cell_shifts(table: VoiceTable, voice: int, pitch: int, missing: Reals) -> Floats:
     """What each cell of a key lacks, levels, [kinds, C - 1], from what bands lack (dB, [kinds, N_MELS])."""
-    note_hz = float(pitch_hz(pitch))
-    partials = table.partials(voice, pitch).below(spectrum.HIGH_HZ / note_hz)
-    centres = band_hz()
-    shifts = np.zeros((N_KINDS, tk.N_CELLS - 1), np.float32)
-    for kind in range(N_KINDS):
-        at = np.interp(partials.ratios * note_hz, centres, missing[kind])
-        weight = partials.spread.sum(axis=1)
-        shifts[kind, : tk.N_PARTIALS] = np.where(weight > 0, partials.spread @ at / np.maximum(weight, 1e-6), 0)
-        for n in range(tk.N_NOISE):
-            low, high = tk.NOISE_EDGES_HZ[n : n + 2]
-            inside = (centres >= low) & (centres <= high)
-            middle = np.interp(0.5 * (low + high), centres, missing[kind])
-            shifts[kind, tk.N_PARTIALS + n] = missing[kind, inside].mean() if inside.any() else middle
-    return shifts / np.float32(tk.LEVEL_STEP_DB)
+    shares = band_shares(table.partials(voice, pitch), float(pitch_hz(pitch)))
+    return (missing @ shares / tk.LEVEL_STEP_DB).astype(np.float32)
 
 
 def make_key_levels(bank: Bank, folder: Path) -> KeyLevels:
