@@ -10,8 +10,8 @@ the recordings: rooms and microphones rumble there. Loudness and brightness: ran
 the strengths, means of all pitches (`follows`). A voice may take the place of its program if it passes the gate
 (`refusals`): nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where
 it is struck harder, held notes that last within 3 dB of their level up to 20 s, decays within 4 dB of the recordings'
-or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that passed into a
-bank's folder.
+or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that
+passed into a bank's folder.
 """
 
 import argparse
