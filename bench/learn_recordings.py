@@ -239,24 +239,25 @@ def best_shifted(reference: Floats, rendered: Floats) -> float:
     return best_gain(reference, moved)[0]
 
 
-def summary(heard: Sequence[Heard]) -> dict:
+def summary(heard: Sequence[Heard], learnt: str = LEARNT) -> dict:
     """Mean errors over pieces and how much nearer the learnt voices are, each with its interval."""
     names = list(heard[0].errors)
     each = {name: np.array([one.errors[name] for one in heard]) for name in names}
-    found = {"pieces": {one.name: one.errors for one in heard}, "errors": intervals(each), "nearer": nearer(each)}
+    found = {"pieces": {one.name: one.errors for one in heard}, "errors": intervals(each),
+             "nearer": nearer(each, learnt)}  # fmt: skip
     for embedder in heard[0].embeddings:
         sets = [one.embeddings[embedder] for one in heard]
         reds = {name: np.array([relative_embedding_distance(own["recording"], own[name]) for own in sets])
                 for name in names}  # fmt: skip
-        found[f"RED ({embedder})"], found[f"RED ({embedder}), nearer"] = intervals(reds), nearer(reds)
+        found[f"RED ({embedder})"], found[f"RED ({embedder}), nearer"] = intervals(reds), nearer(reds, learnt)
         fad = {name: distance(sets, name) for name in names}
         found[f"FAD ({embedder})"] = fad
         if len(sets) == 1:
             continue
         without = {name: [distance([*sets[:n], *sets[n + 1 :]], name) for n in range(len(sets))] for name in names}
         found[f"FAD ({embedder}), nearer"] = {
-            name: jackknife(fad[name] - fad[LEARNT], np.array(without[name]) - np.array(without[LEARNT]))
-            for name in names if name != LEARNT
+            name: jackknife(fad[name] - fad[learnt], np.array(without[name]) - np.array(without[learnt]))
+            for name in names if name != learnt
         }  # fmt: skip
     return found
 
@@ -279,19 +280,30 @@ def intervals(each: dict[str, Floats]) -> dict[str, list[float]]:
     return {name: [mean.mean, mean.low, mean.high] for name, mean in found.items()}
 
 
-def nearer(each: dict[str, Floats]) -> dict[str, list[float]]:
+def nearer(each: dict[str, Floats], learnt: str) -> dict[str, list[float]]:
     """How much nearer the learnt voices are than the others, paired."""
-    return intervals({name: values - each[LEARNT] for name, values in each.items() if name != LEARNT})
+    return intervals({name: values - each[learnt] for name, values in each.items() if name != learnt})
 
 
 def markdown(report: dict) -> str:
     """The report as tables."""
-    keys = [key for key in report if key[:3] in ("RED", "FAD") and "nearer" not in key]
     found = [
         f"{report['n']} held-out pieces as rendered, 95 % intervals over pieces. Beside each figure stands by how "
-        "much the learnt voices are nearer.", "",
-        "| system | log-mel error dB | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys),
+        "much the learnt voices are nearer.", "", *compared(report),
     ]  # fmt: skip
+    found += ["", "By the fit, dB: the programs with one gain; in the room that was learnt, filtered; levels too; and "
+              "how long it took.", "", "| training | one gain | room | levels too | learnt from | processor s |",
+              "|---|---|---|---|---|---|"]  # fmt: skip
+    for turn in report["turns"]:
+        figures = " | ".join(f"{x:.2f}" for x in (*turn["fit"], turn["learnt_from"]["all"]))
+        found.append(f"| {turn['turn']} | {figures} | {turn['cpu_seconds']:.0f} |")
+    return "\n".join(found)
+
+
+def compared(report: dict) -> list[str]:
+    """All systems beside the learnt voices, and each piece, as tables."""
+    keys = [key for key in report if key[:3] in ("RED", "FAD") and "nearer" not in key]
+    found = ["| system | log-mel error dB | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
     for name, error in report["errors"].items():
         cells = [shown(error, report["nearer"].get(name))]
         cells += [shown(report[key][name], report.get(f"{key}, nearer", {}).get(name)) for key in keys]
@@ -300,13 +312,7 @@ def markdown(report: dict) -> str:
     found += ["", "| piece, log-mel error dB | " + " | ".join(systems) + " |", "|---|" + "---|" * len(systems)]
     for piece, errors in report["pieces"].items():
         found.append(f"| {piece} | " + " | ".join(f"{errors[name]:.2f}" for name in systems) + " |")
-    found += ["", "By the fit, dB: the programs with one gain; in the room that was learnt, filtered; levels too; and "
-              "how long it took.", "", "| training | one gain | room | levels too | learnt from | processor s |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    for turn in report["turns"]:
-        figures = " | ".join(f"{x:.2f}" for x in (*turn["fit"], turn["learnt_from"]["all"]))
-        found.append(f"| {turn['turn']} | {figures} | {turn['cpu_seconds']:.0f} |")
-    return "\n".join(found)
+    return found
 
 
 def shown(value: float | list[float], by: list[float] | None) -> str:

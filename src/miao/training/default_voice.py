@@ -3,6 +3,8 @@
 A voice learnt from recordings knows the pitches and strengths that were recorded. Here it is made to play all of them:
 beyond the outermost recorded pitches what was learnt fades within an octave, until the program as the teacher taught it
 is left; and each key is as loud at each strength as `key_gains` says: even, and in balance with the other programs.
+
+It is learnt from single notes (`learn_default`), or from music (`default_from_music`).
 """
 
 from collections.abc import Sequence
@@ -11,12 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.arrays import Doubles, Floats, Integers, Numbers
+from miao.arrays import Doubles, Floats, Integers, Numbers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, OwnCourse, as_offsets
 from miao.bank.learnt_voice import Correction, LearntVoice
+from miao.bank.level_shift import AGES, RAMP, LevelShift, knot_shares
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import PITCHES
@@ -26,11 +29,15 @@ from miao.midi.general_midi import program_name
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
-from miao.training.new_voice import held_out_pitches, loudness_gain
+from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, fit_surface
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _BELOW = 0.5  # of a note's frequency: what lies lower is not the note's
+_KEYS_SEMITONES = 3.0  # so far from a key that nobody played its neighbours count
+_FEW_NOTES = 0.05  # of all: an age that no more of them reach is not heard
+_AGE_STEP = 0.005  # seconds
+_MOST_RAISED = 0.98  # quantile of all that is raised
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,9 @@ def over_the_keyboard(
         is_wide=np.where(key > 0.5, own.is_wide, theirs.is_wide[program]).astype(np.uint8),
         trim_db=np.zeros((1, N_PITCHES), np.float32),
     )
-    spread = replace(voice, table=table, embeddings=embeddings, correction=correction,
-                     key_levels=_fading_keys(bank, program, key))  # fmt: skip
+    # a shift was learnt on top of the program's key levels, notes were without them
+    keys = _fading_keys(bank, program, key) if voice.shift is None else voice.key_levels
+    spread = replace(voice, table=table, embeddings=embeddings, correction=correction, key_levels=keys)
     about = voice.about | {
         "program": str(program + 1), "lowest": str(recorded.low), "highest": str(recorded.high),
         "lasts": "yes" if lasts else "no",
@@ -155,3 +163,50 @@ def learn_default(
     voice = LearntVoice(data.table(), embeddings, None, about, surface=surface, course=course)
     pitches = [r.pitch for r in some]
     return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts, dynamics=dynamics)
+
+
+def default_from_music(
+    bank: Bank, shift: LevelShift, program: int, recorded: Range, lengths: Reals, about: dict[str, str]
+) -> LearntVoice:
+    """A default voice of a program that lasts, from what music says of its levels (`training.music_voice`).
+
+    The program leads, moved by the shift within the pitches that were played. ``lengths`` are those of the notes,
+    seconds: of ages that few notes reach music tells how a room rings, so there the voice has what its notes have on
+    the whole, and no key a decay of its own. How notes end stays the program's, too; keys that nobody played are as
+    those around them. Strokes rise as the program's. Raises: BankError, ValueError.
+    """
+    about = about | {
+        "bank": bank.name, "nets": bank.nets_checksum,
+        "set_out_from": f"program {program + 1}, {program_name(program, False)}",
+    }  # fmt: skip
+    voice = replace(program_copy(bank, program, 0.0, about), shift=_within(shift, recorded, lengths))
+    return over_the_keyboard(bank, voice, program, recorded, lasts=True)
+
+
+def _within(shift: LevelShift, recorded: Range, lengths: Reals) -> LevelShift:
+    """A shift by the ages that were heard, that fades beyond the pitches, with nothing of how notes end."""
+    heard = _heard_ages(lengths)
+    held = shift.held.astype(np.float32)
+    held[np.quantile(lengths, 1 - _FEW_NOTES) < AGES] = np.einsum("a,afnc->fnc", heard, held)
+    share = recorded.share(np.arange(held.shape[2]) * SEMITONES_A_NODE)
+    # levels end at the top of their scale: what is raised most stays where it was, how loud keys are is set elsewhere
+    held[:, 0] -= max(float(np.quantile(held[:, 0, share == 1], _MOST_RAISED)), 0.0)
+    held *= share[:, None]
+    keys = shift.keys
+    if keys is not None:
+        still, by_age = keys.astype(np.float32)
+        still = still + (heard @ RAMP) * by_age
+        pitches, was_played = np.arange(N_PITCHES), np.abs(keys.astype(np.float32)).max(axis=(0, 2)) > 0
+        near = np.exp(-0.5 * np.square((pitches[:, None] - pitches) / _KEYS_SEMITONES)) * was_played
+        near /= np.maximum(near.sum(axis=1, keepdims=True), 1e-9)
+        still = recorded.share(pitches)[:, None] * np.where(was_played[:, None], still, near @ still)
+        keys = np.stack([still, np.zeros_like(still)]).astype(np.float16)
+    return replace(shift, held=held.astype(np.float16), let_go=np.zeros_like(shift.let_go), keys=keys)
+
+
+def _heard_ages(lengths: Reals) -> Floats:
+    """How much of the sound of notes of some lengths each of `AGES` counts for, [AGES], together 1."""
+    ages = np.arange(0, float(np.max(lengths)), _AGE_STEP)
+    sounding = (np.asarray(lengths)[:, None] > ages).sum(axis=0)
+    heard: Floats = sounding @ knot_shares(ages, AGES) / sounding.sum()
+    return heard
