@@ -54,7 +54,7 @@ ORIGIN = (
     "https://github.com/salu133445/bach-violin-dataset, CC BY 3.0)"
 )
 LICENCE = "Apache-2.0; learnt from a recording under CC BY 3.0"
-VOICE, TAUGHT = "as it plays by default", "as taught"
+VOICE, TAUGHT = "the learnt voice", "as taught"
 OTHERS, QUARTETS, OWN = GROUPS = ("another player", "violins of quartets", "learnt from")
 Play = Callable[[Score, float], Floats]
 
@@ -222,7 +222,7 @@ def markdown(report: dict) -> str:
         f"Neighbouring keys differ by {gate['uneven_db']:.2f} dB at most, strokes that are harder are softer by "
         f"{gate['falls_db']:.2f}, held notes stay within {gate['drift_db']:.2f} for 20 s, the voice is "
         f"{gate['louder_than_taught_db']:+.2f} dB louder than as taught. "
-        f"May not play by default: {'; '.join(report['refused']) or 'no reason'}.",
+        f"Why it may not play by default: {'; '.join(report['refused']) or 'no reason'}.",
     ]  # fmt: skip
     for group in GROUPS:
         if group in report:
