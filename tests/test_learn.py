@@ -14,6 +14,7 @@ from miao.bank.voices import HARMONIC, pitch_hz
 from miao.cli.main import app
 from miao.datasets.samples import (
     Recording,
+    as_note,
     find_onset,
     find_release,
     heard_pitch,
@@ -131,6 +132,48 @@ def test_a_string_that_rings_out_is_held_to_its_end():
 def test_a_note_that_is_cut_off_is_held_to_its_end():
     hold, is_released = find_release(tone(57, 1.0, release=0.0))
     assert not is_released and hold == pytest.approx(1.0, abs=0.03)
+
+
+def note_of(sound):
+    return as_note("a note", 57, 90, np.asarray(sound, np.float32)[None] if np.ndim(sound) == 1 else sound)
+
+
+def test_a_string_that_still_rings_when_its_file_ends_is_held_to_the_end():
+    hold, is_released = find_release(tone(57, 4.0, release=0.0, decay_db=9))  # 36 dB below its loudest
+    assert not is_released and hold == pytest.approx(4.0, abs=0.05)
+
+
+def test_a_note_begins_and_ends_where_it_is_heard_though_a_rumble_is_louder():
+    seconds = np.arange(66_150) / SAMPLE_RATE
+    rumble = 0.5 * np.sin(2 * np.pi * 40 * seconds)
+    sounding = (seconds > 0.2) & (seconds < 1.2)
+    note = np.sin(2 * np.pi * pitch_hz(72.0) * seconds) * np.where(sounding, 1, 10 ** (-200 * (seconds - 1.2) / 20))
+    sound = (0.1 * note * (seconds > 0.2) + rumble).astype(np.float32)[None]
+    alone = as_note("", 72, 90, sound)
+    assert alone.is_released and alone.hold_seconds == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_sounds_again_behind_a_note_is_no_part_of_it():
+    note = tone(57, 1.0, release=0.3)
+    click = np.zeros((note.shape[0], SAMPLE_RATE // 2), np.float32)
+    click[:, -4000:] = 0.2 * np.abs(note).max()
+    with_click = note_of(np.concatenate([note, click], axis=1))
+    assert with_click.is_released and with_click.hold_seconds == pytest.approx(1.0, abs=0.06)
+    assert np.abs(with_click.sound[:, round(1.25 * SAMPLE_RATE) :]).max(initial=0.0) < 0.02 * np.abs(note).max()
+
+
+def test_a_file_that_is_faded_out_ends_where_the_fade_begins():
+    note = tone(57, 1.0, release=0.0, decay_db=3)
+    n = round(0.06 * SAMPLE_RATE)
+    note[:, -n:] *= 10 ** (np.linspace(0, -40, n) / 20).astype(np.float32)
+    cut = note_of(note)
+    assert not cut.is_released and cut.sound.shape[1] / SAMPLE_RATE == pytest.approx(0.95, abs=0.03)
+    assert cut.hold_seconds == pytest.approx(cut.sound.shape[1] / SAMPLE_RATE)
+
+
+def test_a_note_that_is_neither_let_go_nor_faded_keeps_its_whole_length():
+    for note in (tone(57, 1.0, release=0.0), tone(57, 1.0, release=0.0, decay_db=30)):
+        assert note_of(note).sound.shape[1] == pytest.approx(note.shape[1], abs=0.03 * SAMPLE_RATE)
 
 
 SFZ = """

@@ -154,8 +154,8 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
     until it has fallen by 35 dB or into what the file ends with, is fitted by two straight lines that meet, 0.1 s later
     or more. Where the second falls by 20 dB a second or more, and three times as fast as the first, they meet where the
     note was let go. (Fits further down would find where files were faded out.) Else it was held to its end: a string
-    that rings until it is silent (60 dB below its peak, or no more than 6 dB above what the file ends with), or a file
-    that was cut off. A soft note may end in the room's noise 15 dB below it.
+    that rings until it is silent (60 dB below its peak, or no more than 6 dB above the noise that its file ends with),
+    or a file that was cut off. A soft note may end in the room's noise 15 dB below it.
     """
     hop = sample_rate // 100
     level = envelope_db(sound, hop, 2 * hop)
@@ -164,8 +164,9 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
     quiet = float(level[-8:-2].mean()) if len(level) > 60 else -np.inf
     if quiet > level.max() - _CUT_OFF_DB:
         return len(level) * 0.01, False
-    rings_out = quiet <= level.max() - 25
-    lasted = int(np.flatnonzero(level > max(level.max() - 60, quiet + 6))[-1]) + 1 if rings_out else len(level)
+    falling = float(level[-108:-58].mean() - level[-58:-8].mean()) if len(level) > 160 else 0.0  # in half a second
+    is_noise = quiet < level.max() - 35 and falling < 1  # else the file was cut off while the note rang
+    lasted = int(np.flatnonzero(level > max(level.max() - 60, quiet + 6 if is_noise else -np.inf))[-1]) + 1
     faint = level < max(level.max() - 35, _floor_db(level, quiet) + 6)
     stays = np.convolve(faint[peak:], np.ones(10), mode="valid") > 9.5  # faint for 0.1 s
     last = int(np.flatnonzero(level > max(level.max() - 35, quiet))[-1]) + 1
@@ -225,17 +226,73 @@ def heard_pitch(sound: Reals, sample_rate: int = SAMPLE_RATE) -> float:
     return float(np.median(found)) if found else float("nan")
 
 
+def find_again(sound: Reals, start_seconds: float = 0.0, sample_rate: int = SAMPLE_RATE) -> int:
+    """The sample at which something else follows a note: a click, a key, the next note, 8 dB louder than what the note
+    has become, and that 25 dB below its loudest or lower. The end of the sound if nothing does."""
+    hop, first = sample_rate // 100, round(start_seconds * 100)
+    level = envelope_db(sound, hop, 2 * hop)
+    level = np.convolve(np.pad(level, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+    tail = level[max(first, int(level.argmax())) :]
+    least = np.minimum.accumulate(tail)
+    again = np.flatnonzero((least < level.max() - 25) & (tail > least + 8))
+    if not len(again):
+        return sound.shape[1]
+    return (len(level) - len(tail) + int(tail[: again[0] + 1].argmin()) + 1) * hop
+
+
+def find_fade(sound: Reals, sample_rate: int = SAMPLE_RATE) -> int:
+    """The sample at which a file begins to be faded out: where its last quarter of a second falls by 15 dB or more from
+    a level no more than 40 dB below the loudest. The end of the sound if it is not."""
+    hop = sample_rate // 100
+    level = envelope_db(sound, hop, 2 * hop)[:-2]  # windows that reach beyond the end do not count
+    if len(level) < 60:
+        return sound.shape[1]
+    before = float(np.median(level[-45:-20]))
+    last = int(np.flatnonzero(level > before - 5)[-1])
+    fades = before > level.max() - 40 and level[-3:].min() < before - 15 and last >= len(level) - 25
+    return max(last, 1) * hop if fades else sound.shape[1]
+
+
+def without_rumble(sound: Floats, hz: float) -> Floats:
+    """A sound without what lies below a note of a frequency, from half of it on, by 36 dB an octave: there it is the
+    room's and the microphone's."""
+    n, more = sound.shape[1], min(SAMPLE_RATE // 4, sound.shape[1] - 1)
+    padded = np.pad(sound, ((0, 0), (more, more)), mode="reflect", reflect_type="odd")  # or a rumble clicks
+    size = 1 << (n + 3 * more).bit_length()  # what is cut off rings on behind the end
+    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    gain = 1 / np.sqrt(1 + (0.5 * hz / np.maximum(frequencies, 1)) ** 12)
+    cut: Floats = np.fft.irfft(np.fft.rfft(padded, size) * gain, size)[:, more : more + n].astype(np.float32)
+    return cut
+
+
+def as_note(name: str, pitch: int, velocity: int, sound: Floats) -> Recording:
+    """A sound [channels, S] as a note that was recorded: from its start, its hold estimated, to where something else
+    follows, where it has rung out or where the file is faded out. What lies below it does not count in that: many a
+    rumble is louder than a soft note's start, and goes on behind it.
+
+    Raises: AudioError if less than 0.1 s is left.
+    """
+    hz = float(pitch_hz(pitch))
+    sound = sound[:, find_onset(without_rumble(sound, hz)) :][:, : int(LONGEST_SECONDS * SAMPLE_RATE)]
+    if sound.shape[1] < 0.1 * SAMPLE_RATE:
+        raise AudioError(f"{name}: shorter than 0.1 s")
+    clear = without_rumble(sound, hz)
+    hold, is_released = find_release(clear)
+    if not is_released:  # for what follows, perhaps
+        hold_until, is_released = find_release(clear[:, : find_again(clear)])
+        hold = hold_until if is_released else hold
+    end = find_again(clear, hold) if is_released else min(find_fade(clear), round(hold * SAMPLE_RATE))
+    sound = sound[:, :end]
+    return Recording(name, pitch, velocity, sound, min(hold, sound.shape[1] / SAMPLE_RATE), is_released)
+
+
 def recorded(sample: Sample) -> Recording:
-    """A sample read, cut at its start, its hold estimated. Raises: AudioError."""
+    """A sample read, as `as_note` says. Raises: AudioError."""
     audio = resample(read_audio(sample.path), SAMPLE_RATE)
     sound = audio.samples[:2] * np.float32(10 ** (sample.gain_db / 20))
     if not np.abs(sound).max(initial=0.0) > 1e-4:
         raise AudioError(f"{sample.path.name}: silent")
-    sound = sound[:, find_onset(sound) :][:, : int(LONGEST_SECONDS * SAMPLE_RATE)]
-    if sound.shape[1] < 0.1 * SAMPLE_RATE:
-        raise AudioError(f"{sample.path.name}: shorter than 0.1 s")
-    hold, is_released = find_release(sound)
-    return Recording(sample.path.name, sample.pitch, sample.velocity, sound, hold, is_released)
+    return as_note(sample.path.name, sample.pitch, sample.velocity, sound)
 
 
 def read_samples(samples: Iterable[Sample]) -> tuple[list[Recording], list[str]]:

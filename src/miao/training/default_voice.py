@@ -23,17 +23,15 @@ from miao.bank.level_shift import AGES, RAMP, LevelShift, knot_shares
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import Recording, note_hz
+from miao.datasets.samples import Recording, note_hz, without_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
-from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, fit_surface
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
-_BELOW = 0.5  # of a note's frequency: what lies lower is not the note's
 _KEYS_SEMITONES = 3.0  # so far from a key that nobody played its neighbours count
 _FEW_NOTES = 0.05  # of all: an age that no more of them reach is not heard
 _AGE_STEP = 0.005  # seconds
@@ -112,14 +110,8 @@ def dying_course(bank: Bank, voice: LearntVoice) -> OwnCourse:
 
 
 def cut_below(recording: Recording) -> Recording:
-    """A recording without what lies below its note, from half its frequency on, by 36 dB an octave: where notes last it
-    is the room's and the microphone's."""
-    n = recording.sound.shape[1]
-    size = 1 << (n + SAMPLE_RATE // 4).bit_length()  # what is cut off rings on behind the end
-    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    gain = 1 / np.sqrt(1 + (_BELOW * note_hz(recording) / np.maximum(hz, 1)) ** 12)
-    sound = np.fft.irfft(np.fft.rfft(recording.sound, size) * gain, size)[:, :n].astype(np.float32)
-    return replace(recording, sound=sound)
+    """A recording without what lies below its note; where notes last, it would be learnt as theirs."""
+    return replace(recording, sound=without_rumble(recording.sound, note_hz(recording)))
 
 
 def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float16]) -> NDArray[np.float16]:
