@@ -21,11 +21,15 @@ from miao.bank.surface import (
 )
 from miao.bank.voices import HARMONIC, VoiceEmbeddings
 from miao.datasets.notes import NoteData
+from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes
 from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit
+from miao.sound import spectrum
+from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.by_sound import played, surface_voice
 from miao.training.note_features import STEADY
-from miao.training.surface import fit_surface
+from miao.training.surface import as_loud, fit_surface
 
 CLARINET = 71
 
@@ -128,7 +132,8 @@ def measured(pitches, velocities=(40, 100), jump=0.0, fall=0.0, seconds=1.5):
 
 @pytest.fixture(scope="module")
 def found(gm):
-    return fit_surface(gm, measured(range(50, 80, 3)), CLARINET, lasts=True)[0]
+    notes = measured(range(50, 80, 3))
+    return as_loud(notes.table(), fit_surface(gm, notes, CLARINET, lasts=True)[0])
 
 
 def test_notes_of_all_keys_are_found_from_some(found):
@@ -156,7 +161,7 @@ def test_between_strengths_whose_spectra_are_far_apart_a_key_is_as_loud_as_at_th
     notes = measured(range(50, 80, 6))
     for note in (n for n in notes.notes if n.velocity == 100):
         note.tokens.held[:, :, : tk.N_SINGLE] = note.tokens.held[:, :, tk.N_SINGLE - 1 :: -1]
-    found = fit_surface(gm, notes, CLARINET, lasts=True)[0]
+    found = as_loud(notes.table(), fit_surface(gm, notes, CLARINET, lasts=True)[0])
     at = np.array([30, 40, 52, 60, 68, 76, 84, 90, 100, 110]) / 127
     n = len(at)
     levels = np.zeros((n, tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
@@ -236,3 +241,30 @@ def test_knots_give_every_step_its_share():
         assert shares(knots).sum(axis=1) == pytest.approx(1)
         assert (shares(knots)[list(knots)] == np.eye(len(knots))).all()
     assert STEADY.stop <= 3 * tk.CHUNK_STEPS
+
+
+def louder_above(sound, hz, db):
+    bins = np.fft.rfftfreq(sound.shape[1], 1 / SAMPLE_RATE)
+    return np.fft.irfft(np.fft.rfft(sound) * 10 ** (db * (bins > hz) / 20), sound.shape[1]).astype(np.float32)
+
+
+@pytest.mark.parametrize("db", [0, 8])
+def test_what_notes_have_more_of_than_their_tokens_say_is_added_once_they_are_heard(gm, db):
+    """Sounds of a surface, made brighter than it: what leads to nothing must not move it, either."""
+    notes = measured(range(50, 80, 3), (100,), seconds=0.7)
+    plain = replace(a_voice(gm, fit_surface(gm, notes, CLARINET, lasts=True)[0]), table=notes.table())
+    player, number = gm.with_voices([plain]), len(gm.table.kind)
+    asked = [Recording("", n.pitch, 100, np.zeros((2, 0), np.float32), 0.7, True) for n in notes.notes]
+    sounds = [louder_above(played(player, note, number), 1500.0, db) for note in asked]
+    recordings = [replace(note, sound=sound) for note, sound in zip(asked, sounds, strict=True)]
+    found = surface_voice(gm, plain, notes, recordings, CLARINET, lasts=True)
+
+    def error(voice):
+        heard = gm.with_voices([voice])
+        mels = [(spectrum.log_mel(r.sound), spectrum.log_mel(played(heard, r, number))) for r in recordings]
+        return np.mean([spectrum.log_mel_error(*pair) for pair in mels])
+
+    if db:
+        assert error(found) < 0.5 * error(plain)
+    else:
+        assert error(found) < error(plain) + 0.1

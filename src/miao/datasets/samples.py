@@ -236,8 +236,8 @@ def find_again(sound: Reals, start_seconds: float = 0.0, sample_rate: int = SAMP
     least = np.minimum.accumulate(tail)
     again = np.flatnonzero((least < level.max() - 25) & (tail > least + 8))
     if not len(again):
-        return sound.shape[1]
-    return (len(level) - len(tail) + int(tail[: again[0] + 1].argmin()) + 1) * hop
+        return int(sound.shape[1])
+    return (len(level) - len(tail) + int(tail[: int(again[0]) + 1].argmin()) + 1) * hop
 
 
 def find_fade(sound: Reals, sample_rate: int = SAMPLE_RATE) -> int:
@@ -246,11 +246,11 @@ def find_fade(sound: Reals, sample_rate: int = SAMPLE_RATE) -> int:
     hop = sample_rate // 100
     level = envelope_db(sound, hop, 2 * hop)[:-2]  # windows that reach beyond the end do not count
     if len(level) < 60:
-        return sound.shape[1]
+        return int(sound.shape[1])
     before = float(np.median(level[-45:-20]))
     last = int(np.flatnonzero(level > before - 5)[-1])
     fades = before > level.max() - 40 and level[-3:].min() < before - 15 and last >= len(level) - 25
-    return max(last, 1) * hop if fades else sound.shape[1]
+    return max(last, 1) * hop if fades else int(sound.shape[1])
 
 
 def without_rumble(sound: Floats, hz: float) -> Floats:

@@ -26,10 +26,11 @@ from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording, note_hz, without_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
+from miao.training.by_sound import surface_voice
 from miao.training.courses import held_chunks
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
-from miao.training.surface import LEAST_FALL_DB, fit_surface
+from miao.training.surface import LEAST_FALL_DB, as_loud
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _KEYS_SEMITONES = 3.0  # so far from a key that nobody played its neighbours count
@@ -144,15 +145,18 @@ def learn_default(
     dynamics = recorded_dynamics(some)
     gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
     some = [replace(r, sound=r.sound * gain) for r in some]
-    data = voice_notes([cut_below(r) for r in some] if lasts else some, int(bank.table.kind[program]))
+    some = [cut_below(r) for r in some] if lasts else some
+    data = voice_notes(some, int(bank.table.kind[program]))
     about = about | {
         "bank": bank.name, "nets": bank.nets_checksum, "n_notes": str(len(some)),
         "set_out_from": f"program {program + 1}, {program_name(program, False)}",
     }  # fmt: skip
     own = slice(program, program + 1)
     embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
-    surface, course = fit_surface(bank, data, program, lasts=lasts)
-    voice = LearntVoice(data.table(), embeddings, None, about, surface=surface, course=course)
+    voice = LearntVoice(data.table(), embeddings, None, about)
+    voice = surface_voice(bank, voice, data, some, program, lasts=lasts)
+    assert voice.surface is not None
+    voice = replace(voice, surface=as_loud(voice.table, voice.surface))
     pitches = [r.pitch for r in some]
     return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts, dynamics=dynamics)
 

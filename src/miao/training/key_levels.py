@@ -52,18 +52,18 @@ def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float, hop: int = sp
     kind = np.digitize(np.arange(len(a)) * hop / SAMPLE_RATE, [tk.ATTACK_SECONDS, hold_seconds])
     found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
     for k in range(N_KINDS):
-        found[k] = _medians(np.where(audible, difference, np.nan)[kind == k])
+        found[k] = band_medians(np.where(audible, difference, np.nan)[kind == k])
     return np.clip(found, -_MOST_DB, _MOST_DB)
 
 
-def _medians(values: Reals) -> Floats:
-    """The median of each column's numbers; 0 where there are few."""
+def band_medians(values: Reals, otherwise: float = 0.0) -> Floats:
+    """The median of each column's numbers, another number where there are few."""
     count = (~np.isnan(values)).sum(axis=0)
     if not len(values):
-        return np.zeros(values.shape[1], np.float32)
+        return np.full(values.shape[1], otherwise, np.float32)
     ordered, columns = np.sort(values, axis=0), np.arange(values.shape[1])  # what is no number comes last
     middle = 0.5 * (ordered[np.maximum(count - 1, 0) // 2, columns] + ordered[count // 2 * (count > 0), columns])
-    found: Floats = np.where(count > _LEAST_AUDIBLE * len(values), middle, 0).astype(np.float32)
+    found: Floats = np.where(count > _LEAST_AUDIBLE * len(values), middle, otherwise).astype(np.float32)
     return found
 
 
@@ -188,7 +188,8 @@ def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
 
 
 def cell_shifts(table: VoiceTable, voice: int, pitch: int, missing: Reals) -> Floats:
-    """What each cell of a key lacks, levels, [kinds, C - 1], from what bands lack (dB, [kinds, N_MELS])."""
+    """What each cell of a key lacks, levels, [kinds, C - 1], from what bands lack (dB, [kinds, N_MELS]), a
+    row for each kind of chunk or of whatever else."""
     shares = band_shares(table.partials(voice, pitch), float(pitch_hz(pitch)))
     return (missing @ shares / tk.LEVEL_STEP_DB).astype(np.float32)
 

@@ -23,14 +23,14 @@ from miao.bank.recorded_notes import RecordedNotes
 from miao.bank.voices import N_PITCHES, N_PROGRAMS, VoiceEmbeddings, VoiceTable
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes, choose_kind, voice_notes
-from miao.measuring.roundtrip import encoded_bank, one_note_score, play
+from miao.measuring.roundtrip import encoded_bank
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
 from miao.sound.audio import Audio
 from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.by_sound import played, surface_voice
 from miao.training.learn import LearnConfig, learn
-from miao.training.surface import fit_surface
 
 HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
 GAINS_DB = np.arange(-12, 12.5, 0.5)  # among which the old voice is given its best
@@ -87,7 +87,7 @@ def closest_program(bank: Bank, recordings: Sequence[Recording]) -> int:
     errors = np.zeros(N_PROGRAMS)
     for program in range(N_PROGRAMS):
         for recording, target in zip(chosen, targets, strict=True):
-            sound = _played(bank, recording, program)[:, : recording.sound.shape[1]]
+            sound = played(bank, recording, program)[:, : recording.sound.shape[1]]
             mel = spectrum.log_mel(sound) + energy_db(recording.sound) - energy_db(sound)
             errors[program] += spectrum.log_mel_error(target, mel) / len(chosen)
     return int(errors.argmin())
@@ -97,7 +97,7 @@ def loudness_gain(bank: Bank, recordings: Sequence[Recording], program: int) -> 
     """The gain (dB) that makes recordings as loud as a program of the bank, median over up to 24 notes. One for all:
     how much louder some notes are than others belongs to the voice."""
     some = recordings[:: max(len(recordings) // 24, 1)]
-    return float(np.median([energy_db(_played(bank, r, program)) - energy_db(r.sound) for r in some]))
+    return float(np.median([energy_db(played(bank, r, program)) - energy_db(r.sound) for r in some]))
 
 
 def new_voice(
@@ -184,7 +184,7 @@ def _led(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: l
     softer as the program set out from."""
     some = which[:: -(-len(which) // MOST_RECORDED)]
     middle = recordings[some[len(some) // 2]]
-    soft, loud = (energy_db(_played(bank, replace(middle, velocity=v), start)) for v in SLOPE_VELOCITIES)
+    soft, loud = (energy_db(played(bank, replace(middle, velocity=v), start)) for v in SLOPE_VELOCITIES)
     slope = (loud - soft) / tk.LEVEL_STEP_DB / (np.ptp(SLOPE_VELOCITIES) / 127)
     notes = [data.notes[i] for i in some]
     recorded = RecordedNotes.of(
@@ -202,8 +202,8 @@ def _common(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which
     chosen = data.chosen(which)
     if chosen.kind == int(bank.table.kind[start]):
         voice = replace(program_copy(bank, start, 0.0, voice.about), table=chosen.table(), key_levels=None)
-    surface, course = fit_surface(bank, chosen, start, lasts=_lasts(chosen), is_even=False)
-    return _trimmed(bank, replace(voice, surface=surface, course=course), [recordings[i] for i in which])
+    some = [recordings[i] for i in which]
+    return _trimmed(bank, surface_voice(bank, voice, chosen, some, start, lasts=_lasts(chosen)), some)
 
 
 def _lasts(data: VoiceNotes) -> bool:
@@ -223,16 +223,9 @@ def _lasts(data: VoiceNotes) -> bool:
 def _trimmed(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]) -> LearntVoice:
     voice = replace(voice, table=replace(voice.table, trim_db=np.zeros(1, np.float32)))
     player, some = bank.with_voices([voice]), recordings[:: max(len(recordings) // 24, 1)]
-    trim = np.median([energy_db(r.sound) - energy_db(_played(player, r, len(bank.table.kind))) for r in some])
+    trim = np.median([energy_db(r.sound) - energy_db(played(player, r, len(bank.table.kind))) for r in some])
     trim_db = np.array([np.clip(trim, -_MOST_TRIM_DB, _MOST_TRIM_DB)], np.float32)
     return replace(voice, table=replace(voice.table, trim_db=trim_db))
-
-
-def _played(bank: Bank, recording: Recording, voice: int) -> Floats:
-    """A note as a voice of the bank plays it, [2, S]; up to where the recording ends if that was cut off."""
-    score = one_note_score(0, recording.pitch, recording.velocity, recording.hold_seconds)
-    sound = play(bank, score, voice=voice)
-    return sound if recording.is_released else sound[:, : recording.sound.shape[1]]
 
 
 def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tuple[float, float, float]:
@@ -240,7 +233,7 @@ def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tu
     it best, and that gain."""
     errors = []
     for recording in recordings:
-        target, mel = spectrum.log_mel(recording.sound), spectrum.log_mel(_played(bank, recording, program))
+        target, mel = spectrum.log_mel(recording.sound), spectrum.log_mel(played(bank, recording, program))
         errors.append([spectrum.log_mel_error(target, mel + gain) for gain in GAINS_DB])
     by_gain = np.mean(errors, axis=0)
     best, plain = int(by_gain.argmin()), int(np.abs(GAINS_DB).argmin())
@@ -270,12 +263,12 @@ def _scores(before: Bank, voices: Sequence[LearntVoice], recordings: list[Record
     for i, recording in enumerate(recordings):
         target = spectrum.log_mel(recording.sound)
         for errors, player in zip(new, players, strict=True):
-            sound = _played(player, recording, len(before.table.kind))
+            sound = played(player, recording, len(before.table.kind))
             errors.append(spectrum.log_mel_error(target, spectrum.log_mel(sound)))
         plain.append(spectrum.log_mel_error(target, spectrum.log_mel(sampled(learnt_from, recording))))
         one = data.chosen([i])
         table = replace(one.table(), tune_cents=np.full((1, N_PITCHES), one.fits[0].tune_cents, np.float32))
-        encoded = _played(encoded_bank(one.notes[0].tokens, table), recording, 0)
+        encoded = played(encoded_bank(one.notes[0].tokens, table), recording, 0)
         ceiling.append(spectrum.log_mel_error(target, spectrum.log_mel(encoded)))
     old = bank_errors(before, recordings, start)
     taught, following, common = (float(np.mean(errors)) for errors in new)
@@ -296,8 +289,8 @@ def _listening(before: Bank, after: Bank, recordings: list[Recording], start: in
         return np.concatenate([np.pad(p, ((0, 0), (0, n - p.shape[1]))) * fade for p in pieces], axis=1)
 
     takes = {"recorded": sequence([r.sound for r in some]),
-             "before": sequence([_played(before, r, start) for r in some]),
-             "after": sequence([_played(after, r, len(before.table.kind)) for r in some])}  # fmt: skip
+             "before": sequence([played(before, r, start) for r in some]),
+             "after": sequence([played(after, r, len(before.table.kind)) for r in some])}  # fmt: skip
     loudest = max(float(np.abs(take).max()) for take in takes.values())
     return {name: Audio(take * np.float32(0.7 / max(loudest, 1e-6)), SAMPLE_RATE)
             for name, take in takes.items()}  # fmt: skip

@@ -54,12 +54,9 @@ class _Way:
     formants: float
 
 
-def fit_surface(
-    bank: Bank, data: VoiceNotes, program: int, *, lasts: bool, is_even: bool = True
-) -> tuple[Surface, OwnCourse | None]:
+def fit_surface(bank: Bank, data: VoiceNotes, program: int, *, lasts: bool) -> tuple[Surface, OwnCourse | None]:
     """The surface of measured notes; beyond the recorded strengths it changes as the program does. And, if notes die
-    away, how they go on when it ends. If even, it is as loud at all strengths, for gains that say how loud they are;
-    else as loud as notes were recorded."""
+    away, how they go on when it ends."""
     notes = features_of(data, lasts)
     is_harmonic = data.kind != MODES
     way, field = _chosen(notes, is_harmonic)
@@ -85,7 +82,6 @@ def fit_surface(
         np.clip(spectrum, 0, tk.N_LEVELS - 1).astype(np.float16), (layers / 127).astype(np.float32),
         _kept(np.array(course)), _kept(np.array(falls)) if falls else None,
     )  # fmt: skip
-    surface = _as_loud(data.table(), surface) if is_even else surface
     return surface, None if lasts else _course(bank, program, notes, way, surface)
 
 
@@ -244,7 +240,7 @@ def _with_all_strengths(
     return at, ((1 - share) * found[:, low] + share * found[:, low + 1]).astype(np.float32)
 
 
-def _as_loud(table: VoiceTable, surface: Surface) -> Surface:
+def as_loud(table: VoiceTable, surface: Surface) -> Surface:
     """The surface as loud at each strength, in its first second, as at the one nearest to `AS_LOUD`: how loud strokes
     are is said by gains (`bank.key_gains`), in straight lines that would miss a strength between two of theirs."""
     usual = int(np.abs(surface.strengths - AS_LOUD / 127).argmin())
