@@ -15,15 +15,13 @@ from miao.cli.main import app
 from miao.datasets.samples import (
     Recording,
     as_note,
-    find_onset,
-    find_release,
-    heard_pitch,
     named_pitch,
     named_samples,
     named_velocity,
     read_samples,
 )
 from miao.datasets.sfz import sfz_regions, sfz_samples, sfz_text
+from miao.datasets.single_note import find_onset, find_release, heard_pitch
 from miao.datasets.voice_notes import voice_notes
 from miao.datasets.voice_sources import music_recordings, pairs_in, recordings_from
 from miao.errors import DataError

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from test_learn import tone, write
 
-from miao.datasets.samples import Recording, find_release, named_samples, read_samples
+from miao.datasets.samples import Recording, named_samples, read_samples
 from miao.datasets.sfz import sfz_samples
+from miao.datasets.single_note import find_release
 from miao.sound.spectrum import SAMPLE_RATE
 
 

@@ -8,12 +8,11 @@ import numpy as np
 from miao.datasets.samples import (
     SOUND_SUFFIXES,
     Recording,
-    find_onset,
-    heard_pitch,
     named_samples,
     read_samples,
 )
 from miao.datasets.sfz import sfz_samples
+from miao.datasets.single_note import find_onset, heard_pitch
 from miao.errors import DataError
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio, resample

@@ -30,7 +30,7 @@ from miao.training.surface import fit_surface
 MOMENTS = (0.05, tk.ATTACK_SECONDS, 0.8)  # seconds between which differences are taken, then the hold's end
 PASSES = 2  # of playing: what is added to a cell is heard in several bands, so that some is missing still
 SHARES = (0.0, 0.5, 1.0)
-_N = len(MOMENTS) + 2  # moments: two of the attack, two while held, one let go
+_N, _LATER = len(MOMENTS) + 2, len(MOMENTS)  # moments: two of the attack, two while held, one let go
 _NOTES, _LEFT_OUT = 60, 40  # that are played, at most
 _LEAST_PITCHES, _EVERY, _FROM = 6, 4, 1  # pitches that there must be to leave some out, and which
 _SEMITONES = 8.0  # reach
@@ -55,6 +55,8 @@ class _Missing:
         middle = (reached >= 0.5 * reached[-1]).argmax(axis=0)[None]
         ranked = np.nan_to_num(np.take_along_axis(self.bands, order, axis=0))
         found = np.take_along_axis(ranked, middle, axis=0)[0] * reached[-1] / (reached[-1] + _SAY_NO)
+        if not reached[-1][_LATER].any():  # no note was held so long
+            found[_LATER] = found[_LATER - 1]
         return np.asarray(found, np.float32)
 
 

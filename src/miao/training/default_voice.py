@@ -23,7 +23,8 @@ from miao.bank.level_shift import AGES, RAMP, LevelShift, knot_shares
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import Recording, note_hz, without_rumble
+from miao.datasets.samples import Recording, note_hz
+from miao.datasets.single_note import without_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.training.by_sound import surface_voice
