@@ -214,5 +214,7 @@ def test_a_table_is_made_of_measured_keys_and_of_how_trims_have_changed(toy_bank
     np.savez(tmp_path / "bands_004.npz", missing=missing, keys=[59, 60, 61], trim=trim, nets="x")
     levels = make_key_levels(toy_bank, tmp_path)
     assert (levels.first[4], levels.lowest[4], levels.n_keys[4]) == (0, 60, 2) and levels.first[5] == -1
+    np.savez(tmp_path / "bands_006.npz", missing=missing, keys=[59, 60, 61], trim=trim, nets="x", errors=[3.0, 3.1])
+    assert make_key_levels(toy_bank, tmp_path).first[6] == -1  # it would bring the voice no nearer
     wanted = (0.95 * 3.5 + 2.0) / tk.LEVEL_STEP_DB
     assert levels.levels[0, tk.SUSTAIN, 0] * 0.125 == pytest.approx(wanted, abs=0.07)

@@ -21,6 +21,8 @@ from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
+from miao.bank.openings import FILE as OPENINGS_FILE
+from miao.bank.openings import Openings
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.errors import BankError
 
@@ -46,6 +48,7 @@ class Bank:
     kits: Kits = GENERAL_MIDI  # which voice plays which note
     drum_corrections: DrumCorrections | None = None
     key_levels: KeyLevels | None = None  # of voices that have some
+    openings: Openings | None = None  # of voices that have one
 
     @staticmethod
     def load(
@@ -75,13 +78,17 @@ class Bank:
         if has_more and (folder / DRUMS_FILE).is_file():
             drums = _with_own_drums(drums, folder / DRUMS_FILE, embeddings)
         keys = _key_levels(folder / KEYS_FILE, embeddings)
+        openings = None
+        if (folder / OPENINGS_FILE).is_file():
+            openings = Openings.load(folder / OPENINGS_FILE).chosen(embeddings.rows())
         context = nets.encode if config.uses_context else None
-        decode = _decoder(nets, embeddings, (), drums, keys)
+        decode = _decoder(nets, embeddings, (), drums, keys, openings)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
         bank = Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
+            openings=openings,
         )  # fmt: skip
         return bank.with_defaults(default_voices(folder, programs)) if has_more else bank
 
@@ -132,26 +139,31 @@ class Bank:
         return replace(
             self,
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys),
+            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings),
             embeddings=embeddings,
             key_levels=keys,
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
         )
 
     def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
-        """The bank with other key levels; with None its voices sound as its nets write them."""
-        return self._with_added(self.drum_corrections, levels)
+        """The bank with other key levels; with None its voices sound as its nets write them and nothing is added as
+        notes open."""
+        return self._with_added(self.drum_corrections, levels, None if levels is None else self.openings)
+
+    def with_openings(self, openings: Openings | None) -> "Bank":
+        """The bank with other openings of notes, or none."""
+        return self._with_added(self.drum_corrections, self.key_levels, openings)
 
     def with_own_drums(self, own: OwnCorrections) -> "Bank":
         """The bank with other corrections of some drums."""
         assert self.embeddings is not None
         drums = self.drum_corrections or DrumCorrections.none(self.embeddings.n_voices)
-        return self._with_added(drums.replaced(own, self.embeddings.rows()), self.key_levels)
+        return self._with_added(drums.replaced(own, self.embeddings.rows()), self.key_levels, self.openings)
 
-    def _with_added(self, drums: DrumCorrections | None, levels: KeyLevels | None) -> "Bank":
+    def _with_added(self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None) -> "Bank":
         assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels)
-        return replace(self, decode=decode, drum_corrections=drums, key_levels=levels)
+        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings)
+        return replace(self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings)
 
     @cached_property
     def nets_checksum(self) -> str:
@@ -189,7 +201,7 @@ def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: Voice
 
 def _decoder(
     nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None,
-    keys: KeyLevels | None = None,
+    keys: KeyLevels | None = None, openings: Openings | None = None,
 ) -> Decoder:  # fmt: skip
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
@@ -209,9 +221,10 @@ def _decoder(
             if "previous" in inputs and (own.shift is not None or own.gains is not None):
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
-        if keys is not None and "previous" in inputs:
-            note = {name: inputs[name] for name in ("pitch", "index", "age")}
-            inputs["previous"] = keys.taken_off(kind, inputs["previous"], voice, **note)
+        for added in (openings, keys) if "previous" in inputs else ():
+            if added is not None:
+                note = {name: inputs[name] for name in ("pitch", "index", "age")}
+                inputs["previous"] = added.taken_off(kind, inputs["previous"], voice, **note)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
             struck = voice
@@ -222,6 +235,8 @@ def _decoder(
             levels = drums.applied(kind, levels, struck, inputs["velocity"], inputs["index"])
         if keys is not None:
             levels = keys.added(kind, levels, voice, inputs["pitch"])
+        if openings is not None:
+            levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
         for own, rows in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE}
             if own.correction is not None:

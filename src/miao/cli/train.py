@@ -221,10 +221,12 @@ def finish(
     notes: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Shards of `miao data soundfont`.")],
     only: Annotated[
         str | None,
-        typer.Option(metavar="kits|spectra|drums|keys|lasting", help="This step alone, with the others as they are."),
+        typer.Option(
+            metavar="kits|spectra|drums|openings|keys|lasting", help="This step alone, with the others as they are."
+        ),
     ] = None,
 ) -> None:
-    """Give a bank what needs no training of its nets: kits, variations, spectra, drums, even keys, notes that last.
+    """Give a bank what needs no training of its nets: kits, spectra, drums, openings, even keys, notes that last.
 
     Can be interrupted; what was measured is kept beside the notes.
 
@@ -234,7 +236,7 @@ def finish(
     from miao.training import finish as steps
 
     names = {"kits": "kits and variations", "spectra": "spectra of keys", "drums": "drums by ear",
-             "keys": "even keys", "lasting": "notes that last"}  # fmt: skip
+             "openings": "how notes open", "keys": "even keys", "lasting": "notes that last"}  # fmt: skip
     if only is not None and only not in names:
         raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
     for step in [only] if only else names:
@@ -245,6 +247,8 @@ def finish(
                 steps.key_spectra(bank, font, notes, tell)
             elif step == "drums":
                 steps.drums_by_ear(bank, font, notes, tell)
+            elif step == "openings":
+                steps.openings(bank, font, notes, tell)
             elif step == "keys":
                 steps.even_keys(bank, font, notes, tell)
             else:

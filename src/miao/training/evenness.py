@@ -15,15 +15,18 @@ from miao.arrays import Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PITCHES, VoiceTable
-from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, Source
+from miao.datasets.notes import HELD_OUT_PITCHES, PITCHES, Source, render
 from miao.datasets.soundfont import SoundFont
+from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks, measured_once, played_db
+from miao.training.key_levels import DRUM_VELOCITIES, VELOCITIES, energy_db
 
 VELOCITY = 100
 SECONDS = 1.0  # of a held note
 _SILENT = 1e-5
 _MOST_DB = 9.0
+_HEARD_KEYS = (33, 42, 51, 57, 66, 73, 84, 93)
 _COMMON_DB = 0.5  # that all keys of a voice may be off by: spectra are set by medians, powers are means
 
 
@@ -71,6 +74,30 @@ def first_second_db(bank: Bank, voice: int, keys: Integers, velocity: float) -> 
         power = sum(seconds * 10 ** (played_db(bank.table, voice, pitch, some) / 10) for some, seconds in parts)
         found[n] = 10 * np.log10(power / SECONDS + 1e-20)
     return found
+
+
+def off_by_sound(font: SoundFont, bank: Bank, voice: int, source: Source) -> float:
+    """How much louder a voice's notes are than the teacher's, dB, by the energy of their sound, mean over some keys and
+    two strengths: tokens do not say it of clicks. 0 where the sound bank has none."""
+    keys = _HEARD_KEYS if source.key is None else (source.key,)
+    found = []
+    for key in keys:
+        for velocity in VELOCITIES if source.key is None else DRUM_VELOCITIES:
+            theirs = render(font, source, key, velocity, SECONDS)
+            if np.abs(theirs).max(initial=0.0) >= _SILENT:
+                seconds = SECONDS if source.key is None else theirs.shape[1] / SAMPLE_RATE
+                score = one_note_score(voice, key, velocity, seconds)
+                ours = play(bank, score, voice=voice if source.key is None else None)
+                found.append(energy_db(ours) - energy_db(theirs))
+    return float(np.mean(found)) if found else 0.0
+
+
+def as_loud(font: SoundFont, bank: Bank, voices: Mapping[int, Source]) -> Iterator[tuple[int, float]]:
+    """Voices, one after another, and what their trims are to change by, dB, so that notes are within half a decibel of
+    being as loud as the teacher's in the mean."""
+    for voice, source in voices.items():
+        off = off_by_sound(font, bank, voice, source)
+        yield voice, float(np.clip(off, -_COMMON_DB, _COMMON_DB) - off)
 
 
 def with_even_keys(bank: Bank, folder: Path) -> VoiceTable:

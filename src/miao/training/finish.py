@@ -2,8 +2,9 @@
 
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the voices beyond
 General MIDI, learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack
-as they are heard (`by_ear`), how loud each key is (`evenness`), what held notes do (`courses`). Each step writes its
-file into the bank's folder and can be run again by itself; what comes after it builds on it.
+as they are heard (`by_ear`), how notes open (`openings`), how loud each key is (`evenness`), what held notes do
+(`courses`). Each step writes its file into the bank's folder and can be run again by itself; what comes after it builds
+on it.
 """
 
 from collections.abc import Callable
@@ -17,15 +18,18 @@ from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
+from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceEmbeddings, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
+from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.training.by_ear import EarConfig, gathered, prepare_ear
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
-from miao.training.evenness import prepare_keys, with_even_keys
+from miao.training.evenness import as_loud, prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
 from miao.training.key_levels import make_key_levels, prepare_bands
+from miao.training.openings import gathered_openings, prepare_openings
 
 Tell = Callable[[float], None]
 
@@ -56,6 +60,18 @@ def drums_by_ear(name: str | Path, font: Path, notes: Path, tell: Tell, config: 
     seal(folder, settings)
 
 
+def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write how the notes of a bank's programs open, where that brings them nearer."""
+    folder = bank_folder(name)
+    settings = read_config(folder)
+    bank = Bank.load(folder)
+    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
+    for n, _ in enumerate(prepare_openings(font, notes, bank, programs), start=1):
+        tell(n / len(programs))
+    gathered_openings(notes, N_PROGRAMS).save(folder / OPENINGS_FILE)
+    seal(folder, settings)
+
+
 def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Set the trims of a bank's programs by key."""
     programs = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
@@ -64,6 +80,12 @@ def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     folder = bank_folder(name)
     config = read_config(folder)
     with_even_keys(_plain(folder), notes).save(folder / "voices.safetensors")
+    seal(folder, config)
+    bank = Bank.load(folder)
+    trims = _plain(folder).table.trim_db.copy()
+    for voice, change in as_loud(SoundFont(font), bank, {voice: source_of(voice) for voice in range(N_VOICES)}):
+        trims[voice] += change
+    replace(_plain(folder).table, trim_db=trims).save(folder / "voices.safetensors")
     seal(folder, config)
 
 

@@ -38,6 +38,7 @@ _SHARE = 0.95  # of what is missing that is added
 _MOST_DB = 15.0
 _GAINS_DB = np.arange(-6, 6.25, 0.25)
 _LOUD_DB = 1.0  # by which a drum may be louder or softer than the teacher's
+_CHECKED_KEYS, _CHECKED_VELOCITY = (31, 40, 49, 58, 66, 75, 84, 93), 72
 _LEAST_AUDIBLE = 0.25  # of a kind's frames, or a band is not changed
 
 
@@ -82,13 +83,34 @@ def measure_bands(font: SoundFont, bank: Bank, voice: int, source: Source) -> Fl
     return found
 
 
+def checked_error(font: SoundFont, bank: Bank, voice: int, source: Source) -> float:
+    """Mean log-mel error of some notes of a program, of a strength that is not measured, dB; 0 where there are none."""
+    errors = []
+    for key in _CHECKED_KEYS:
+        theirs = their_note(font, source, key, _CHECKED_VELOCITY, SECONDS)
+        if np.abs(theirs).max(initial=0.0) >= _SILENT:
+            ours = our_note(bank, voice, key, _CHECKED_VELOCITY, SECONDS)[:, : theirs.shape[1]]
+            errors.append(spectrum.log_mel_error(spectrum.log_mel(theirs), spectrum.log_mel(ours)))
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def their_note(font: SoundFont, source: Source, key: int, velocity: int, seconds: float) -> Floats:
+    """A note of a sound bank's program, followed for a moment after it is let go."""
+    return font.note(source.program, key, velocity, seconds, bank=source.bank, tail_seconds=TAIL_SECONDS)
+
+
+def our_note(bank: Bank, voice: int, key: int, velocity: int, seconds: float) -> Floats:
+    """The same note of a bank's voice, to its end."""
+    return play(bank, one_note_score(voice, key, velocity, seconds), voice=voice)
+
+
 def _missing_of_keys(font: SoundFont, bank: Bank, voice: int, source: Source) -> Floats:
     keys = np.array(KEYS)
     found = np.zeros((len(keys), N_KINDS, spectrum.N_MELS), np.float32)
     for velocity in VELOCITIES:
         players = players_of_keys(bank, voice, keys, velocity)
         for n, (key, player) in enumerate(zip(keys.tolist(), players, strict=True)):
-            theirs = font.note(source.program, key, velocity, SECONDS, bank=source.bank, tail_seconds=TAIL_SECONDS)
+            theirs = their_note(font, source, key, velocity, SECONDS)
             if np.abs(theirs).max(initial=0.0) < _SILENT:
                 found[n] = np.nan
                 continue
@@ -183,6 +205,11 @@ def prepare_bands(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
             keys = list(KEYS) if source.key is None else [source.key]
             missing = measure_bands(teacher, plain, voice, source)
             about = {"keys": keys, "trim": trim, "nets": np.array(measured)}
+            if source.key is None:
+                known = np.nan_to_num(_SHARE * missing)
+                shifts = np.array([cell_shifts(plain.table, voice, k, m) for k, m in zip(KEYS, known, strict=True)])
+                after = plain.with_key_levels(KeyLevels.of([None] * voice + [(KEYS[0], shifts)]))
+                about["errors"] = np.array([checked_error(teacher, bank, voice, source) for bank in (plain, after)])
             write_arrays(target, {"missing": missing, **about}, DataError)
         yield target
 
@@ -201,8 +228,9 @@ def make_key_levels(bank: Bank, folder: Path) -> KeyLevels:
         voice = int(path.stem[6:])
         with np.load(path) as file:
             missing, keys, trims = file["missing"], file["keys"], file["trim"]
+            before, after = file.get("errors", (1.0, 0.0))
         known = np.flatnonzero(~np.isnan(missing[:, 0, 0]))
-        if voice >= len(found) or not len(known):
+        if voice >= len(found) or not len(known) or after >= before > 0:  # no spectrum that is no gain
             continue
         shifts = np.zeros((len(keys), N_KINDS, tk.N_CELLS - 1), np.float32)
         for n in known:
