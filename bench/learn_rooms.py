@@ -5,8 +5,10 @@
 Each piece is played dry by each sound bank (one that none of our voices was taught by) and by `gm` itself, and put into
 each room at --level dB beside it; the room is then learnt from sound and notes, from each piece and from all pooled.
 What counts is T60 over T60 at 500, 1000 and 2000 Hz, as `sound.decay` measures the room's own response, and the
-level between 500 and 1000 Hz. From a clap the whole room is learnt and its drawing measured again. Writes rooms.json
-row by row; rows that are there are not made again.
+level between 500 and 1000 Hz. From a clap the whole room is learnt and its drawing measured again. With --known our own
+rooms are learnt back from the first piece as `miao render` plays it in them, whose dry sound is known: as MP3 at 44.1
+kHz, and at 16 kHz with white noise 40 dB below the music. Writes rooms.json row by row; rows that are there are not
+made again.
 """
 
 import argparse
@@ -18,13 +20,14 @@ import numpy as np
 
 from miao.bank.bank import Bank
 from miao.evaluation.sampler import Sampler
+from miao.measuring.known_sound import room_of_known
 from miao.measuring.power import bands_below
 from miao.measuring.rooms import room_from_clap
 from miao.midi.score import Score, read_score
 from miao.sound.audio import Audio, read_audio
 from miao.sound.decay import measure_octaves
 from miao.sound.room import BAND_HZ, Room
-from miao.sound.rooms import AnyRoom, find_room, response_room
+from miao.sound.rooms import AnyRoom, echo, find_room, response_room
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.synth.synthesizer import Synthesizer
 from miao.training.learn_music import Fitted
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("--sound-banks", type=Path, nargs="*", default=[])
     parser.add_argument("--rooms", nargs="*", default=["club", "chamber", "hall"])
     parser.add_argument("--claps", type=Path, nargs="*", default=[])
+    parser.add_argument("--known", nargs="*", default=[], metavar="ROOM", help="rooms to learn from what is known")
     parser.add_argument("--level", type=float, default=-8.0, help="dB of the room beside the sound")
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -90,6 +94,13 @@ def main() -> None:
     for path in options.claps:
         if not is_known(clap=path.name):
             keep(from_clap(path))
+    for name in options.known:
+        for kind, rate in (("mp3", 44_100), ("noise", 16_000)):
+            if not is_known(known=name, kind=kind):
+                keep(from_known(options.midi[0], name, kind, rate, options.seconds, options.output))
+    if not (options.sound_banks or options.claps) and options.known:
+        summary_of_known(rows)
+        return
     bank = Bank.load("gm", 1)
     players = {OWN: Synthesizer(bank)} | {path.name: Sampler(path) for path in options.sound_banks}
     rooms: dict[str, AnyRoom] = {name: find_room(name) for name in options.rooms}
@@ -116,6 +127,43 @@ def main() -> None:
             keep({"source": source, "room": name, "t60": truth.tolist(), "ratios": ratios, "pooled": pooled,
                   "levels_db": levels, "cpu_seconds": time.process_time() - began})  # fmt: skip
     summary(rows)
+
+
+def from_known(midi: Path, name: str, kind: str, rate: int, seconds: float, folder: Path) -> dict:
+    """T60 over T60 by octave, and the gain, of a room that our own rendering, half a second late and half as loud, was
+    made in."""
+    player, score = Synthesizer.from_pretrained("gm"), read_score(midi).between(0, seconds)
+    samples = 0.5 * np.pad(player.render(score, room=name, sample_rate=rate).samples, ((0, 0), (rate // 2, 0)))
+    dry, more = (player.render(score, room=room, sample_rate=rate, gain_db=-12.0, end=seconds).samples
+                 for room in ("none", echo(rate)))  # fmt: skip
+    n = min(dry.shape[1], more.shape[1])
+    sent = Audio(more[:, :n] - dry[:, :n], rate)
+    if kind == "mp3":
+        Audio(samples, rate).save(folder / "known.mp3", force=True)
+        heard = read_audio(folder / "known.mp3")
+    else:
+        noise = np.random.default_rng(0).standard_normal(samples.shape) * 0.01 * samples.std()
+        heard = Audio(samples + noise, rate)
+    began = time.process_time()
+    found = room_of_known(heard, Audio(dry, rate), sent=sent)
+    room = find_room(name)
+    true = [octave.t60_seconds for octave in measure_octaves(room.response(rate).reshape(4, -1), rate)]
+    times = [octave.t60_seconds for octave in found.octaves]
+    return {"known": name, "kind": kind, "hz": [float(hz) for hz, t in zip(BAND_HZ, times, strict=True) if t == t],
+            "ratios": [t / other for t, other in zip(times, true, strict=True) if t == t],
+            "gain_off_db": found.room.gain_db - room.gain_db, "cpu_seconds": time.process_time() - began}  # fmt: skip
+
+
+def summary_of_known(rows: list[dict]) -> None:
+    """Each room's ratios by octave, and the median of how far they are off."""
+    for kind in ("mp3", "noise"):
+        some = [row for row in rows if row.get("kind") == kind]
+        for row in some:
+            ratios = ", ".join(f"{hz:g} Hz {ratio:.2f}" for hz, ratio in zip(row["hz"], row["ratios"], strict=True))
+            print(f"{kind:6}{row['known']:9} {ratios}; gain {row['gain_off_db']:+.1f} dB")
+        if some:
+            each = [float(np.median(np.exp(np.abs(np.log(row["ratios"]))))) for row in some]
+            print(f"{kind}: T60 off by a factor of {np.median(each):.3f} (median of rooms, of octaves in each)")
 
 
 def from_clap(path: Path) -> dict:

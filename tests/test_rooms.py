@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import rounding
+from midi_bytes import off, on, smf, track
 from typer.testing import CliRunner
 
 from miao.bank.bank import Bank
 from miao.cli.main import app
+from miao.cli.room import _of_own_rendering
 from miao.errors import ConfigError, MiaoError
+from miao.measuring.known_sound import alike, room_of_known
 from miao.measuring.rooms import USUAL_DB, response_of_sweep, room_from_clap
 from miao.sound.audio import Audio
 from miao.sound.decay import DIRECT_SECONDS, measure_octaves, octave_band
@@ -475,3 +478,99 @@ def test_the_decay_of_a_room_is_drawn(run, tmp_path):
     drawn = run("room", "show", "studio", "-o", tmp_path / "studio.png")
     assert drawn.exit_code == 0 and (tmp_path / "studio.png").read_bytes()[:4] == b"\x89PNG"
     assert "1000" in drawn.stdout and "0.4" in drawn.stdout
+
+
+# rooms by a sound that is known
+
+
+def known_music(seconds, rate, seed=0):
+    """Struck strings, one after the other: a sound with much between its partials that music leaves out."""
+    rng, music, time = np.random.default_rng(seed), np.zeros(int(seconds * rate)), np.arange(rate) / rate
+    for at in np.arange(0, seconds - 1, 0.18):
+        hz = 440 * 2 ** ((rng.integers(40, 88) - 69) / 12)
+        note = sum(
+            np.sin(2 * np.pi * hz * k * time + 6 * rng.random()) / k for k in range(1, 12) if hz * k < 0.45 * rate
+        )
+        note = note * np.exp(-6 * time) + 0.3 * rng.standard_normal(rate) * np.exp(-60 * time)
+        begin = int(at * rate)
+        music[begin : begin + rate] += note[: len(music) - begin]
+    return music[None].astype(np.float32)
+
+
+def played_in(room, dry, rate, level=0.4, noise_db=-40.0):
+    """Music in a room, later by half a second, at another level, and with noise."""
+    both = np.repeat(np.pad(dry, ((0, 0), (0, 2 * rate))), 2, axis=0)
+    heard = np.pad(both + level * Room(rate, acoustics=room).process(both), ((0, 0), (rate // 2, 0)))
+    heard += np.random.default_rng(5).standard_normal(heard.shape) * heard.std() * 10 ** (noise_db / 20)
+    return Audio(0.1 * heard, rate)
+
+
+@pytest.mark.parametrize("t60", [0.3, 1.2])
+def test_music_that_is_known_measures_the_room_that_it_is_played_into(t60):
+    room, dry = DrawnRoom(t60, seed=1), Audio(known_music(12, 8000, seed=1), 8000)
+    found = room_of_known(played_in(room, dry.samples, 8000), dry)
+    true = [o.t60_seconds for o in measure_octaves(room.response(8000).sum(axis=1), 8000)]
+    np.testing.assert_allclose([o.t60_seconds for o in found.octaves[1:6]], true[1:6], rtol=0.05)
+    assert found.level_db == pytest.approx(20 * np.log10(0.4), abs=1)
+    drawn = measure_octaves(found.room.response(8000).reshape(4, -1), 8000)
+    assert np.exp(np.median(np.abs(np.log([drawn[i].t60_seconds / true[i] for i in range(2, 6)])))) < 1.05
+    assert found.room.width > 0.95 and "4000" in found.remarks[0]
+
+
+def test_moments_in_which_a_limiter_was_at_work_do_not_lengthen_a_room():
+    room, dry = DrawnRoom(0.3, seed=1), Audio(known_music(12, 8000, seed=1), 8000)
+    heard = played_in(room, dry.samples, 8000).samples.copy()
+    for begin in (20_000, 61_000):
+        heard[:, begin : begin + 2000] *= np.float32(0.6)
+    found = room_of_known(Audio(heard, 8000), dry)
+    true = [o.t60_seconds for o in measure_octaves(room.response(8000).sum(axis=1), 8000)]
+    np.testing.assert_allclose([o.t60_seconds for o in found.octaves[3:6]], true[3:6], rtol=0.08)
+
+
+def test_what_was_sent_to_the_room_tells_its_gain():
+    room, dry = DrawnRoom(0.6), known_music(12, 8000)
+    found = room_of_known(played_in(room, dry, 8000, 0.1), Audio(dry, 8000), sent=Audio(0.1 * dry, 8000))
+    assert found.room.gain_db == pytest.approx(0, abs=1)
+    assert found.level_db == pytest.approx(-20, abs=1)
+    with pytest.raises(MiaoError, match="nothing of the music is sent"):
+        room_of_known(played_in(room, dry, 8000), Audio(dry, 8000), sent=Audio(0 * dry, 8000))
+
+
+def test_sounds_that_do_not_belong_together_measure_no_room():
+    heard = played_in(SMALL, known_music(6, 8000, seed=1), 8000)
+    with pytest.raises(
+        MiaoError, match=r"does not belong to the dry sound; where they fit best they are alike by 0\.0"
+    ):
+        room_of_known(heard, Audio(known_music(6, 8000, seed=2), 8000))
+    with pytest.raises(MiaoError, match="silent"):
+        room_of_known(heard, Audio(np.zeros((1, 8000)), 8000))
+    lag, share = alike(heard, Audio(known_music(6, 8000, seed=1), 8000))
+    assert lag == pytest.approx(0.5, abs=1e-3) and share > 0.4
+    with pytest.raises(MiaoError, match=r"dry: what comes after the sound|no decay can be followed"):
+        room_of_known(Audio(known_music(6, 8000), 8000), Audio(known_music(6, 8000), 8000))
+
+
+def test_a_rendering_of_our_own_tells_its_room_exactly(run, tmp_path):
+    rng = np.random.default_rng(0)
+    events: list[tuple[int, bytes]] = []
+    for low, high in rng.integers(45, 90, (60, 2)).tolist():
+        events += [(0, on(low)), (0, on(high)), (150, off(low)), (10, off(high))]
+    (tmp_path / "song.mid").write_bytes(smf(track(*events)))
+    synthesizer = Synthesizer.from_pretrained("gm", [0])
+    heard = synthesizer.render(tmp_path / "song.mid", room="chamber", sample_rate=8000)
+    Audio(0.3 * np.pad(heard.samples, ((0, 0), (3000, 0))), 8000).save(tmp_path / "song.wav")
+    learnt = run("room", "learn", tmp_path / "song.wav", "--midi", tmp_path / "song.mid", "-o", tmp_path / "own.toml")
+    assert learnt.exit_code == 0, learnt.stderr
+    assert "our own rendering of these notes" in learnt.stderr
+    room, true = (find_room(name).response(8000).reshape(4, -1) for name in (tmp_path / "own.toml", "chamber"))
+    times = [[o.t60_seconds for o in measure_octaves(response, 8000)[2:6]] for response in (room, true)]
+    assert np.exp(np.median(np.abs(np.log(np.divide(*times))))) < 1.05
+    assert find_room(tmp_path / "own.toml").gain_db == pytest.approx(find_room("chamber").gain_db, abs=1.5)
+    (tmp_path / "other.mid").write_bytes(smf(track((0, on(60)), (960, off(60)))))
+    assert _of_own_rendering(tmp_path / "song.wav", tmp_path / "other.mid") is None
+
+
+def test_a_recording_is_of_one_thing_only(run, tmp_path):
+    clapped(find_room("club"), 8000).save(tmp_path / "a.wav")
+    both = run("room", "learn", tmp_path / "a.wav", "--dry", tmp_path / "a.wav", "--sweep", tmp_path / "a.wav")
+    assert both.exit_code == 2 and "one of --sweep, --dry and --midi" in both.stderr

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from miao.cli.terminal import say
 from miao.errors import MiaoError
+
+if TYPE_CHECKING:
+    from miao.measuring.rooms import LearntRoom
 
 RoomsFolder = Annotated[
     Path | None,
@@ -119,6 +122,9 @@ def learn(
     sweep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="SOUND is a recording of this sweep (or any broad sound).")
     ] = None,
+    dry: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="SOUND is this (any music) as it was heard in the room.")
+    ] = None,
     midi: Annotated[Path | None, typer.Option(metavar="FILE", help="SOUND is a recording of this music.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: among your own rooms.")
@@ -127,22 +133,27 @@ def learn(
     rooms: RoomsFolder = None,
     force: Force = False,
 ) -> None:
-    """Learn a room from a clap, a burst balloon or a sweep that was recorded in it.
+    """Learn a room from a clap, a burst balloon, a sweep or any known sound that was recorded in it.
 
     \b
     miao room learn clap.wav --name my-room
     miao room learn recorded.wav --sweep played.wav --name my-room
+    miao room learn recorded.wav --dry played.wav --name my-room
     miao room learn music.flac --midi music.mid --name my-room
     miao render song.mid --room my-room
     """
     from miao.cli.music import learnt, room_target
+    from miao.measuring.known_sound import room_of_known
     from miao.measuring.rooms import response_of_sweep, room_from_clap
     from miao.sound.audio import read_audio
     from miao.sound.rooms import check_room_name, save_room
 
     called = check_room_name(name or (output or sound).stem.replace(" ", "-"))
     target = room_target(called, rooms, output=output, force=force)
-    if midi is not None:
+    if sum(given is not None for given in (sweep, dry, midi)) > 1:
+        raise MiaoError("give one of --sweep, --dry and --midi; each says what SOUND is a recording of")
+    heard = None if midi is None else _of_own_rendering(sound, midi)
+    if midi is not None and heard is None:
         made = learnt([(sound, midi)], called, {}, bank="gm", like=None, tracks=None, seconds=300.0, steps=None)
         if made.room is None:
             raise MiaoError(f"{sound}: no room is learnt")
@@ -150,10 +161,11 @@ def learn(
         print(f"{made.room.t60_seconds:.2f} s at 1 kHz, {made.fit.room_db[3:5].mean():+.1f} dB beside the notes")
         say(str(target))
         return
-    audio = read_audio(sound)
-    if sweep is not None:
-        audio = response_of_sweep(audio, read_audio(sweep))
-    heard = room_from_clap(audio, str(sound))
+    if dry is not None:
+        heard = room_of_known(read_audio(sound), read_audio(dry), str(sound))
+    if heard is None:
+        audio = read_audio(sound)
+        heard = room_from_clap(audio if sweep is None else response_of_sweep(audio, read_audio(sweep)), str(sound))
     about = {"name": called, "origin": origin or f"learnt from {sound.name}"}
     save_room(target, heard.room, about, force=force)
     for remark in heard.remarks:
@@ -164,3 +176,26 @@ def learn(
             print(f"{octave.hz:7.0f} {octave.t60_seconds:9.2f} {octave.range_db:10.0f}")
     print(f"the room is {heard.level_db:+.1f} dB beside the sound")
     say(str(target))
+
+
+def _of_own_rendering(sound: Path, midi: Path) -> "LearntRoom | None":
+    """The room of a recording that is a rendering of these notes by the usual bank; None, and said so, if it is not."""
+    from miao.measuring.known_sound import LEAST_ALIKE, LONGEST_SECONDS, alike, room_of_known
+    from miao.sound.audio import Audio, read_audio
+    from miao.sound.rooms import echo
+    from miao.synth.synthesizer import Synthesizer
+
+    recorded = read_audio(sound, 2 * LONGEST_SECONDS)
+    rate = min(max(recorded.sample_rate, 8000), 44_100)
+    player, seconds = Synthesizer.from_pretrained("gm"), min(LONGEST_SECONDS, max(recorded.duration, 0.1))
+    dry, more = (player.render(midi, room=room, gain_db=-12.0, end=seconds, sample_rate=rate)
+                 for room in ("none", echo(rate)))  # fmt: skip
+    share = alike(recorded, dry)[1]
+    if share < LEAST_ALIKE:
+        say(f"{sound}: not our own rendering of these notes (alike by {share:.2f}, {LEAST_ALIKE} is asked for)")
+        say("the room is fitted to the music")
+        return None
+    say(f"{sound}: our own rendering of these notes (alike by {share:.2f}); its room is measured")
+    n = min(dry.samples.shape[1], more.samples.shape[1])
+    sent = Audio(more.samples[:, :n] - dry.samples[:, :n], rate)
+    return room_of_known(recorded, dry, str(sound), sent)

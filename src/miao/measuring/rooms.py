@@ -68,14 +68,21 @@ def room_from_clap(audio: Audio, where: str = "the sound") -> LearntRoom:
     t60 = np.array([o.t60_seconds for o in octaves])
     if level_db < DRY_DB or t60[4] < _LEAST_T60:
         raise MiaoError(f"{where}: dry: what comes after the sound is {-level_db:.0f} dB below it; no room is heard")
+    remarks += said_of(known, level_db)
+    room = drawn_like(t60, levels, known, *_gathering(room_part, rate), _likeness(room_part, rate), level_db)
+    return LearntRoom(room, tuple(octaves), level_db, tuple(levels.tolist()), tuple(remarks))
+
+
+def said_of(known: Flags, level_db: float) -> tuple[str, ...]:
+    """What is to be said of a room of which some octaves are known and which is so loud beside the sound."""
+    remarks = []
     if not known.all():
         missing = ", ".join(f"{hz:g}" for hz in BAND_HZ[~known])
         remarks.append(f"nothing is known of {missing} Hz; there it is like the usual room")
     if level_db > 0:
         remarks.append(f"the room is {level_db:.0f} dB louder than the sound itself, as the microphone was far away; "
                        "--wet 0.3 puts it further back")  # fmt: skip
-    room = _drawn_like(t60, levels, known, *_gathering(room_part, rate), _likeness(room_part, rate), level_db)
-    return LearntRoom(room, tuple(octaves), level_db, tuple(levels.tolist()), tuple(remarks))
+    return tuple(remarks)
 
 
 def response_of_sweep(recorded: Audio, played: Audio) -> Audio:
@@ -102,7 +109,7 @@ def room_of(t60: Doubles, levels_db: Doubles, known: Flags, early_db: Doubles | 
     """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and how far
     its beginning lies above its tail, and not when it begins: it then answers after 10 ms and has gathered within 20
     more. Energy is that of the tail's line alone."""
-    room = _drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
+    room = drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
     room = replace(room, predelay_seconds=0.01, build_up_seconds=0.02)
     if early_db is None:
         return room
@@ -177,7 +184,7 @@ def _likeness(room_part: Reals, rate: int) -> float:
 # the room of which a drawing gives these numbers
 
 
-def _drawn_like(t60: Doubles, levels: Doubles, known: Flags, start: float | None, early: float | None,
+def drawn_like(t60: Doubles, levels: Doubles, known: Flags, start: float | None, early: float | None,
                 likeness: float, level_db: float) -> DrawnRoom:  # fmt: skip
     """The room that would measure like this; octaves not known are like the usual room's."""
     usual = DrawnRoom()

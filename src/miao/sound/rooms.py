@@ -49,6 +49,12 @@ def find_room(name: str | Path, folder: Path | None = None) -> AnyRoom | None:
     return read_room(path)[0] if path.suffix == SUFFIX else response_room(read_audio(path, LONGEST_SECONDS), str(path))
 
 
+def echo(sample_rate: int) -> RecordedRoom:
+    """No room: what is sent comes back at once and as it is. So a rendering in it, less a dry one, is what a song sends
+    to its room."""
+    return RecordedRoom(np.eye(2, dtype=np.float32)[:, :, None], sample_rate, T60_SECONDS[0])
+
+
 def changed(room: AnyRoom | None, t60_seconds: float | None = None, wet: float = 1.0) -> AnyRoom | None:
     """The room with another reverberation time at 1 kHz and louder or softer by a factor; None where nothing is left.
 
