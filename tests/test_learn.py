@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from miao.bank import tokens as tk
 from miao.bank.learnt_voice import LearntVoice
-from miao.bank.voices import HARMONIC, pitch_hz
+from miao.bank.voices import HARMONIC, MODES, pitch_hz
 from miao.cli.main import app
 from miao.datasets.samples import (
     Recording,
@@ -410,3 +410,22 @@ def test_a_voice_can_be_led_by_what_its_notes_have_in_common():
         sound = play(player, score, voice=len(bank.table.kind))
         errors.append(log_mel_error(log_mel(recording.sound), log_mel(sound)))
     assert np.mean(errors) < 4
+
+
+@pytest.mark.parametrize("better", [HARMONIC, MODES])
+def test_whether_partials_are_modes_is_asked_of_pitches_left_out_but_not_of_those_held_out(better, monkeypatch):
+    pytest.importorskip("torch")
+    from miao.bank.bank import Bank
+    from miao.training import new_voice
+
+    asked = []
+
+    def error(bank, voice, data, recordings, program, *, lasts):
+        asked.append({r.pitch for r in recordings})
+        return 1.0 if data.kind == better else 2.0
+
+    monkeypatch.setattr(new_voice, "left_out_error", error)
+    monkeypatch.setattr(new_voice, "choose_kind", lambda recordings: HARMONIC)
+    data = new_voice._measured(Bank.load("gm", 1), toy_recordings(range(60, 66)), {62}, 19)
+    assert data.kind == better and len(data.notes) == len(toy_recordings(range(60, 66)))
+    assert asked == [{60, 61, 63, 64, 65}] * 2

@@ -33,6 +33,7 @@ SHARES = (0.0, 0.5, 1.0)
 _N, _LATER = len(MOMENTS) + 2, len(MOMENTS)  # moments: two of the attack, two while held, one let go
 _NOTES, _LEFT_OUT = 60, 40  # that are played, at most
 _LEAST_PITCHES, _EVERY, _FROM = 6, 4, 1  # pitches that there must be to leave some out, and which
+_FEW = 40  # notes
 _SEMITONES = 8.0  # reach
 _SAY_NO = 2.0  # notes that say nothing is missing
 _MOST_DB = 15.0
@@ -69,23 +70,49 @@ def surface_voice(
     program does.
     """
 
-    def made(which: Integers) -> LearntVoice:
-        surface, course = fit_surface(bank, data.chosen(which.tolist()), program, lasts=lasts)
-        return replace(voice, surface=surface, course=course)
-
     pitch = np.array([r.pitch for r in recordings])
     known, all_notes = np.unique(pitch), np.arange(len(pitch))
+    whole = _led(bank, voice, data, all_notes, program, lasts)
     if len(known) < _LEAST_PITCHES:
-        return made(all_notes)
-    mels = [spectrum.log_mel(r.sound) for r in recordings]
-    is_out = np.isin(pitch, known[_FROM::_EVERY])
-    trial, out = made(np.flatnonzero(~is_out)), _some(np.flatnonzero(is_out), _LEFT_OUT)
-    learnt = _some(np.flatnonzero(~is_out), _NOTES)
-    found = _set(bank, trial, recordings, mels, learnt, 1.0)
-    errors = [_error(bank, _between(trial, found, share), recordings, mels, out) for share in SHARES]
+        return whole
+    mels, errors = [spectrum.log_mel(r.sound) for r in recordings], np.zeros(len(SHARES))
+    for learnt, out in _left_out(pitch):
+        trial = _led(bank, voice, data, learnt, program, lasts)
+        found = _set(bank, trial, recordings, mels, _some(learnt, _NOTES), 1.0)
+        errors += [_error(bank, _between(trial, found, share), recordings, mels, out) for share in SHARES]
     share = SHARES[int(np.argmin(errors))]
-    whole = made(all_notes)
     return _set(bank, whole, recordings, mels, _some(all_notes, _NOTES), share) if share else whole
+
+
+def left_out_error(
+    bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], program: int, *, lasts: bool
+) -> float:
+    """Mean log-mel error (dB) of notes at pitches left out, led by what the others have in common; nan if there are too
+    few pitches."""
+    pitch = np.array([r.pitch for r in recordings])
+    if len(np.unique(pitch)) < _LEAST_PITCHES:
+        return float("nan")
+    mels = [spectrum.log_mel(r.sound) for r in recordings]
+    parts = _left_out(pitch)
+    errors = [
+        _error(bank, _led(bank, voice, data, learnt, program, lasts), recordings, mels, out) for learnt, out in parts
+    ]
+    return float(np.average(errors, weights=[len(out) for _, out in parts]))
+
+
+def _left_out(pitch: Integers) -> list[tuple[Integers, Integers]]:
+    """Notes that are learnt from, and those to choose by; where there are few, each pitch is left out once."""
+    known, parts = np.unique(pitch), []
+    for first in range(_EVERY) if len(pitch) <= _FEW else (_FROM,):
+        is_out = np.isin(pitch, known[first::_EVERY])
+        parts.append((np.flatnonzero(~is_out), _some(np.flatnonzero(is_out), _LEFT_OUT)))
+    return parts
+
+
+def _led(bank: Bank, voice: LearntVoice, data: VoiceNotes, which: Integers, program: int, lasts: bool) -> LearntVoice:
+    """The voice led by some of the notes."""
+    surface, course = fit_surface(bank, data.chosen(which.tolist()), program, lasts=lasts)
+    return replace(voice, surface=surface, course=course)
 
 
 def played(bank: Bank, recording: Recording, voice: int) -> Floats:

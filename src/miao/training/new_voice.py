@@ -20,7 +20,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.recorded_notes import RecordedNotes
-from miao.bank.voices import N_PITCHES, N_PROGRAMS, VoiceEmbeddings, VoiceTable
+from miao.bank.voices import HARMONIC, MODES, N_PITCHES, N_PROGRAMS, VoiceEmbeddings, VoiceTable
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes, choose_kind, voice_notes
 from miao.measuring.roundtrip import encoded_bank
@@ -29,7 +29,7 @@ from miao.sound import spectrum
 from miao.sound.audio import Audio
 from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.training.by_sound import played, surface_voice
+from miao.training.by_sound import left_out_error, played, surface_voice
 from miao.training.learn import LearnConfig, learn
 
 HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
@@ -119,9 +119,9 @@ def new_voice(
     start = closest_program(bank, recordings) if like is None else like
     gain = np.float32(10 ** (loudness_gain(bank, recordings, start) / 20))
     recordings = [replace(r, sound=r.sound * gain) for r in recordings]
-    data = voice_notes(recordings, choose_kind(recordings))
-    tell(0.1)
     held_out = held_out_pitches([r.pitch for r in recordings])
+    data = _measured(bank, recordings, held_out, start)
+    tell(0.1)
     test = [i for i, r in enumerate(recordings) if r.pitch in held_out]
     train = [i for i in range(len(recordings)) if i not in test]
     scores, listening, voice, kept = None, {}, None, LEARNT
@@ -154,6 +154,26 @@ def new_voice(
             voice = (_led if kept == LED else _common)(bank, recordings, data, everything, start, voice)
     voice = replace(voice, about=about)
     return NewVoice(voice, start, scores, kept, time.perf_counter() - began, listening)
+
+
+def _measured(bank: Bank, recordings: Sequence[Recording], held_out: set[int], start: int) -> VoiceNotes:
+    """Recordings measured under the kind of partial ratios that suits them. Of notes that die away partials lie apart
+    by a little and lose each other's names, so that a round trip does not tell: pitches left out, of those that are
+    not held out, say whether they are modes."""
+    assert bank.embeddings is not None
+    data = voice_notes(recordings, choose_kind(recordings))
+    if _lasts(data):
+        return data
+    rival = voice_notes(recordings, HARMONIC if data.kind == MODES else MODES)
+    which = [i for i, r in enumerate(recordings) if r.pitch not in held_out]
+    own, errors = slice(start, start + 1), []
+    embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
+    about = {"name": "left out", "bank": bank.name, "nets": bank.nets_checksum}
+    for one in (data, rival):
+        some = one.chosen(which)
+        voice = LearntVoice(some.table(), embeddings, None, about)
+        errors.append(left_out_error(bank, voice, some, [recordings[i] for i in which], start, lasts=False))
+    return rival if errors[1] < errors[0] else data
 
 
 def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]) -> LearntVoice:
