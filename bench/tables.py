@@ -282,7 +282,8 @@ PAGES = (
           ("piano", "a piano", " --seconds 60"),
       )),
     Page("table3-recordings", "The paper's Table 3 on real sound", "table3/table3.json",
-         "python bench/table3_recordings.py data -o results/table3", of_bench("table3_recordings")),
+         "python bench/table3_recordings.py data --steps 400 --batch 32 --size middle -o results/table3",
+         of_bench("table3_recordings")),
     Page("real-notes", "Voices learnt from recorded notes, and whether they may play by default", "real/real.json",
          f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 "
          "--soundfont TimGM6mb.sf2 -o results/real", real_notes),

@@ -29,6 +29,7 @@ from miao.reproduction.paper import Row
 from miao.training.export import export_bank, power_trim
 from miao.training.held_out import held_out_pairs, measure
 from miao.training.scheme import RunConfig, load_model, load_understanding, miao_trainer
+from miao.training.trainer import launched
 
 HELD_OUT = 256  # pairs
 _PARTS = 8  # of the held-out pairs, over which intervals of level errors are made
@@ -46,6 +47,7 @@ class Recipe:
     batch: int = 16  # pairs a step
     seeds: int = 1
     preset: str = "pairs"
+    accelerator: str = "cpu"  # that trains; comparisons need not tell
 
     def config(self, row: Row, seed: int) -> RunConfig:
         """The settings of a training. Raises: ConfigError."""
@@ -117,16 +119,25 @@ def _material(recipe: Recipe, row: Row, seed: int) -> Json:
     return material
 
 
-def _train(recipe: Recipe, row: Row, seed: int) -> str:
-    """One row in its process: train, export, measure; in words."""
+def train(recipe: Recipe, row: Row, seed: int) -> Path:
+    """The training of one row, in its process; what is there already, or was begun, is not done again. Its folder."""
     torch.set_num_threads(1)
-    run = recipe.run(row, seed)
+    run, config = recipe.run(row, seed), recipe.config(row, seed)
+    state = run / "state.json"
+    if state.is_file() and json.loads(state.read_text())["step"] == config.train.steps:
+        return run
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "material.json", _material(recipe, row, seed), DataError)
-    config = recipe.config(row, seed)
-    trainer = miao_trainer(config, run, pairs=recipe.pairs / "train")
+    fabric = launched(accelerator=recipe.accelerator)
+    trainer = miao_trainer(config, run, pairs=recipe.pairs / "train", fabric=fabric)
     trainer.resume()
     trainer.fit(lambda *_: None, lambda _: None)
+    return run
+
+
+def _train(recipe: Recipe, row: Row, seed: int) -> str:
+    """One row in its process: train, export, measure; in words."""
+    run, config = train(recipe, row, seed), recipe.config(row, seed)
     table = VoiceTable.load(recipe.pairs / "voices.safetensors")
     shards = chain.from_iterable(map(read_shard, shards_of(recipe.pairs / "train")))
     notes = [note for pair in islice(shards, _TRIM_PAIRS) for note in notes_of(pair)]

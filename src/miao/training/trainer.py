@@ -174,7 +174,7 @@ class Trainer:
         decay = min(self.config.train.average_decay, (1 + self.step_number) / (10 + self.step_number))
         for name, value in self._released().items():
             if value.is_floating_point():
-                self.average[name].lerp_(value.cpu(), 1 - decay)
+                self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
 
@@ -257,7 +257,7 @@ class Trainer:
             self.optimizer.load_state_dict({"state": slots, "param_groups": optimizer["param_groups"]})
             for part in self.objective.parts:
                 some = load_file(self.folder / f"{part}.safetensors")
-                self.average |= {f"{part}.{name}": value for name, value in some.items()}
+                self.average |= {f"{part}.{name}": value.to(self.fabric.device) for name, value in some.items()}
             self.step_number = json.loads((self.folder / "state.json").read_text())["step"]
         except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
