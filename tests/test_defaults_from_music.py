@@ -12,6 +12,7 @@ from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES
 from miao.training import default_voice
 from miao.training.default_voice import Range, default_from_music
+from miao.training.heard_ages import heard_ages, program_lasts, settled
 
 VIOLIN, CELL, OTHER = 40, 4, 9
 RECORDED = Range(55, 88)
@@ -79,7 +80,7 @@ def test_ages_that_few_notes_reach_sound_as_notes_do_on_the_whole(learnt):
 
 
 def test_what_was_heard_counts_by_how_long_it_was_heard():
-    heard = default_voice._heard_ages(np.array([0.03, 0.1]))
+    heard = heard_ages(np.array([0.03, 0.1]))
     assert heard.sum() == pytest.approx(1)
     assert not heard[AGES > 0.1].any()
     assert heard[AGES == 0.03] == pytest.approx((0.015 * 2 + 0.035) / 0.13, abs=0.05)
@@ -118,3 +119,18 @@ def test_it_says_what_it_is(voice):
     assert (about["program"], about["lowest"], about["highest"], about["lasts"]) == ("41", "55", "88", "yes")
     assert about["set_out_from"] == "program 41, Violin"
     assert dataclasses.is_dataclass(voice.shift)
+
+
+def test_programs_that_last_are_told_from_those_that_die_away(taught):
+    lasting = [
+        program for program in (0, 6, 12, 16, 24, 33, 40, 46, 52, 56, 66, 71, 73) if program_lasts(taught, program)
+    ]
+    assert lasting == [16, 40, 52, 56, 66, 71, 73]
+    assert not program_lasts(dataclasses.replace(taught, courses=None), VIOLIN)
+
+
+def test_what_is_settled_once_is_settled():
+    once = settled(shift(), np.full(9, 0.25))
+    twice = settled(once, np.full(9, 0.25))
+    np.testing.assert_allclose(once.held.astype(float), twice.held.astype(float), atol=0.05)
+    np.testing.assert_array_equal(once.keys, twice.keys)

@@ -19,7 +19,7 @@ from miao.bank.bank import Bank
 from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, OwnCourse, as_offsets
 from miao.bank.learnt_voice import Correction, LearntVoice
-from miao.bank.level_shift import AGES, RAMP, LevelShift, knot_shares
+from miao.bank.level_shift import LevelShift
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
 from miao.datasets.notes import PITCHES
@@ -29,14 +29,13 @@ from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.training.by_sound import surface_voice
 from miao.training.courses import held_chunks
+from miao.training.heard_ages import settled
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, as_loud
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _KEYS_SEMITONES = 3.0  # so far from a key that nobody played its neighbours count
-_FEW_NOTES = 0.05  # of all: an age that no more of them reach is not heard
-_AGE_STEP = 0.005  # seconds
 _MOST_RAISED = 0.98  # quantile of all that is raised
 
 
@@ -182,28 +181,17 @@ def default_from_music(
 
 def _within(shift: LevelShift, recorded: Range, lengths: Reals) -> LevelShift:
     """A shift by the ages that were heard, that fades beyond the pitches, with nothing of how notes end."""
-    heard = _heard_ages(lengths)
+    shift = settled(shift, lengths)
     held = shift.held.astype(np.float32)
-    held[np.quantile(lengths, 1 - _FEW_NOTES) < AGES] = np.einsum("a,afnc->fnc", heard, held)
     share = recorded.share(np.arange(held.shape[2]) * SEMITONES_A_NODE)
     # levels end at the top of their scale: what is raised most stays where it was, how loud keys are is set elsewhere
     held[:, 0] -= max(float(np.quantile(held[:, 0, share == 1], _MOST_RAISED)), 0.0)
     held *= share[:, None]
     keys = shift.keys
     if keys is not None:
-        still, by_age = keys.astype(np.float32)
-        still = still + (heard @ RAMP) * by_age
-        pitches, was_played = np.arange(N_PITCHES), np.abs(keys.astype(np.float32)).max(axis=(0, 2)) > 0
+        own = keys.astype(np.float32)
+        pitches, was_played = np.arange(N_PITCHES), np.abs(own).max(axis=(0, 2)) > 0
         near = np.exp(-0.5 * np.square((pitches[:, None] - pitches) / _KEYS_SEMITONES)) * was_played
         near /= np.maximum(near.sum(axis=1, keepdims=True), 1e-9)
-        still = recorded.share(pitches)[:, None] * np.where(was_played[:, None], still, near @ still)
-        keys = np.stack([still, np.zeros_like(still)]).astype(np.float16)
+        keys = (recorded.share(pitches)[:, None] * np.where(was_played[:, None], own, near @ own)).astype(np.float16)
     return replace(shift, held=held.astype(np.float16), let_go=np.zeros_like(shift.let_go), keys=keys)
-
-
-def _heard_ages(lengths: Reals) -> Floats:
-    """How much of the sound of notes of some lengths each of `AGES` counts for, [AGES], together 1."""
-    ages = np.arange(0, float(np.max(lengths)), _AGE_STEP)
-    sounding = (np.asarray(lengths)[:, None] > ages).sum(axis=0)
-    heard: Floats = sounding @ knot_shares(ages, AGES) / sounding.sum()
-    return heard

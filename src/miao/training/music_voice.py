@@ -26,6 +26,7 @@ from miao.sound.room import BAND_HZ, DrawnRoom
 from miao.sound.rooms import SUFFIX as ROOM_SUFFIX
 from miao.sound.rooms import rooms_folder, save_room
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.heard_ages import program_lasts, settled
 from miao.training.kit_voice import STANDARD_KIT, kit_copy
 from miao.training.learn_music import Fitted, MusicFit
 from miao.training.listening import Players, Takes, listened
@@ -191,7 +192,7 @@ def learn_music(
     takes = Takes({}, {}, 0.0)
     if players is not None:
         fit = trial.result(bandwidth)
-        voices = _voices(tuned, programs, starts, names, fit, about)
+        voices = _voices(tuned, programs, starts, names, _settled(tuned, programs, fit, in_time, like), about)
         spots = [(in_time[span.piece], span.first * FRAME_SECONDS, span.last * FRAME_SECONDS) for span in test]
         takes = listened(bank, spots, lambda p: _cast(p, programs, voices, is_one=like is not None), _room(fit)[0],
                          players, lambda done: tell(0.55 + 0.1 * done))  # fmt: skip
@@ -207,6 +208,7 @@ def learn_music(
         scores = replace(scores, all=scores.room)
     room, said = _room(fit)
     kept.clear()
+    fit = _settled(tuned, programs, fit, in_time, like)
     return LearntRecording(
         _voices(tuned, programs, starts, names, fit, about), room, fit, scores, takes, errors, (*remarks, *said),
         time.perf_counter() - began, f"learnt from {performances[0].name}", places,
@@ -283,6 +285,19 @@ def _voices(
             voice = program_copy(bank, program, 0.0, about | own)
         found.append(replace(voice, shift=shift))
     return tuple(found)
+
+
+def _settled(
+    bank: Bank, programs: Sequence[int], fit: MusicFit, performances: Sequence[Performance], like: int | None
+) -> MusicFit:
+    """The fit, in which voices of programs that last have nothing of ages that few of their notes reach."""
+    shifts = []
+    for program, shift in zip(programs, fit.shifts, strict=True):
+        if program != KIT and program_lasts(bank, program):
+            notes = np.concatenate([p.played_by(program) if like is None else p.notes() for p in performances])
+            shift = settled(shift, notes["damp"] - notes["start"])
+        shifts.append(shift)
+    return replace(fit, shifts=tuple(shifts))
 
 
 def _places(performance: Performance, programs: Sequence[int], *, is_one: bool) -> dict[int, int]:
