@@ -15,7 +15,7 @@ from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.training.key_levels import (
     SECONDS,
-    _medians,
+    band_medians,
     cell_shifts,
     make_key_levels,
     measure_bands,
@@ -101,10 +101,10 @@ def test_nets_are_asked_as_if_nothing_were_added():
         last = [plain[:, -1], own[:, -1]]
 
 
-def test_a_copy_of_a_program_plays_as_the_program():
+def test_a_copy_of_a_program_plays_as_the_program_but_for_how_notes_open():
     from miao.training.new_voice import program_copy
 
-    bank = Bank.load("gm", 1, has_more=False)
+    bank = Bank.load("gm", 1, has_more=False).with_openings(None)
     bank = bank.with_key_levels(KeyLevels.of([None] * 11 + [(60, shifts(2.0, 3.0))]))
     about = {"name": "copy", "bank": "gm", "nets": bank.nets_checksum}
     both = bank.with_voices([program_copy(bank, 11, 0.0, about)])
@@ -192,8 +192,8 @@ def test_keys_get_what_their_bands_lack(toy_bank, monkeypatch):
 
 def test_the_median_counts_numbers_only_and_where_there_are_few_nothing():
     values = np.array([[1.0, np.nan, 5, 9], [3, np.nan, np.nan, np.nan], [2, np.nan, 9, np.nan]])
-    assert _medians(values).tolist() == [2, 0, 7, 9]
-    assert _medians(np.concatenate([values] + [np.full((1, 4), np.nan)] * 2)).tolist() == [2, 0, 7, 0]
+    assert band_medians(values).tolist() == [2, 0, 7, 9]
+    assert band_medians(np.concatenate([values] + [np.full((1, 4), np.nan)] * 2)).tolist() == [2, 0, 7, 0]
 
 
 def test_a_cell_gets_what_the_band_around_its_partials_lacks(toy_bank, tmp_path):

@@ -177,7 +177,8 @@ def _measured(bank: Bank, recordings: Sequence[Recording], held_out: set[int], s
 
 
 def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]) -> LearntVoice:
-    """A program of the bank as a voice of its own, louder by a gain."""
+    """A program of the bank as a voice of its own, louder by a gain; how its notes open (`bank.openings`) is left to
+    the program, as what is learnt has a beginning of its own."""
     assert bank.embeddings is not None
     own = slice(program, program + 1)
     fields = {name: getattr(bank.table, name)[own] for name in VoiceTable.__dataclass_fields__ if name != "modes"}
