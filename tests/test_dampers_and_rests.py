@@ -19,7 +19,7 @@ from miao.training.dampers import dampers, fall_rates  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece  # noqa: E402
 from miao.training.new_voice import program_copy  # noqa: E402
-from miao.training.rests import rests  # noqa: E402
+from miao.training.rests import decays_in_rests, rests  # noqa: E402
 
 N_BANDS = 73
 
@@ -68,6 +68,25 @@ def test_rests_tell_how_long_a_room_rings_and_what_rings_into_one_of_them_does_n
     noisy[int(0.6 / FRAME_SECONDS) : int(1.6 / FRAME_SECONDS)] = piece.heard_db[int(0.55 / FRAME_SECONDS)]  # a string
     again = Fitted(gm, [0], [replace(piece, heard_db=noisy)], MusicConfig())
     np.testing.assert_allclose(again.told.t60_seconds[3:6], t60, rtol=0.06)
+
+
+def test_rests_are_heard_from_when_dampers_are_done_where_they_last_so_long():
+    shares = np.zeros((8, 9), np.float32)
+    shares[:, 4] = 1
+    seconds = np.arange(16) * FRAME_SECONDS
+    fall = -np.where(
+        np.arange(16) < 4, 200 * seconds, 500 * FRAME_SECONDS + 75 * seconds
+    )  # dampers, then a room: 0.8 s
+    told = []
+    for n_rest, n_rests in ((16, 12), (8, 12), (16, 11)):
+        music = np.tile(np.concatenate([np.zeros(20), fall[:n_rest]]), n_rests)
+        level = np.concatenate([music, np.full(40, -70.0)])
+        is_rest = np.concatenate([np.tile(np.arange(20 + n_rest) >= 20, n_rests), np.zeros(40, bool)])
+        heard = np.repeat(level[:, None], 8, axis=1)
+        told.append(decays_in_rests([heard], [is_rest], shares).t60_seconds[4])
+    assert told[0] == pytest.approx(0.8, rel=1e-3)
+    assert 0.3 < told[1] < 0.75  # too short for that: half of what is heard is dampers
+    assert 0.3 < told[2] < 0.75  # and too few
 
 
 def test_music_without_rests_tells_nothing_of_a_room_by_rests(gm):

@@ -14,8 +14,10 @@ from miao.sound.room import BAND_HZ
 from miao.sound.spectrum import AUDIBLE_DB
 
 _LET_GO_SECONDS = 0.04  # from then on a note is silent, but for what rings
-_SKIP_FRAMES, _LEAST_FRAMES = 2, 5  # of a rest: dampers take a while; and less says nothing
-_LEAST_FALLS = 5
+# of a rest, and how many falls must then be left: what a damped string still does is over later, but where rests are
+# few their beginnings tell more than what little is left
+_SKIP_FRAMES = ((4, 12), (2, 5))
+_LEAST_FRAMES = 5  # less says nothing
 _MOST_FRAMES = 12  # from so many on all falls count alike
 _FOLLOWED_DB = 25.0  # further down others' ringing, or noise, begins
 _ABOVE_FLOOR_DB = 6.0
@@ -54,10 +56,13 @@ def decays_in_rests(heard: Sequence[Reals], are_rests: Sequence[Flags], octave_s
         bands = octave_shares[:, octave] > 0.5
         if not bands.any():
             continue
-        falls = [fall for piece, is_rest in zip(heard, are_rests, strict=True)
-                 for fall in _falls(np.asarray(piece)[:, bands], is_rest)]  # fmt: skip
+        for skipped, n_enough in _SKIP_FRAMES:
+            falls = [fall for piece, is_rest in zip(heard, are_rests, strict=True)
+                     for fall in _falls(np.asarray(piece)[:, bands], is_rest, skipped)]  # fmt: skip
+            if len(falls) >= n_enough:
+                break
         most = max(most, len(falls))
-        if len(falls) < _LEAST_FALLS:
+        if len(falls) < n_enough:
             continue
         slope, off = _middle_slope(falls)
         if slope < 0 and _T60_SECONDS[0] <= -60 / slope <= _T60_SECONDS[1]:
@@ -65,14 +70,14 @@ def decays_in_rests(heard: Sequence[Reals], are_rests: Sequence[Flags], octave_s
     return RestDecays(times, errors, most)
 
 
-def _falls(piece: Reals, is_rest: Flags) -> list[Floats]:
-    """The level of some bands together, dB, in each rest as far as it is heard to fall."""
+def _falls(piece: Reals, is_rest: Flags, skipped: int) -> list[Floats]:
+    """The level of some bands together, dB, in each rest, so many frames left out, as far as it is heard to fall."""
     level = 10 * np.log10(np.sum(10 ** (piece / 10), axis=1) + 1e-14)
     bottom = max(np.quantile(level, _FLOOR_SHARE) + _ABOVE_FLOOR_DB, level.max() - AUDIBLE_DB)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_rest, [False]]).astype(int))).reshape(-1, 2)
     found = []
     for begin, end in edges.tolist():
-        fall = level[begin + _SKIP_FRAMES : end]
+        fall = level[begin + skipped : end]
         low = np.flatnonzero(fall < max(bottom, fall.max(initial=-np.inf) - _FOLLOWED_DB))
         fall = fall[: int(low[0])] if len(low) else fall
         if len(fall) >= _LEAST_FRAMES:
