@@ -148,17 +148,19 @@ def best_error(targets: list[np.ndarray], sounds: list[np.ndarray], groups: list
     return float(sum(by_gain[notes].sum(axis=0).min() for notes in at) / len(mels))
 
 
-def loudness_and_brightness(sound: np.ndarray) -> tuple[float, float]:
-    """Power (dB) of the first second, and the centre of its log-mel bands weighted by amplitude."""
+def loudness_and_brightness(sound: np.ndarray, hold_seconds: float) -> tuple[float, float]:
+    """Power (dB) of the first second, or of what is held if that is shorter, and the centre of the log-mel bands of the
+    first second weighted by amplitude."""
     mel = spectrum.log_mel(sound[:, : spectrum.SAMPLE_RATE])
     amplitude = 10 ** (mel / 20)
     centre = (amplitude * np.arange(mel.shape[1])).sum() / amplitude.sum()
-    return energy_db(sound), float(centre)
+    seconds = min(hold_seconds, 1.0)
+    return energy_db(sound, seconds) - 10 * np.log10(seconds), float(centre)
 
 
 def by_strength(notes: list[Recording], sounds: list[np.ndarray]) -> np.ndarray:
     """Loudness and brightness of each strength against the others, means over pitches, [strengths, 2]."""
-    values = np.array([loudness_and_brightness(sound) for sound in sounds])
+    values = np.array([loudness_and_brightness(s, n.hold_seconds) for n, s in zip(notes, sounds, strict=True)])
     pitch, velocity = (np.array([getattr(n, name) for n in notes]) for name in ("pitch", "velocity"))
     strengths, own, rise = np.unique(velocity), np.zeros_like(values), np.zeros_like(values)
     for _ in range(10):  # each pitch has means of its own, and not all strengths
@@ -215,7 +217,9 @@ def refusals(row: dict) -> list[str]:
     why = []
     if row["miao"] > row["teacher"] - NEARER_DB:
         why.append(f"only {row['teacher'] - row['miao']:.1f} dB nearer than the program")
-    why += [f"not nearer than {name}" for name, error in row["fonts"].items() if row["miao"] >= error]
+    for name, error in row["fonts"].items():
+        if row["miao"] > error - NEARER_DB:
+            why.append(f"only {error - row['miao']:.1f} dB nearer than {name}")
     if row["uneven_db"] > EVEN_DB:
         why.append(f"neighbouring keys differ by {row['uneven_db']:.1f} dB")
     if row["drift_db"] > HELD_DB:
