@@ -27,7 +27,7 @@ from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.training.by_sound import played, surface_voice
+from miao.training.by_sound import _kept, played, surface_voice
 from miao.training.note_features import STEADY
 from miao.training.surface import as_loud, fit_surface
 
@@ -268,3 +268,8 @@ def test_what_notes_have_more_of_than_their_tokens_say_is_added_once_they_are_he
         assert error(found) < 0.75 * error(plain)
     else:
         assert error(found) < error(plain) + 0.1
+
+
+def test_what_is_added_by_sound_stays_within_what_a_file_holds():
+    kept = _kept(np.array([-100.0, -3.0, 100.0], np.float32))
+    assert kept.tolist() == [-tk.N_LEVELS, -3, tk.N_LEVELS]

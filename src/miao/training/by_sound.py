@@ -203,8 +203,13 @@ def _with(table: VoiceTable, surface: Surface, missing: _Missing) -> Surface:
         since = np.minimum(np.tile(RELEASE_KNOTS, N_RELEASE) / RELEASE_KNOTS[2], 1.0)
         since[len(RELEASE_KNOTS) :] = 1.0
         moved = since[:, None] * (at[:, 4] - at[:, 3])[:, None]  # [nodes, knots, C]
-        falls = (falls.astype(np.float32) + moved[:, None]).astype(np.float16)
-    return replace(surface, spectrum=spectra.astype(np.float16), course=course.astype(np.float16), falls=falls)
+        falls = _kept(falls.astype(np.float32) + moved[:, None])
+    return replace(surface, spectrum=spectra.astype(np.float16), course=_kept(course), falls=falls)
+
+
+def _kept(levels: Floats) -> NDArray[np.float16]:
+    """Differences of levels as a voice's file holds them."""
+    return np.clip(levels, -tk.N_LEVELS, tk.N_LEVELS).astype(np.float16)
 
 
 def _course_shares(n_knots: int) -> Doubles:
