@@ -39,7 +39,7 @@ from miao.datasets.notes import PITCHES
 from miao.evaluation.embedders import Embedder
 from miao.evaluation.measure import band_limited, level_gain
 from miao.evaluation.pieces import Material
-from miao.evaluation.recordings import VIOLIN, plan_recordings
+from miao.evaluation.recordings import LEARNT_FROM, VIOLIN, plan_recordings
 from miao.evaluation.sampler import Sampler
 from miao.evaluation.systems import played_stems
 from miao.midi.score import Score
@@ -48,7 +48,6 @@ from miao.training.default_voice import Range, default_from_music
 from miao.training.evenness import first_second_db
 from miao.training.music_voice import learn_music
 
-LEARNT_FROM = "violin-minji-kim_bwv1003_mov4"
 ORIGIN = (
     "MinJi Kim's recording of J. S. Bach, BWV 1003, fourth movement (Bach Violin Dataset, "
     "https://github.com/salu133445/bach-violin-dataset, CC BY 3.0)"

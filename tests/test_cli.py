@@ -318,11 +318,11 @@ def test_info_says_which_programs_learnt_voices_play(run, folder, midi):
     notes = [(0, 1, 60, 90)]
     tracks = [
         {"notes": notes, "channel": 0, "program": 73},
-        {"notes": notes, "channel": 1, "program": 40},
+        {"notes": notes, "channel": 1, "program": 41},
         {"notes": [(0, 1, 38, 90)], "channel": 9},
     ]
     (folder / "wind.mid").write_bytes(midi(*tracks))
-    assert "learnt from recorded notes: Flute (as" in run("info", "wind.mid").stdout
+    assert "learnt from recordings: Flute (as" in run("info", "wind.mid").stdout
     assert json.loads(run("info", "wind.mid", "--json").stdout)["learnt"] == ["Flute"]
     (folder / "strings.mid").write_bytes(midi(*tracks[1:]))
     assert "learnt" not in run("info", "strings.mid").stdout

@@ -88,6 +88,18 @@ def built(root, tmp_path_factory):
     return folder
 
 
+def test_what_the_banks_violin_was_learnt_from_is_no_piece_of_the_benchmark(tmp_path):
+    for name in ("minji-kim/minji-kim_bwv1003_mov4", "other/other_bwv1003_mov4"):
+        for file in (f"audio/{name}.wav", f"notes/{name}.csv", f"alignments/{name}.csv"):
+            (tmp_path / "violin" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "violin" / file).touch()
+    info = "filename,start\nminji-kim_bwv1003_mov4,0:01\nother_bwv1003_mov4,0:01\n"
+    (tmp_path / "violin" / "info.csv").write_text(info)
+    plans, _, skipped = plan("recordings", [tmp_path], 1.0)
+    assert [p.name for p in plans] == ["violin-other_bwv1003_mov4"]
+    assert any("learnt from" in s["reason"] for s in skipped)
+
+
 @dataclass(frozen=True)
 class NearSystem:
     """The reference with a little noise: any metric of quality puts it between reference and floors."""

@@ -186,7 +186,7 @@ def info(song: Song, as_json: AsJson = False) -> None:
     print(f"{song}: {clock(score.duration)}{rest}, {count(score.n_notes, 'note')}")
     _print_tracks(score.describe(), sys.stdout)
     if learnt := _learnt(score):
-        print(f"learnt from recorded notes: {', '.join(learnt)} (as the bank was taught: bank select 1)")
+        print(f"learnt from recordings: {', '.join(learnt)} (as the bank was taught: bank select 1)")
     for what in told:
         print(f"not as the file asks: {what}")
 

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | gm-heldout | 1 | Freedoom's test part, OpenMSX, PianoBooster | the SoundFont that the bank was learnt from, dry |
 | gm-othersource | 1 | the same | an unrelated SoundFont, dry |
-| recordings | 1 | aligned with the sound, or transcribed from it | real piano, violin, drums, quartet |
+| recordings | 2 | aligned with the sound, or transcribed from it | real piano, violin, drums, quartet |
 | dissonant | 1 | made by rule, from triads to clusters and quarter tones | a SoundFont, dry |
 | maestro, slakh, ... | 1 | the test split of a data set of the paper (published.py) | as recorded |
 
@@ -32,7 +32,7 @@ from miao.evaluation.dissonant import plan_dissonant
 from miao.evaluation.harmony import roughness
 from miao.evaluation.pieces import EXCERPT_SECONDS, EXCERPT_START, SPLIT, TAIL_SECONDS, Material, Plan
 from miao.evaluation.published import plan_published
-from miao.evaluation.recordings import plan_recordings
+from miao.evaluation.recordings import LEARNT_FROM, plan_recordings
 from miao.evaluation.sampler import Sampler, file_checksum
 from miao.evaluation.songs import plan_songs
 from miao.files import Json, make_folder, sweep, write_json, written_folder
@@ -41,7 +41,7 @@ from miao.midi.writing import write_score
 from miao.sound.audio import Audio, read_audio
 from miao.sound.spectrum import SAMPLE_RATE
 
-VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 1, "dissonant": 1} | dict.fromkeys(DATASETS, 1)
+VERSIONS = {"gm-heldout": 1, "gm-othersource": 1, "recordings": 2, "dissonant": 1} | dict.fromkeys(DATASETS, 1)
 PEAK = 0.9  # of the loudest stem or the mix
 _SILENT = 1e-5
 _FORMAT = 1
@@ -198,7 +198,10 @@ def build(
 def plan(name: str, roots: list[Path], seconds: float) -> tuple[list[Plan], list[Json], list[Json]]:
     """What a benchmark is to be made of: pieces, their origins with licences, and what is left out and why."""
     if name == "recordings":
-        return plan_recordings(roots, seconds)
+        plans, made_of, skipped = plan_recordings(roots, seconds)
+        reason = "what the bank's violin was learnt from"
+        skipped += [{"name": p.name, "reason": f"{p.name}: {reason}"} for p in plans if p.name == LEARNT_FROM]
+        return [p for p in plans if p.name != LEARNT_FROM], made_of, skipped
     if name == "dissonant":
         return plan_dissonant(seconds)
     if name in DATASETS:
