@@ -116,13 +116,9 @@ class Bank:
         """
         if not voices:
             return self
-        assert self.courses is not None and not self.defaults
-        bank, first = self._with(voices), len(self.table.kind)
-        own = {first + n: voice.course for n, voice in enumerate(voices) if lasts(voice) or voice.course is not None}
-        return replace(
-            bank, defaults=tuple(voices), courses=self.courses.with_own(own),
-            kits=kits_with(self.kits, map(program_of, voices), first),
-        )  # fmt: skip
+        assert not self.defaults
+        kits = kits_with(self.kits, map(program_of, voices), len(self.table.kind))
+        return replace(self._with(voices), defaults=tuple(voices), kits=kits)
 
     def _with(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind all it has."""
@@ -136,8 +132,10 @@ class Bank:
         sizes = [self.embeddings.n_voices, *(1 for _ in voices)]
         keys = KeyLevels.joined([self.key_levels, *(voice.key_levels for voice in voices)], sizes)
         learnt, first = (*self.defaults, *voices), len(self.table.kind)
+        own = {first + n: voice.course for n, voice in enumerate(voices) if lasts(voice) or voice.course is not None}
         return replace(
             self,
+            courses=None if self.courses is None else self.courses.with_own(own),
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
             decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings),
             embeddings=embeddings,

@@ -112,7 +112,8 @@ def _left_out(pitch: Integers) -> list[tuple[Integers, Integers]]:
 def _led(bank: Bank, voice: LearntVoice, data: VoiceNotes, which: Integers, program: int, lasts: bool) -> LearntVoice:
     """The voice led by some of the notes."""
     surface, course = fit_surface(bank, data.chosen(which.tolist()), program, lasts=lasts)
-    return replace(voice, surface=surface, course=course)
+    about = voice.about | {"lasts": "yes" if lasts else "no"}
+    return replace(voice, surface=surface, course=course, about=about)
 
 
 def played(bank: Bank, recording: Recording, voice: int) -> Floats:
