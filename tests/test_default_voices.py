@@ -176,18 +176,21 @@ def test_the_wanted_loudness_is_the_programs_at_100_made_even_and_rises():
     assert softer[1, 0] - softer[0, 0] == pytest.approx(wanted[1, 0] - wanted[0, 0])
 
 
-def test_a_voice_that_lasts_repeats_itself_at_one_level(taught, oboe):
-    number = len(taught.table.kind)
-    bank = taught.with_defaults([oboe])
+@pytest.mark.parametrize("way", ["with_defaults", "with_voices"])
+def test_a_voice_that_lasts_repeats_itself_at_one_level_in_place_of_a_program_and_beside_it(taught, oboe, way):
+    number, played_by = len(taught.table.kind), getattr(taught, way)
+    bank = played_by([oboe])
     assert bank.repeats_from(number) == STEADY_CHUNK and not bank.courses.at(number, 60).any()
-    dying = taught.with_defaults([dataclasses.replace(oboe, about=oboe.about | {"lasts": "no"})])
-    assert dying.courses.at(number, 60) is None
+    dying = played_by([dataclasses.replace(oboe, about=oboe.about | {"lasts": "no"})])
+    assert dying.courses.at(number, 60) is None and dying.repeats_from(number) > STEADY_CHUNK
+    assert bank.repeats_from(0) == taught.repeats_from(0)
 
 
-def test_a_voice_that_dies_goes_on_falling_at_any_pitch_and_for_ever(taught, oboe):
+@pytest.mark.parametrize("way", ["with_defaults", "with_voices"])
+def test_a_voice_that_dies_goes_on_falling_at_any_pitch_and_for_ever(taught, oboe, way):
     course = dying_course(taught, oboe)  # whose notes nets hold
     struck = dataclasses.replace(oboe, about=oboe.about | {"lasts": "no"}, course=course)
-    bank, number = taught.with_defaults([struck]), len(taught.table.kind)
+    bank, number = getattr(taught, way)([struck]), len(taught.table.kind)
     assert bank.repeats_from(number) == FIRST_CHUNK
     for pitch in (40, 60, 90):
         fall = bank.courses.at(number, pitch)[:, : tk.PITCH_CELL] * tk.LEVEL_STEP_DB

@@ -258,6 +258,7 @@ def test_what_notes_have_more_of_than_their_tokens_say_is_added_once_they_are_he
     sounds = [louder_above(played(player, note, number), 1500.0, db) for note in asked]
     recordings = [replace(note, sound=sound) for note, sound in zip(asked, sounds, strict=True)]
     found = surface_voice(gm, plain, notes, recordings, CLARINET, lasts=True)
+    assert found.about["lasts"] == "yes"  # it was heard as it will be played
 
     def error(voice):
         heard = gm.with_voices([voice])
