@@ -289,7 +289,7 @@ def test_a_voice_sets_out_from_what_plays_by_default_where_that_is_nearer(gm):
                            config=MusicConfig(room_steps=8, steps=1))  # fmt: skip
         start = made.voice.about["set_out_from"]
         assert start == ("program 74, Flute" if is_taught else "program 74, flute as it plays by default")
-        assert made.scores.room < 2.5
+        assert made.scores.one_gain < 2.5
         assert (made.voice.gains is None) == is_taught  # all that the default voice has goes with it
         again = miao.Synthesizer(gm).render(score, end=2.0, room="none", voices={1: made.voice})
         assert np.abs(again.samples).max() > 0.01
