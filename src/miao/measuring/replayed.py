@@ -61,9 +61,9 @@ def missing_over_time(theirs: Reals, ours: Reals) -> Floats:
     log-mel spectrograms where either is audible, 0 elsewhere. Shapes: [channels, S] each."""
     n = max(theirs.shape[1], ours.shape[1])
     a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (theirs, ours))
-    threshold = a.max() - spectrum.AUDIBLE_DB
-    is_audible = (a >= threshold) | (b >= threshold)
-    difference = np.where(is_audible, np.maximum(a, threshold) - np.maximum(b, threshold), 0)
+    lacks = spectrum.audible_difference(a, b)
+    is_audible = ~np.isnan(lacks)
+    difference = np.where(is_audible, lacks, 0)
     return (_near_sums(difference) / np.maximum(_near_sums(is_audible), 1)).astype(np.float32)
 
 

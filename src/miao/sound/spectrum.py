@@ -67,12 +67,26 @@ def log_mel_error(reference: Reals, rendered: Reals, *, clamp: bool = True) -> f
     """
     if not len(reference):
         raise ValueError("log_mel_error: the reference holds no frame")
-    n_frames = max(len(reference), len(rendered))
-    reference, rendered = (
-        np.pad(x, ((0, n_frames - len(x)), (0, 0)), constant_values=-140.0) for x in (reference, rendered)
-    )
-    threshold = reference.max() - AUDIBLE_DB
     if not clamp:
-        return float(np.abs(reference - rendered)[reference >= threshold].mean())
-    audible = (reference >= threshold) | (rendered >= threshold)
-    return float(np.abs(np.maximum(reference, threshold) - np.maximum(rendered, threshold))[audible].mean())
+        reference, rendered = _of_one_length(reference, rendered)
+        return float(np.abs(reference - rendered)[reference >= reference.max() - AUDIBLE_DB].mean())
+    difference = audible_difference(reference, rendered)
+    return float(np.abs(difference[~np.isnan(difference)]).mean())
+
+
+def audible_difference(reference: Reals, rendered: Reals) -> Reals:
+    """What a log-mel spectrogram lacks against the reference, dB, [frames, N_MELS].
+
+    NaN where a cell is audible in neither; levels below audibility count as the threshold, as in `log_mel_error`. The
+    shorter is continued by silence.
+    """
+    reference, rendered = _of_one_length(reference, rendered)
+    threshold = reference.max() - AUDIBLE_DB
+    is_audible = (reference >= threshold) | (rendered >= threshold)
+    return np.where(is_audible, np.maximum(reference, threshold) - np.maximum(rendered, threshold), np.nan)
+
+
+def _of_one_length(reference: Reals, rendered: Reals) -> tuple[Reals, Reals]:
+    n_frames = max(len(reference), len(rendered))
+    longer = [np.pad(x, ((0, n_frames - len(x)), (0, 0)), constant_values=-140.0) for x in (reference, rendered)]
+    return longer[0], longer[1]

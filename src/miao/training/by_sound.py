@@ -69,7 +69,6 @@ def surface_voice(
     ``voice`` has the voice table of the notes and what nets are told. Beyond the recorded strengths it changes as the
     program does.
     """
-
     pitch = np.array([r.pitch for r in recordings])
     known, all_notes = np.unique(pitch), np.arange(len(pitch))
     whole = _led(bank, voice, data, all_notes, program, lasts)
@@ -176,12 +175,8 @@ def _set(
 def _lacks(theirs: Floats, ours: Floats, hold_seconds: float) -> Floats:
     """What a log-mel spectrogram lacks against another one, [moments, N_MELS]: medians over the frames of a moment in
     which a band is audible in either; NaN where there are few."""
-    n = max(len(theirs), len(ours))
-    a, b = (np.pad(x, ((0, n - len(x)), (0, 0)), constant_values=-140.0) for x in (theirs, ours))
-    threshold = a.max() - spectrum.AUDIBLE_DB
-    difference = np.maximum(a, threshold) - np.maximum(b, threshold)
-    difference = np.where((a >= threshold) | (b >= threshold), difference, np.nan)
-    time = np.arange(n) * spectrum.HOP_SAMPLES / SAMPLE_RATE
+    difference = spectrum.audible_difference(theirs, ours)
+    time = np.arange(len(difference)) * spectrum.HOP_SAMPLES / SAMPLE_RATE
     moment = np.where(time > hold_seconds, _N - 1, np.digitize(time, MOMENTS))
     return np.stack([band_medians(difference[moment == k], np.nan) for k in range(_N)])
 

@@ -47,13 +47,11 @@ def missing_bands(theirs: Reals, ours: Reals, hold_seconds: float, hop: int = sp
     which a band is audible in either. Shapes: [2, S] each."""
     n = max(theirs.shape[1], ours.shape[1])
     a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1]))), hop_samples=hop) for x in (theirs, ours))
-    threshold = a.max() - spectrum.AUDIBLE_DB
-    difference = np.maximum(a, threshold) - np.maximum(b, threshold)
-    audible = (a >= threshold) | (b >= threshold)
+    difference = spectrum.audible_difference(a, b)
     kind = np.digitize(np.arange(len(a)) * hop / SAMPLE_RATE, [tk.ATTACK_SECONDS, hold_seconds])
     found = np.zeros((N_KINDS, spectrum.N_MELS), np.float32)
     for k in range(N_KINDS):
-        found[k] = band_medians(np.where(audible, difference, np.nan)[kind == k])
+        found[k] = band_medians(difference[kind == k])
     return np.clip(found, -_MOST_DB, _MOST_DB)
 
 
