@@ -10,14 +10,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.sound.shelf import Shelf, silenced
 from miao.synth import oscillators
@@ -25,6 +23,7 @@ from miao.synth.chunks import ChunkWriter, Known
 from miao.synth.course import Sound, course_of
 from miao.synth.ear import Ear
 from miao.synth.envelope import Envelope, release_factor
+from miao.synth.lots import lots_of_seed, noise_of
 from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
@@ -80,9 +79,9 @@ class Player:
         self.n_left_out = 0  # notes that there was no room for
         self._bank = bank
         self._parts = [Part(channel & 15) for channel in channels]
-        self._noise = _noise(self.sample_rate)
-        self._chance = _chance(self.settings.seed, self._noise.shape[1])
-        self._places = [self._place(channel) for channel in channels]
+        self._noise = noise_of(self.sample_rate)
+        self._lots = lots_of_seed(self.settings.seed, self._noise.shape[1])
+        self._places = [self._lots.places_of(channel) for channel in channels]
         self._ear = Ear(bank)
         self._writer = ChunkWriter(bank, self._ear.so_far, self.settings.variation, known)
         self._shelf = Shelf()
@@ -268,11 +267,6 @@ class Player:
         """Whether nothing is heard of a note from a moment on."""
         return note.end + oscillators.PAST / self.sample_rate <= until
 
-    def _place(self, channel: int) -> NDArray[np.int64]:
-        """Where a part reads the noise at sample 0, [N, 2]."""
-        place = _scattered(channel + 1)[1]
-        return self._chance.places[place : place + 2 * tk.N_NOISE].reshape(-1, 2)
-
     # events
 
     def _tell(self, time: float, kind: int, target: int, what: object) -> None:
@@ -374,23 +368,17 @@ class Player:
 
     def _note(self, strike: Strike) -> Note:
         sound = timbre(self._bank.table, strike.voice, strike.pitch, self.sample_rate)
-        chance, variation = self._chance, self.settings.variation
-        # a number for each note that does not depend on which other notes and parts are rendered
-        channel = self._parts[strike.part].channel
-        identity = (round(strike.time * 1e6) * 128 + strike.pitch) * 16 + channel
-        turn, _, sway = _scattered(identity)
+        lots, variation = self._lots.of_note(strike, self._parts[strike.part].channel), self.settings.variation
         gains, balance = sound.gains, sound.balance
         if strike.gain != 1 or strike.pan:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
             own = np.array([strike.gain * left, strike.gain * right], np.float32)
             gains, balance = gains * own, balance * own
-        own_sound = Sound(
-            sound.ratios, sound.cells, sound.shares, chance.turns[turn : turn + len(sound.ratios)], gains, balance,
-            sound.is_wide,
-        )  # fmt: skip
+        turns = lots.turns[: len(sound.ratios)]
+        own_sound = Sound(sound.ratios, sound.cells, sound.shares, turns, gains, balance, sound.is_wide)
         return Note(
             strike, own_sound, course_of(sound.hz * 2.0 ** (strike.cents / 1200), own_sound),
-            np.float32(variation) * chance.sways[sway : sway + tk.N_CELLS] if variation else None,
+            np.float32(variation) * lots.sway if variation else None,
             next_chunk=strike.time, repeats_from=self._bank.repeats_from(strike.voice),
             envelope=Envelope(strike.time, strike.attack, strike.decay) if strike.attack or strike.decay else None,
             pace=release_factor(strike.release),
@@ -399,39 +387,3 @@ class Player:
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Which voice of its bank plays a note, see `Bank.voice`."""
         return self._bank.voice(program, pitch, is_drum=is_drum, bank=bank)
-
-
-@dataclass(frozen=True, eq=False)
-class _Chance:
-    """Random numbers of a seed, from which each note takes some that lie together."""
-
-    turns: NDArray[np.float32]
-    places: NDArray[np.int64]
-    sways: NDArray[np.float32]
-
-
-_CHANCES = 65536
-
-
-@lru_cache(maxsize=4)
-def _chance(seed: int, n_noise_samples: int) -> _Chance:
-    random = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    return _Chance(
-        random.random(_CHANCES + tk.MAX_HARMONIC, np.float32),
-        random.integers(0, n_noise_samples, _CHANCES + 2 * tk.N_NOISE),
-        random.standard_normal(_CHANCES + tk.N_CELLS, np.float32),
-    )
-
-
-@lru_cache(maxsize=2)
-def _noise(sample_rate: int) -> NDArray[np.float32]:
-    return oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
-
-
-def _scattered(number: int) -> tuple[int, int, int]:
-    """Three places in `_Chance` for a number, by the last steps of SplitMix64."""
-    mixed = number & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    mixed ^= mixed >> 31
-    return mixed & (_CHANCES - 1), mixed >> 16 & (_CHANCES - 1), mixed >> 32 & (_CHANCES - 1)
