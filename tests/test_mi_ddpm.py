@@ -13,16 +13,8 @@ from miao.datasets.pairs import PAIR_NOTE, Pair, window_mel
 from miao.errors import DataError
 from miao.peers import mi_ddpm
 from miao.peers.inputs import DRUM_KIT, FLOOR_DB, N_BANDS, sound_mel
-from miao.peers.mi_ddpm import (
-    MiDdpm,
-    MiDdpmConfig,
-    MiDdpmObjective,
-    doubled,
-    guided_noise,
-    posterior,
-    sample_mel,
-    schedule,
-)
+from miao.peers.mi_ddpm import MiDdpm, MiDdpmConfig, MiDdpmObjective, schedule, unscaled
+from miao.peers.mi_ddpm_sampling import doubled, guided_noise, posterior, sample_mel
 from miao.peers.note_events import (
     ACTION,
     FRAME,
@@ -374,6 +366,4 @@ def test_a_segment_is_made_after_what_was_made_before():
     model.memory = lambda conditions: heard.append(conditions) or inner(conditions)
     (mel,) = sample_mel(model, [notes], 5.12, steps=2)
     assert [c.has_context.any().item() for c in heard] == [False, True]
-    np.testing.assert_allclose(
-        mi_ddpm._unscaled(heard[1].context[0].numpy()), mel[:SEGMENT_FRAMES], rtol=0, atol=ROUNDING_DB
-    )
+    np.testing.assert_allclose(unscaled(heard[1].context[0].numpy()), mel[:SEGMENT_FRAMES], rtol=0, atol=ROUNDING_DB)

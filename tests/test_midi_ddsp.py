@@ -11,7 +11,8 @@ from miao.bank.voices import drum_voice, pitch_hz
 from miao.datasets.pairs import PAIR_NOTE, Pair
 from miao.peers.ddsp import HOP, HOP_SECONDS, filtered_noise, oscillate, phases, spectral_loss
 from miao.peers.expression import CONTROLS, expression_controls, measured_cents
-from miao.peers.midi_ddsp import DRUM_HZ, MidiDdsp, MidiDdspConfig, MidiDdspObjective, render_midi_ddsp
+from miao.peers.midi_ddsp import DRUM_HZ, MidiDdsp, MidiDdspConfig, MidiDdspObjective
+from miao.peers.midi_ddsp_playing import render_midi_ddsp
 from miao.sound.spectrum import SAMPLE_RATE
 
 torch.set_num_threads(1)

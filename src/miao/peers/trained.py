@@ -27,9 +27,11 @@ from miao.errors import CheckpointError, ConfigError
 from miao.peers import NEED_INVERTER
 from miao.peers.inputs import HOP_SAMPLES, PeerBatchConfig, PeerBatches, sound_mel
 from miao.peers.inverter import Inverter, InverterConfig, InverterObjective, invert
-from miao.peers.mi_ddpm import MiDdpm, MiDdpmConfig, MiDdpmObjective, sample_mel
+from miao.peers.mi_ddpm import MiDdpm, MiDdpmConfig, MiDdpmObjective
+from miao.peers.mi_ddpm_sampling import sample_mel
 from miao.peers.midi2wave import Midi2Wave, Midi2WaveConfig, Midi2WaveObjective, predict_mel
-from miao.peers.midi_ddsp import MidiDdsp, MidiDdspConfig, MidiDdspObjective, render_midi_ddsp
+from miao.peers.midi_ddsp import MidiDdsp, MidiDdspConfig, MidiDdspObjective
+from miao.peers.midi_ddsp_playing import render_midi_ddsp
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.trainer import TrainConfig, Trainer, loaded, under
 
