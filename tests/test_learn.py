@@ -283,6 +283,20 @@ def toy_recordings(pitches=range(55, 75, 2)):
     return found
 
 
+def test_of_many_recordings_one_of_each_pitch_and_strength_is_drawn_before_a_second_one():
+    pytest.importorskip("torch")
+    from miao.training.new_voice import drawn
+
+    keys = [(p, v) for _ in range(3) for p in range(60, 70) for v in (50, 100)]
+    recordings = [Recording("", p, v, np.zeros((1, 1), np.float32), 1.0, True) for p, v in keys]
+    assert drawn(recordings, 100) == list(range(60))
+    assert drawn(recordings, 20) == list(range(20))
+    some = [keys[i] for i in drawn(recordings, 25)]
+    assert set(some) == set(keys) and len(some) == 25
+    assert np.ptp([p for p, _ in some[20:]]) >= 8, "where not all have room they are taken from everywhere"
+    assert len({keys[i] for i in drawn(recordings, 7)}) == 7
+
+
 def test_measured_notes_have_one_table_in_tune():
     flat = [replace(r, sound=tone(r.pitch - 0.4, 0.6)) for r in toy_recordings(range(60, 66))]
     data = voice_notes(flat, HARMONIC)
@@ -427,6 +441,9 @@ def test_whether_partials_are_modes_is_asked_of_pitches_left_out_but_not_of_thos
 
     monkeypatch.setattr(new_voice, "left_out_error", error)
     monkeypatch.setattr(new_voice, "choose_kind", lambda recordings: HARMONIC)
-    data = new_voice._measured(Bank.load("gm", 1), toy_recordings(range(60, 66)), {62}, 19)
-    assert data.kind == better and len(data.notes) == len(toy_recordings(range(60, 66)))
+    recordings = toy_recordings(range(60, 66))
+    train = [i for i, r in enumerate(recordings) if r.pitch != 62]
+    data = new_voice._measured(Bank.load("gm", 1), recordings, train, 19)
+    assert data.kind == better
+    assert [(n.pitch, n.velocity) for n in data.notes] == [(r.pitch, r.velocity) for r in recordings]
     assert asked == [{60, 61, 63, 64, 65}] * 2

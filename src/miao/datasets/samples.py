@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from miao.datasets.single_note import (
     without_rumble,
 )
 from miao.errors import AudioError, DataError
+from miao.sound import spectrum
 from miao.sound.audio import read_audio, resample
 from miao.sound.spectrum import SAMPLE_RATE
 
@@ -65,6 +67,11 @@ class Recording:
     sound: Floats  # [channels, S] at 44.1 kHz
     hold_seconds: float
     is_released: bool  # whether it is heard being let go
+
+    @cached_property
+    def mel(self) -> Floats:
+        """Its log-mel spectrogram, [frames, N_MELS], which voices are judged by again and again."""
+        return spectrum.log_mel(self.sound)
 
 
 # --- names ------------------------------------------------------------------------------------------------------

@@ -63,15 +63,21 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
 def _two_lines(heard: Doubles) -> tuple[float, float, float]:
     """Two straight lines that meet, fitted to levels every 10 ms: where they meet, s, 0.1 s or later, and what
     the first and the second rise by, dB a second."""
-    time, best = np.arange(len(heard)) * 0.01, (np.inf, 0.0, 0.0, 0.0)
-    for meeting in range(10, len(time) - 4, 2):
-        columns = [np.ones(len(time)), np.minimum(time - time[meeting], 0), np.maximum(time - time[meeting], 0)]
-        x = np.stack(columns, axis=1)
-        solved, *_ = np.linalg.lstsq(x, heard, rcond=None)
-        error = float(np.abs(x @ solved - heard).sum())
-        if error < best[0]:
-            best = (error, float(time[meeting]), float(solved[1]), float(solved[2]))
-    return best[1:]
+    time = np.arange(len(heard)) * 0.01
+    meetings = time[10 : max(len(time) - 4, 0) : 2]
+    if not len(meetings):
+        return 0.0, 0.0, 0.0
+    since = time - meetings[:, None]  # [meetings, times]
+    early, late = np.minimum(since, 0), np.maximum(since, 0)
+    ones, none = np.full(len(meetings), float(len(time))), np.zeros(len(meetings))  # early and late never meet
+    first, second = early.sum(axis=1), late.sum(axis=1)
+    squares = np.square(early).sum(axis=1), np.square(late).sum(axis=1)
+    normal = np.array([[ones, first, second], [first, squares[0], none], [second, none, squares[1]]])
+    wanted = np.stack([np.full(len(meetings), heard.sum()), early @ heard, late @ heard], axis=1)
+    solved = np.linalg.solve(normal.transpose(2, 0, 1), wanted[:, :, None])[:, :, 0]
+    line = solved[:, :1] + solved[:, 1:2] * early + solved[:, 2:] * late
+    best = int(np.abs(line - heard).sum(axis=1).argmin())
+    return float(meetings[best]), float(solved[best, 1]), float(solved[best, 2])
 
 
 def _floor_db(level: Doubles, quiet: float) -> float:
@@ -143,6 +149,6 @@ def without_rumble(sound: Floats, hz: float) -> Floats:
     padded = np.pad(sound, ((0, 0), (more, more)), mode="reflect", reflect_type="odd")  # or a rumble clicks
     size = 1 << (n + 3 * more).bit_length()  # what is cut off rings on behind the end
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    gain = 1 / np.sqrt(1 + (0.5 * hz / np.maximum(frequencies, 1)) ** 12)
-    cut: Floats = np.fft.irfft(np.fft.rfft(padded, size) * gain, size)[:, more : more + n].astype(np.float32)
-    return cut
+    gain = (1 / np.sqrt(1 + (0.5 * hz / np.maximum(frequencies, 1)) ** 12)).astype(np.float32)
+    cut = np.fft.irfft(np.fft.rfft(padded.astype(np.float32), size) * gain, size)[:, more : more + n]
+    return np.ascontiguousarray(cut, np.float32)

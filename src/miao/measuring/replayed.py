@@ -43,9 +43,11 @@ def put_right(tokens: tk.NoteTokens, sound: Floats, table: VoiceTable, voice: in
     held, release = (chunks.astype(np.float32) for chunks in (tokens.held, tokens.release))
     taught = None if is_drum_voice(voice) else voice
     score = one_note_score(voice, pitch, _VELOCITY, tokens.hold_seconds)
+    theirs = _heard(sound)
     for number in range(1, 1 + _PASSES):  # phases and noise of each are others
         bank = encoded_bank(_quantised(held, release, tokens.hold_seconds), table)
-        lacks = missing_over_time(sound, play(bank, score, seed=number, voice=taught))
+        ours = play(bank, score, seed=number, voice=taught)
+        lacks = _missing(theirs, _heard(ours), max(sound.shape[1], ours.shape[1]))
         for chunks, times in (
             (held, tk.held_times(len(held))),
             (release, tokens.hold_seconds + tk.release_times(len(release))),
@@ -59,9 +61,16 @@ def put_right(tokens: tk.NoteTokens, sound: Floats, table: VoiceTable, voice: in
 def missing_over_time(theirs: Reals, ours: Reals) -> Floats:
     """What a sound lacks against another one, dB, [frames, N_MELS]: means over a few frames of the differences of their
     log-mel spectrograms where either is audible, 0 elsewhere. Shapes: [channels, S] each."""
-    n = max(theirs.shape[1], ours.shape[1])
-    a, b = (spectrum.log_mel(np.pad(x, ((0, 0), (0, n - x.shape[1])))) for x in (theirs, ours))
-    lacks = spectrum.audible_difference(a, b)
+    return _missing(_heard(theirs), _heard(ours), max(theirs.shape[1], ours.shape[1]))
+
+
+def _heard(sound: Reals) -> Floats:
+    """The log-mel spectrogram of a sound to where no frame hears any more of it."""
+    return spectrum.log_mel(np.pad(sound, ((0, 0), (0, spectrum.FRAME_SAMPLES // 2))))
+
+
+def _missing(theirs: Floats, ours: Floats, n_samples: int) -> Floats:
+    lacks = spectrum.audible_difference(theirs, ours)[: n_samples // spectrum.HOP_SAMPLES + 1]
     is_audible = ~np.isnan(lacks)
     difference = np.where(is_audible, lacks, 0)
     return (_near_sums(difference) / np.maximum(_near_sums(is_audible), 1)).astype(np.float32)

@@ -38,7 +38,7 @@ _SEMITONES = 8.0  # reach
 _SAY_NO = 2.0  # notes that say nothing is missing
 _MOST_DB = 15.0
 _EARLY, _LATE = 5, 14  # steps of the attack: up to the first, and from the second on
-_GAINS_DB = np.arange(-6, 6.5, 0.5)
+_GAINS_DB = np.arange(-6, 7.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +74,13 @@ def surface_voice(
     whole = _led(bank, voice, data, all_notes, program, lasts)
     if len(known) < _LEAST_PITCHES:
         return whole
-    mels, errors = [spectrum.log_mel(r.sound) for r in recordings], np.zeros(len(SHARES))
+    errors = np.zeros(len(SHARES))
     for learnt, out in _left_out(pitch):
         trial = _led(bank, voice, data, learnt, program, lasts)
-        found = _set(bank, trial, recordings, mels, _some(learnt, _NOTES), 1.0)
-        errors += [_error(bank, _between(trial, found, share), recordings, mels, out) for share in SHARES]
+        found = _set(bank, trial, recordings, _some(learnt, _NOTES), 1.0)
+        errors += [_error(bank, _between(trial, found, share), recordings, out) for share in SHARES]
     share = SHARES[int(np.argmin(errors))]
-    return _set(bank, whole, recordings, mels, _some(all_notes, _NOTES), share) if share else whole
+    return _set(bank, whole, recordings, _some(all_notes, _NOTES), share) if share else whole
 
 
 def left_out_error(
@@ -91,11 +91,8 @@ def left_out_error(
     pitch = np.array([r.pitch for r in recordings])
     if len(np.unique(pitch)) < _LEAST_PITCHES:
         return float("nan")
-    mels = [spectrum.log_mel(r.sound) for r in recordings]
     parts = _left_out(pitch)
-    errors = [
-        _error(bank, _led(bank, voice, data, learnt, program, lasts), recordings, mels, out) for learnt, out in parts
-    ]
+    errors = [_error(bank, _led(bank, voice, data, learnt, program, lasts), recordings, out) for learnt, out in parts]
     return float(np.average(errors, weights=[len(out) for _, out in parts]))
 
 
@@ -139,13 +136,12 @@ def _between(before: LearntVoice, after: LearntVoice, share: float) -> LearntVoi
     return replace(before, surface=replace(a, spectrum=mixed("spectrum"), course=mixed("course"), falls=falls))
 
 
-def _error(
-    bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], mels: Sequence[Floats], which: Integers
-) -> float:
+def _error(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], which: Integers) -> float:
     """Mean log-mel error of some notes at the gain that suits all of them best, dB."""
     ours = _played_mels(bank, voice, recordings, which)
     errors = [
-        [spectrum.log_mel_error(mels[i], mel + gain) for gain in _GAINS_DB] for i, mel in zip(which, ours, strict=True)
+        [spectrum.log_mel_error(recordings[i].mel, mel + gain) for gain in _GAINS_DB]
+        for i, mel in zip(which, ours, strict=True)
     ]
     return float(np.mean(errors, axis=0).min())
 
@@ -155,10 +151,7 @@ def _played_mels(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]
     return [spectrum.log_mel(played(player, recordings[i], len(bank.table.kind))) for i in which]
 
 
-def _set(
-    bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], mels: Sequence[Floats], which: Integers,
-    share: float,
-) -> LearntVoice:  # fmt: skip
+def _set(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], which: Integers, share: float) -> LearntVoice:
     """The voice with a share of what some notes lack as it plays them."""
     surface, pitch = voice.surface, np.array([recordings[i].pitch for i in which])
     assert surface is not None
@@ -166,7 +159,7 @@ def _set(
     for _ in range(PASSES):
         ours = _played_mels(bank, voice, recordings, which)
         both = zip(which, ours, strict=True)
-        total += np.array([_lacks(mels[i], mel, recordings[i].hold_seconds) for i, mel in both])
+        total += np.array([_lacks(recordings[i].mel, mel, recordings[i].hold_seconds) for i, mel in both])
         found = _Missing(pitch, np.clip(share * total, -_MOST_DB, _MOST_DB))
         voice = replace(voice, surface=_with(voice.table, surface, found))
     return voice

@@ -6,10 +6,11 @@ the same notes encoded. Four voices are compared so: the one learnt; the same, l
 themselves (`bank.recorded_notes`), which is closer where recordings are dense; one led by what these notes have
 in common (`bank.surface`), which is closer where neighbours differ; and the program set out from, at its best gain.
 The closest of them is kept, so that no voice is worse than where it began. Unless told to keep held-out notes, it then
-learns from all notes.
+learns from all notes; or, where there are many, from as many as say it, drawn evenly over pitches and strengths.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,9 +37,12 @@ HELD_OUT_EVERY, HELD_OUT_FROM = 5, 2  # of the pitches, lowest first
 GAINS_DB = np.arange(-12, 12.5, 0.5)  # among which the old voice is given its best
 _MOST_TRIM_DB = 9.0
 _LISTEN_SECONDS = 2.5
+_ALIKE_SECONDS, _ASKED_TWICE = 1.5, 32  # of notes, by which the program most alike is found, and programs
 LEARNT, LED, PROGRAM = "learnt", "led by the recorded notes", "the program it set out from"
 COMMON = "led by what the recorded notes have in common"
 MOST_RECORDED = 128  # notes in a voice's file, 20 to 30 kB each
+MOST_LEARNT = 128  # notes that a voice is learnt from: more of them are nearer by less than 0.03 dB
+_MOST_ASKED = 48  # notes, whether partials are modes
 SLOPE_VELOCITIES = (48, 112)
 _SETTLED_SECONDS, _DYING_DB = 0.3, 3.0
 _SAMPLER_RELEASE_SECONDS = 0.3  # in which a sampler lets a note fall by 60 dB
@@ -82,15 +86,34 @@ def closest_program(bank: Bank, recordings: Sequence[Recording]) -> int:
     """The program of the bank that sounds most like some of the recordings, all set to the same energy."""
     chosen = sorted(recordings, key=lambda r: (r.pitch, r.velocity))
     chosen = [chosen[int(share * len(chosen))] for share in (0.1, 0.35, 0.6, 0.85)]
-    chosen = [replace(r, sound=r.sound[:, : int(1.5 * SAMPLE_RATE)]) for r in chosen]
-    targets = [spectrum.log_mel(r.sound) for r in chosen]
-    errors = np.zeros(N_PROGRAMS)
-    for program in range(N_PROGRAMS):
-        for recording, target in zip(chosen, targets, strict=True):
-            sound = played(bank, recording, program)[:, : recording.sound.shape[1]]
-            mel = spectrum.log_mel(sound) + energy_db(recording.sound) - energy_db(sound)
-            errors[program] += spectrum.log_mel_error(target, mel) / len(chosen)
-    return int(errors.argmin())
+    n = int(_ALIKE_SECONDS * SAMPLE_RATE)
+    chosen = [replace(r, sound=r.sound[:, :n], hold_seconds=min(r.hold_seconds, _ALIKE_SECONDS)) for r in chosen]
+    errors, programs = np.zeros(N_PROGRAMS), np.arange(N_PROGRAMS)
+    for some in (chosen[1:3], chosen[::3]):  # two notes tell which are worth two more
+        for program in programs.tolist():
+            for recording in some:
+                sound = played(bank, recording, program)[:, : recording.sound.shape[1]]
+                mel = spectrum.log_mel(sound) + energy_db(recording.sound) - energy_db(sound)
+                errors[program] += spectrum.log_mel_error(recording.mel, mel) / len(chosen)
+        programs = programs[np.argsort(errors[programs], kind="stable")[:_ASKED_TWICE]]
+    return int(programs[0])
+
+
+def drawn(recordings: Sequence[Recording], most: int) -> list[int]:
+    """Which of some recordings are learnt from if there are more than so many: one of each pitch and strength, then a
+    second one; evenly over pitches and strengths where not all of a round have room."""
+    order = sorted(range(len(recordings)), key=lambda i: (recordings[i].pitch, recordings[i].velocity))
+    taken: Counter[tuple[int, int]] = Counter()
+    rounds: dict[int, list[int]] = {}
+    for i in order:
+        key = recordings[i].pitch, recordings[i].velocity
+        rounds.setdefault(taken[key], []).append(i)
+        taken[key] += 1
+    chosen: list[int] = []
+    for among in rounds.values():
+        n = min(len(among), most - len(chosen))
+        chosen += [among[int(k)] for k in np.linspace(0, len(among) - 1, n).round()]
+    return sorted(chosen)
 
 
 def loudness_gain(bank: Bank, recordings: Sequence[Recording], program: int) -> float:
@@ -120,60 +143,72 @@ def new_voice(
     gain = np.float32(10 ** (loudness_gain(bank, recordings, start) / 20))
     recordings = [replace(r, sound=r.sound * gain) for r in recordings]
     held_out = held_out_pitches([r.pitch for r in recordings])
-    data = _measured(bank, recordings, held_out, start)
-    tell(0.1)
-    test = [i for i, r in enumerate(recordings) if r.pitch in held_out]
-    train = [i for i in range(len(recordings)) if i not in test]
-    scores, listening, voice, kept = None, {}, None, LEARNT
-    share = 0.9 if keep_held_out or not test else 0.45
+    judges = [r for r in recordings if r.pitch in held_out]
+    others = [r for r in recordings if r.pitch not in held_out]
+    recordings = [others[i] for i in drawn(others, MOST_LEARNT)]
+    train = list(range(len(recordings)))
+    recordings += [judges[i] for i in drawn(judges, MOST_LEARNT // (HELD_OUT_EVERY - 1))]
+    everything = list(range(len(recordings)))
+    data = _measured(bank, recordings, train, start)
+    tell(0.2)
+    scores, listening, kept = None, {}, LEARNT
     about = about | {"name": name, "bank": bank.name, "nets": bank.nets_checksum}
     about["set_out_from"] = f"program {start + 1}, {program_name(start, False)}"
-    about["n_notes"] = str(len(train if keep_held_out else recordings))
-    if test or keep_held_out:
-        voice = _learnt(bank, recordings, data, train, start, config, about, lambda d: tell(0.1 + share * d))
-    if test:
-        assert voice is not None
+    about["n_notes"] = str(len(train if keep_held_out else everything))
+    voice = _learnt(bank, recordings, data, train, start, config, about, lambda d: tell(0.2 + 0.6 * d))
+    if judges:
         led = _led(bank, recordings, data, train, start, voice)
         common = _common(bank, recordings, data, train, start, voice)
-        some = [recordings[i] for i in test]
-        scores = _scores(bank, (voice, led, common), some, data.chosen(test), start, [recordings[i] for i in train])
+        tests = data.chosen(everything[len(train) :])
+        scores = _scores(bank, (voice, led, common), judges, recordings[len(train) :], tests, start, others)
         kept = min((scores.learnt, LEARNT), (scores.led, LED), (scores.common, COMMON),
                    (scores.before_aligned, PROGRAM))[1]  # fmt: skip
         voices = {LEARNT: voice, LED: led, COMMON: common,
                   PROGRAM: program_copy(bank, start, scores.before_gain_db, about)}  # fmt: skip
-        voice = voices[kept]
-        listening = _listening(bank, bank.with_voices([voice]), some, start)
+        listening = _listening(bank, bank.with_voices([voices[kept]]), judges, start)
         about |= {"held_out_before_db": f"{scores.before_aligned:.2f}", "held_out_db": f"{scores.after:.2f}",
                   "held_out_encoded_db": f"{scores.encoded:.2f}", "n_held_out": str(scores.n_notes),
                   "held_out_sampler_db": f"{scores.sampler:.2f}"}  # fmt: skip
-    about["kept"] = kept
-    if voice is None or not (keep_held_out or kept == PROGRAM):
-        everything = list(range(len(recordings)))
-        voice = _learnt(bank, recordings, data, everything, start, config, about, lambda d: tell(1 - share + share * d))
-        if kept in (LED, COMMON):
-            voice = (_led if kept == LED else _common)(bank, recordings, data, everything, start, voice)
-    voice = replace(voice, about=about)
+        if keep_held_out or kept == PROGRAM:
+            voice = voices[kept]
+        elif kept == LEARNT:
+            voice = _learnt(bank, recordings, data, everything, start, config, about, lambda d: tell(0.8 + 0.2 * d))
+        else:  # notes lead; what nets were told counts where there are none
+            table = data.chosen(everything).table()
+            voice = (_led if kept == LED else _common)(
+                bank, recordings, data, everything, start, replace(voice, table=table)
+            )
+    tell(1.0)
+    voice = replace(voice, about=about | {"kept": kept})
     return NewVoice(voice, start, scores, kept, time.perf_counter() - began, listening)
 
 
-def _measured(bank: Bank, recordings: Sequence[Recording], held_out: set[int], start: int) -> VoiceNotes:
+def _measured(bank: Bank, recordings: Sequence[Recording], train: list[int], start: int) -> VoiceNotes:
     """Recordings measured under the kind of partial ratios that suits them. Of notes that die away partials lie apart
     by a little and lose each other's names, so that a round trip does not tell: pitches left out, of those that are
-    not held out, say whether they are modes."""
+    learnt from, say whether they are modes."""
     assert bank.embeddings is not None
-    data = voice_notes(recordings, choose_kind(recordings))
-    if _lasts(data):
-        return data
-    rival = voice_notes(recordings, HARMONIC if data.kind == MODES else MODES)
-    which = [i for i, r in enumerate(recordings) if r.pitch not in held_out]
-    own, errors = slice(start, start + 1), []
-    embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
-    about = {"name": "left out", "bank": bank.name, "nets": bank.nets_checksum}
-    for one in (data, rival):
-        some = one.chosen(which)
-        voice = LearntVoice(some.table(), embeddings, None, about)
-        errors.append(left_out_error(bank, voice, some, [recordings[i] for i in which], start, lasts=False))
-    return rival if errors[1] < errors[0] else data
+    learnt = [recordings[i] for i in train]
+    which = drawn(learnt, _MOST_ASKED)
+    asked = [learnt[i] for i in which]
+    some = voice_notes(asked, choose_kind(recordings))
+    if not _lasts(some):
+        rival = voice_notes(asked, HARMONIC if some.kind == MODES else MODES)
+        own, errors = slice(start, start + 1), []
+        embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
+        about = {"name": "left out", "bank": bank.name, "nets": bank.nets_checksum}
+        for one in (some, rival):
+            voice = LearntVoice(one.table(), embeddings, None, about)
+            errors.append(left_out_error(bank, voice, one, asked, start, lasts=False))
+        some = rival if errors[1] < errors[0] else some
+    if some.kind == MODES:  # which all notes have in common
+        return voice_notes(recordings, MODES)
+    left = [i for i in range(len(recordings)) if i not in {train[k] for k in which}]
+    more = voice_notes([recordings[i] for i in left], some.kind)
+    places = np.argsort([*(train[k] for k in which), *left]).tolist()
+    return VoiceNotes(
+        some.notes + more.notes, some.is_released + more.is_released, some.fits + more.fits, some.kind
+    ).chosen(places)
 
 
 def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]) -> LearntVoice:
@@ -203,7 +238,7 @@ def _led(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which: l
          voice: LearntVoice) -> LearntVoice:  # fmt: skip
     """The voice, led by some of the notes as they were measured; at strengths that were not recorded as much louder or
     softer as the program set out from."""
-    some = which[:: -(-len(which) // MOST_RECORDED)]
+    some = [which[i] for i in drawn([recordings[i] for i in which], MOST_RECORDED)]
     middle = recordings[some[len(some) // 2]]
     soft, loud = (energy_db(played(bank, replace(middle, velocity=v), start)) for v in SLOPE_VELOCITIES)
     slope = (loud - soft) / tk.LEVEL_STEP_DB / (np.ptp(SLOPE_VELOCITIES) / 127)
@@ -254,8 +289,8 @@ def bank_errors(bank: Bank, recordings: Sequence[Recording], program: int) -> tu
     it best, and that gain."""
     errors = []
     for recording in recordings:
-        target, mel = spectrum.log_mel(recording.sound), spectrum.log_mel(played(bank, recording, program))
-        errors.append([spectrum.log_mel_error(target, mel + gain) for gain in GAINS_DB])
+        mel = spectrum.log_mel(played(bank, recording, program))
+        errors.append([spectrum.log_mel_error(recording.mel, mel + gain) for gain in GAINS_DB])
     by_gain = np.mean(errors, axis=0)
     best, plain = int(by_gain.argmin()), int(np.abs(GAINS_DB).argmin())
     return float(by_gain[plain]), float(by_gain[best]), float(GAINS_DB[best])
@@ -275,22 +310,23 @@ def sampled(notes: Sequence[Recording], wanted: Recording) -> Floats:
     return (sound * fall).astype(np.float32)[:, : wanted.sound.shape[1]]
 
 
-def _scores(before: Bank, voices: Sequence[LearntVoice], recordings: list[Recording], data: VoiceNotes,
-            start: int, learnt_from: Sequence[Recording]) -> Scores:  # fmt: skip
-    """All errors of held-out notes; the voices are that learnt, led by notes and by what they have in common."""
+def _scores(before: Bank, voices: Sequence[LearntVoice], recordings: list[Recording], measured: list[Recording],
+            data: VoiceNotes, start: int, known: Sequence[Recording]) -> Scores:  # fmt: skip
+    """All errors of held-out notes; the voices are that learnt, led by notes and by what they have in common. Some of
+    the notes were ``measured`` (``data``); a sampler has all that are not held out (``known``)."""
     new: list[list[float]] = [[] for _ in voices]
     players = [before.with_voices([voice]) for voice in voices]
     ceiling, plain = [], []
-    for i, recording in enumerate(recordings):
-        target = spectrum.log_mel(recording.sound)
+    for recording in recordings:
         for errors, player in zip(new, players, strict=True):
             sound = played(player, recording, len(before.table.kind))
-            errors.append(spectrum.log_mel_error(target, spectrum.log_mel(sound)))
-        plain.append(spectrum.log_mel_error(target, spectrum.log_mel(sampled(learnt_from, recording))))
+            errors.append(spectrum.log_mel_error(recording.mel, spectrum.log_mel(sound)))
+        plain.append(spectrum.log_mel_error(recording.mel, spectrum.log_mel(sampled(known, recording))))
+    for i, recording in enumerate(measured):
         one = data.chosen([i])
         table = replace(one.table(), tune_cents=np.full((1, N_PITCHES), one.fits[0].tune_cents, np.float32))
         encoded = played(encoded_bank(one.notes[0].tokens, table), recording, 0)
-        ceiling.append(spectrum.log_mel_error(target, spectrum.log_mel(encoded)))
+        ceiling.append(spectrum.log_mel_error(recording.mel, spectrum.log_mel(encoded)))
     old = bank_errors(before, recordings, start)
     taught, following, common = (float(np.mean(errors)) for errors in new)
     best = min(taught, following, common, old[1])
