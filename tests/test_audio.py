@@ -292,6 +292,12 @@ def test_what_cannot_be_written_says_why(tmp_path, name, settings, message):
     assert [path.name for path in tmp_path.iterdir()] == ["folder.wav"]
 
 
+def test_a_file_of_samples_that_are_not_numbers_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.1, np.nan, np.inf, 0.2], np.float32), RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: holds samples that are not numbers"):
+        read_audio(tmp_path / "a.wav")
+
+
 def test_samples_that_are_no_sound_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         Audio(np.array([[0, np.nan]]), RATE).save(tmp_path / "a.wav")

@@ -27,7 +27,7 @@ from miao.training import learn_music as fitting  # noqa: E402
 from miao.training import music_model  # noqa: E402
 from miao.training.learn_music import Fitted  # noqa: E402
 from miao.training.music_model import MusicConfig, Piece, Ready  # noqa: E402
-from miao.training.music_voice import learn_music, voice_names  # noqa: E402
+from miao.training.music_voice import as_rendered, learn_music, voice_names  # noqa: E402
 from miao.training.performances import KIT, Performance, Span, as_piece, excerpts, instruments, split  # noqa: E402
 
 SECONDS = 8.0
@@ -248,6 +248,12 @@ def test_a_voice_learnt_from_music_plays(learnt):
     voice = LearntVoice.load(learnt[0] / "v" / "duo-flute.safetensors")
     audio = miao.Synthesizer.from_pretrained("gm").render(duo(), end=1.0, voices={1: voice}, room="none")
     assert np.abs(audio.samples).max() > 0.01
+
+
+def test_a_voice_that_is_further_off_as_rendered_is_told():
+    program = {"before": 5.6, "before-in-room": 5.4}
+    assert as_rendered({}) == as_rendered(program | {"after": 5.4, "bank.sf2": 4.0}) == []
+    assert as_rendered(program | {"after": 9.2})[0].startswith("as rendered, what was held out is 3.8 dB further off")
 
 
 def test_mistakes_in_the_call_are_told(recorded):

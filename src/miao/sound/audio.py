@@ -97,7 +97,8 @@ def _is_whole_riff(path: str | Path) -> bool:
 def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
     """A sound file, or its beginning, in any format libsndfile knows.
 
-    Raises: AudioError if the file is missing, a folder, damaged or of no known format.
+    Raises: AudioError if the file is missing, a folder, damaged, of no known format, or holds samples that are not
+    numbers.
     """
     blocks = []
     with _opened(path) as file:
@@ -108,6 +109,8 @@ def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
             blocks.append(block)
             left -= len(block)
     samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds samples that are not numbers; write it anew from its source")
     return Audio(np.ascontiguousarray(samples.T), rate)
 
 

@@ -9,7 +9,7 @@ these stand, where asked for, some seconds of the held-out music as they are ren
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.heard_ages import program_lasts, settled
 from miao.training.kit_voice import STANDARD_KIT, kit_copy
 from miao.training.learn_music import Fitted, MusicFit
-from miao.training.listening import Players, Takes, listened
+from miao.training.listening import AFTER, BEFORE, IN_ROOM, Players, Takes, listened
 from miao.training.music_model import MusicConfig, Piece
 from miao.training.new_voice import program_copy
 from miao.training.performances import (
@@ -196,6 +196,7 @@ def learn_music(
         spots = [(in_time[span.piece], span.first * FRAME_SECONDS, span.last * FRAME_SECONDS) for span in test]
         takes = listened(bank, spots, lambda p: _cast(p, programs, voices, is_one=like is not None), _room(fit)[0],
                          players, lambda done: tell(0.55 + 0.1 * done))  # fmt: skip
+        remarks += as_rendered(takes.errors) if is_better else []
     if keep_held_out and is_better:
         final, errors = trial, trial.errors
     else:
@@ -213,6 +214,14 @@ def learn_music(
         _voices(tuned, programs, starts, names, fit, about), room, fit, scores, takes, errors, (*remarks, *said),
         time.perf_counter() - began, f"learnt from {performances[0].name}", places,
     )  # fmt: skip
+
+
+def as_rendered(errors: Mapping[str, float]) -> list[str]:
+    """What is to be said of takes, by their errors in dB, whose voices are better by the fit."""
+    if AFTER not in errors or errors[AFTER] <= min(errors[BEFORE], errors[IN_ROOM]):
+        return []
+    more = errors[AFTER] - min(errors[BEFORE], errors[IN_ROOM])
+    return [f"as rendered, what was held out is {more:.1f} dB further off than by the program; learn from more music"]
 
 
 def _choices(bank: Bank, programs: Sequence[int]) -> list[list[int]]:
