@@ -9,6 +9,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.surface import (
     ATTACK_KNOTS,
     FADE_SEMITONES,
@@ -19,7 +20,7 @@ from miao.bank.surface import (
     nodes_of,
     shares,
 )
-from miao.bank.voices import HARMONIC, VoiceEmbeddings
+from miao.bank.voices import HARMONIC, PITCH_NODES, VoiceEmbeddings
 from miao.datasets.notes import NoteData
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes
@@ -210,23 +211,45 @@ def a_voice(gm, own):
     return LearntVoice(fit, embeddings, None, {"name": "x", "bank": "gm", "nets": gm.nets_checksum}, surface=own)
 
 
+def heard_of(gm, voice, kind, previous, index=0):
+    """A chunk of a note of a learnt voice, [a, C]."""
+    asked = {
+        "voice": np.array([len(gm.table.kind)]),
+        "pitch": np.full(1, 62, np.float32),
+        "velocity": np.full(1, 0.25, np.float32),
+        "index": np.full(1, index, np.int64),
+        "age": np.full(1, 0.16 if kind else 0.0, np.float32),
+        "previous": np.full((1, tk.N_CELLS), previous, np.float32),
+        "context": np.zeros((1, gm.context_width), np.float32),
+    }
+    return gm.with_voices([voice]).decode(kind, **asked)[0][0]
+
+
 def test_a_bank_plays_a_surface_and_a_file_keeps_it(gm, tmp_path):
     voice = a_voice(gm, surface())
     voice.save(tmp_path / "x.safetensors")
     back = LearntVoice.load(tmp_path / "x.safetensors")
     for name in Surface.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(back.surface, name), getattr(voice.surface, name))
-    asked = {
-        "voice": np.array([len(gm.table.kind)]),
-        "pitch": np.full(1, 62, np.float32),
-        "velocity": np.full(1, 0.25, np.float32),
-        "index": np.zeros(1, np.int64),
-        "age": np.zeros(1, np.float32),
-        "previous": np.zeros((1, tk.N_CELLS), np.float32),
-        "context": np.zeros((1, gm.context_width), np.float32),
-    }
-    heard = gm.with_voices([back]).decode(tk.ATTACK, **asked)[0]
-    assert heard[0, -1, : tk.PITCH_CELL] == pytest.approx(np.full(tk.PITCH_CELL, 22.0))
+    heard = heard_of(gm, back, tk.ATTACK, 0.0)
+    assert heard[-1, : tk.PITCH_CELL] == pytest.approx(np.full(tk.PITCH_CELL, 22.0))
+
+
+@pytest.mark.parametrize("kind", [tk.ATTACK, tk.SUSTAIN, tk.RELEASE])
+def test_what_was_learnt_from_music_moves_what_recorded_notes_lead(gm, kind):
+    held = np.zeros((len(AGES), 2, PITCH_NODES, tk.N_CELLS - 1), np.float16)
+    held[:, 0] = 4
+    ends = np.zeros((len(SINCE), PITCH_NODES, tk.N_CELLS - 1), np.float16)
+    ends[1:] = -10
+    plain = a_voice(gm, surface())
+    moved = replace(plain, shift=LevelShift(held, ends, np.array([0.25], np.float32)))
+    expected, heard = heard_of(gm, plain, kind, 30), heard_of(gm, moved, kind, 34)
+    by = np.full(tk.CHUNK_STEPS, 4.0)
+    if kind == tk.RELEASE:
+        by += np.interp(np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[kind], SINCE, ends[:, 0, 0])
+    sounding = (expected[:, 0] > 1) & (expected[:, 0] + by > 1)
+    more = (heard - expected)[sounding, : tk.PITCH_CELL]
+    np.testing.assert_allclose(more, np.broadcast_to(by[sounding, None], more.shape), atol=1e-2)
 
 
 def test_a_surface_whose_parts_do_not_fit_is_refused(gm, tmp_path):

@@ -239,12 +239,12 @@ def _decoder(
             note = {name: inputs[name][rows] for name in _OF_A_NOTE}
             if own.correction is not None:
                 levels[rows] = own.correction.applied(kind, levels[rows], **note)
-            if own.shift is not None:
-                levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
             for lead in (own.recorded, own.surface):
                 if lead is not None:
                     previous = inputs["previous"][rows] if "previous" in inputs else None
                     levels[rows] = lead.led(kind, levels[rows], **note, previous=previous)
+            if own.shift is not None:  # moves what recorded notes lead, too, where a voice set out from such a one
+                levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
             if own.gains is not None:
                 levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
         return levels, spread
