@@ -52,6 +52,23 @@ def test_an_offset_is_found_within_eight_milliseconds(offset):
     np.testing.assert_allclose(found.at([2.0, 16.0]), [2.0 + offset, 16.0 + offset], atol=0.008)
 
 
+@pytest.mark.parametrize("silent_seconds", [8.0, -8.0])
+def test_notes_are_found_where_a_recording_begins_far_later_or_sooner_than_they_do(silent_seconds):
+    notes = melody(7, seconds=12.0)
+    written = notes.copy()
+    for name in ("start", "end", "damp"):
+        written[name] += max(-silent_seconds, 0)
+    hiss = np.random.default_rng(1).normal(0, 1e-3, (1, round(max(silent_seconds, 0) * RATE)))
+    found = align(np.concatenate([hiss.astype(np.float32), played(notes)], axis=1), RATE, written)
+    assert found.confidence > CONFIDENT
+    np.testing.assert_allclose(found.moved(written)["start"], notes["start"] + max(silent_seconds, 0), atol=0.010)
+
+
+def test_channels_that_cancel_each_other_are_heard():
+    notes = melody(1, seconds=12.0)
+    assert align(np.concatenate([played(notes), -0.95 * played(notes)]), RATE, notes).confidence > CONFIDENT
+
+
 @pytest.mark.parametrize("drift", [-3e-4, 1e-2])
 def test_a_drift_is_followed(drift):
     notes = melody(2, seconds=40.0 if drift < 1e-2 else 26.0)

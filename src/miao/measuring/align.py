@@ -36,6 +36,8 @@ _DRUMS = (
 )  # fmt: skip
 _STRAIGHT_SECONDS = 0.015  # stretches nearer to a line than this are taken to lie on it
 _NEARLY_NEXT_CENTS = 25.0
+_CANCELLED = 0.03  # of the loudest channel's power: less is left of all together where they are in opposite phase
+_SILENT = 1e-3  # of a sound's loud moments: what is softer may be noise
 _LEAST_MOVE, _CLEAR_MOVE = 0.004, 0.1  # seconds over the piece, from which on there may be, or is, a drift
 
 
@@ -71,14 +73,47 @@ class Alignment:
 def align(samples: Floats, sample_rate: int, notes: Records) -> Alignment:
     """Where notes lie in a sound. ``notes``: fields start, damp (seconds), pitch, and voice or is_drum.
 
-    Looks up to 3 s to either side and for drifts up to 1 %. Without sound or notes the confidence is 0.
-    Shape: samples [channels, S].
+    Looks up to 3 s to either side, or around where the sound begins if nothing fits there, and for drifts up to 1 %.
+    Without sound or notes the confidence is 0. Shape: samples [channels, S].
     """
     is_drum = notes["is_drum"] if "is_drum" in (notes.dtype.names or ()) else notes["voice"] >= N_PROGRAMS
-    mono = np.atleast_2d(samples).mean(axis=0, keepdims=True).astype(np.float32)
+    mono = _mono(samples)
     if not len(notes) or not mono.shape[1] or np.abs(mono).max() < 1e-5:
         return Alignment(0.0, 0.0, 0.0, 0.0, float("nan"))
     sound = resample(Audio(mono, sample_rate), _RATE).samples[0]
+    found = _align(sound, notes, is_drum)
+    by = _begins(sound) - float(notes["start"].min())
+    if found.confidence >= CONFIDENT or abs(by) <= LONGEST_OFFSET_SECONDS:
+        return found
+    moved = notes.copy()
+    for name in {"start", "end", "damp"} & set(notes.dtype.names or ()):
+        moved[name] += by
+    there = _align(sound, moved, is_drum)
+    if there.confidence < CONFIDENT:
+        return found
+    return replace(there, offset_seconds=there.offset_seconds + by * (1 + there.drift), knots=there.knots - [by, 0])
+
+
+def _mono(samples: Floats) -> Floats:
+    """One channel of a sound, [1, S]: the mean of all, or the loudest where they cancel each other."""
+    channels = np.atleast_2d(samples).astype(np.float32)
+    mono: Floats = channels.mean(axis=0, keepdims=True)
+    power = np.square(channels).sum(axis=1, dtype=np.float64)
+    if np.square(mono).sum(dtype=np.float64) > _CANCELLED * power.max(initial=0.0):
+        return mono
+    loudest: Floats = channels[int(power.argmax())][None]
+    return loudest
+
+
+def _begins(sound: Floats) -> float:
+    """When a sound begins that may be silent before, seconds."""
+    hop = round(FRAME_SECONDS * _RATE)
+    power = np.square(sound[: len(sound) // hop * hop]).reshape(-1, hop).mean(axis=1)
+    return float(np.argmax(power > _SILENT * np.quantile(power, 0.9))) * FRAME_SECONDS if len(power) else 0.0
+
+
+def _align(sound: Floats, notes: Records, is_drum: Flags) -> Alignment:
+    """Where notes lie in a sound at the rate of the images, near where they are written."""
     power, bins_hz = _spectrogram(sound)
     tuning = 0.0 if is_drum.all() else find_tuning(sound, notes[~is_drum])
     # a quarter tone above one key is a quarter tone below the next: the pitches say which
