@@ -25,7 +25,7 @@ help:
 	@echo "make planted    plant faults one by one and see that the tests notice each"
 	@echo "make mutants    draw small faults by lot and see how many the tests notice; writes docs/mutants.md"
 	@echo "make check      lint and type-check       make bench      measure the speed"
-	@echo "make bank       train a bank from SOUNDFONT, from notes to kits (hours; goes on where it was stopped)"
+	@echo "make bank       train a bank from SOUNDFONT, from notes to variations (hours; goes on where it was stopped)"
 	@echo "make examples   write examples/*.mid anew make clean      remove what make has made"
 
 demo: $(VENV)/.installed

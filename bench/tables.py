@@ -135,6 +135,44 @@ def kits(report: dict) -> list[str]:
     return lines
 
 
+def variations(report: dict) -> list[str]:
+    from miao.midi.general_midi import program_name
+
+    def near(differences: list[float], limit: float) -> str:
+        inside = sum(abs(d) <= limit for d in differences)
+        return f"{inside} of {len(differences)}" if differences else ""
+
+    lines = [
+        "Log-mel error of notes that were not learnt from, and of what plays the program in their place, as it is and "
+        "at its best gain; the others are the variation's own. Held notes: levels within 3 dB (5 to 30 s, notes that "
+        "last) and 4 dB (3 to 12 s, notes that decay). Keys: how much further neighbours lie apart than the teacher's.",
+        "",
+        "| bank | program | variation | miao dB | program dB | at its best gain dB | loudness dB | attack ms | last "
+        "| decay | keys dB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in report["each"]:
+        errors = (r[name] for name in ("miao_db", "program_db", "program_at_its_best_gain_db"))
+        lines.append(
+            f"| {r['bank']} | {program_name(r['program'] - 1)} | {r['name']} | "
+            + " | ".join(f"{error:.2f}" for error in errors)
+            + f" | {r['loudness_db']:+.2f} | {r['attack_ms']:.1f} | {near(r['lasting'], 3)} "
+            f"| {near(r['decaying'], 4)} | {r['uneven_db']:.2f} |"
+        )
+    return lines
+
+
+def variations_in_short(report: dict) -> list[str]:
+    r = report
+    return [
+        f"{r['variations']} variations: {r['miao_db']:.2f} dB in the mean, {r['furthest_db']:.1f} at most; what plays "
+        f"their programs, at its best gain in their place, {r['programs_at_their_best_gain_db']:.1f} dB, nearer in "
+        f"{r['programs_nearer']}. Loudness within 1 dB in {r['loudness_within_1_db']}. Held notes: "
+        f"{100 * r['lasting_near']:.1f} % of {r['lasting_levels']} levels within 3 dB where the teacher's last, "
+        f"{100 * r['decaying_near']:.1f} % of {r['decaying_levels']} within 4 dB where they decay."
+    ]
+
+
 # learnt from recordings
 
 
@@ -263,6 +301,8 @@ PAGES = (
          all_long_notes, long_notes),
     Page("kits", "Drum kits beside their teacher's", "kits/kits.json",
          f"python bench/kits.py --soundfont {TEACHER} -o results/kits", kits),
+    Page("variations", "Variations of programs beside their teacher's", "variations/variations.json",
+         f"python bench/variations.py --soundfont {TEACHER} -o results/variations", variations, variations_in_short),
     Page("songs", "Notes found in the stems of songs", "songs/songs.json",
          f"python bench/songs.py freedoom/test openmsx odd --soundfont {TEACHER} --notes --seconds 6 -o results/songs",
          of_bench("songs")),

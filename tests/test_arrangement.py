@@ -61,6 +61,8 @@ def test_a_track_gets_another_program_or_kit_for_all_its_notes(score):
     changed = arranged(score, tracks={"1": {"program": 41}, "3": {"kit": 16}})
     assert set(changed.tracks[0].notes["program"]) == {40} and not changed.tracks[0].notes["is_drum"].any()
     assert set(changed.tracks[2].notes["program"]) == {16} and changed.tracks[2].notes["is_drum"].all()
+    varied = arranged(score, tracks={"1": {"program": 25, "variation": 8}}).tracks[0].notes
+    assert set(varied["program"]) == {24} and set(varied["bank"]) == {8 << 7}
     drum = arranged(score, tracks={"1": {"kit": 0}}).tracks[0].notes
     assert drum["is_drum"].all() and changed.tracks[1] is score.tracks[1]
 
@@ -88,6 +90,7 @@ def test_a_voice_goes_to_the_place_that_its_track_has_among_those_heard(score):
         ([], "JSON object"), ({"tempo": 3}, "tempo"), ({"tempo": "fast"}, "tempo"), ({"transpose": 1.5}, "transpose"),
         ({"nothing": 1}, '"nothing" is not a setting'), ({"tracks": []}, "by number"),
         ({"tracks": {"x": {}}}, "by number"), ({"tracks": {"1": {"volume_db": 60}}}, "volume_db"),
+        ({"tracks": {"1": {"variation": 8}}}, "a variation of no program"),
         ({"tracks": {"1": {"program": 3, "voice": "x"}}}, "several instruments"), ({"wet": float("nan")}, "wet"),
         ({"tracks": {"1": {"colour": 3}}}, "tracks.1.colour"), ({"loudness": True}, "loudness"),
     ],

@@ -1,4 +1,4 @@
-"""Kits and variations: which voice plays which note, and what it is made of."""
+"""Kits and variations: which voice plays which note, and what the drums of kits are made of."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.drums import DrumCorrections
-from miao.bank.kits import GENERAL_MIDI, Kits, MoreVoices
+from miao.bank.kits import GENERAL_MIDI, Kits, MoreVoices, variation_of
 from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings, drum_voice
 from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit
 
-KITS = Kits({(8, 36): 189, (8, 38): 191}, {(8, 4): 190, (16, 4): 192})
+KITS = Kits({(8, 36): 189, (8, 38): 191}, {(8, 4): 192, (16, 4): 193}, {(8, 4): "Detuned"})
 
 
 def test_a_kit_plays_its_own_keys_and_the_standard_kit_the_others():
@@ -28,11 +28,35 @@ def test_a_key_beyond_a_kit_is_that_of_the_nearest_key():
 
 def test_variations_are_asked_for_as_gs_and_gm2_number_them():
     for bank in (8 << 7, 121 << 7 | 1):
-        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 190 and KITS.has_variation(4, bank)
-    assert KITS.voice(4, 60, is_drum=False, bank=121 << 7 | 2) == 192
+        assert KITS.voice(4, 60, is_drum=False, bank=bank) == 192 and KITS.has_variation(4, bank)
+    assert KITS.voice(4, 60, is_drum=False, bank=121 << 7 | 2) == 193
     for bank in (0, 121 << 7, 5):
         assert KITS.voice(4, 60, is_drum=False, bank=bank) == 4 and not KITS.has_variation(4, bank)
     assert KITS.voice(5, 60, is_drum=False, bank=8 << 7) == 5 and not KITS.has_variation(5, 8 << 7)
+
+
+def test_what_gm2_and_xg_call_by_another_number_is_asked_for_by_its_name():
+    """GM2's wide piano is no dark one, its pedal steel no Hawaiian guitar; XG's steel guitar 35 has twelve strings."""
+    asked = {
+        (121 << 7 | 1, 0): 0, (121 << 7 | 2, 0): 8, (121 << 7 | 1, 26): 0, (121 << 7 | 2, 38): 8, (121 << 7 | 1, 80): 0,
+        (121 << 7 | 2, 80): 8, (121 << 7 | 1, 24): 8, (35, 25): 8, (96, 25): 16, (96, 26): 0, (8, 40): 8, (8, 41): 0,
+        (8 << 7 | 2, 26): 8, (127 << 7, 4): 127,
+    }  # fmt: skip
+    assert {place: variation_of(*place) for place in asked} == asked
+
+
+def test_no_bank_of_gs_that_only_chooses_a_module_is_a_variation():
+    for program in range(128):
+        assert [variation_of(lsb, program) for lsb in range(5)] == [0] * 5
+
+
+def test_a_variation_that_is_not_there_is_played_by_what_plays_its_program():
+    """That may be a learnt voice; its own variation 1 is what the nets were taught."""
+    kits = Kits({}, {(0, 40): 300, (1, 40): 40, (8, 40): 290}, {(8, 40): "Slow Violin"})
+    asked = [kits.voice(40, 60, is_drum=False, bank=bank << 7) for bank in (0, 1, 8, 16)]
+    assert asked == [300, 40, 290, 300]
+    assert [kits.has_variation(40, bank << 7) for bank in (0, 1, 8, 16)] == [False, True, True, False]
+    assert [kits.variation_name(40, bank << 7) for bank in (0, 1, 8, 16)] == ["", "", "Slow Violin", ""]
 
 
 def embeddings(n, nodes, value):
@@ -43,27 +67,27 @@ def embeddings(n, nodes, value):
 
 @pytest.fixture
 def more():
-    """Two drums, one program, and the second drum and General MIDI's piano 6 dB softer."""
+    """Two drums, and the second of them and General MIDI's piano 6 dB softer."""
     row = VoiceFit(0, 3.0).table()
-    table = type(row).joined([dataclasses.replace(row, trim_db=np.full(1, t, np.float32)) for t in (1.0, 2.0, 3.0)])
+    table = type(row).joined([dataclasses.replace(row, trim_db=np.full(1, t, np.float32)) for t in (1.0, 2.0)])
     attack = np.zeros((2, 6, 2, tk.N_CELLS), np.float16)
     attack[1, :, 0] = 5
     sustain = np.zeros((2, 3, 2, 2, tk.N_CELLS), np.float16)
     like, gain = np.array([N_VOICES + 1, 0], np.int16), np.array([-6.0, -6.0], np.float32)
-    return MoreVoices(KITS, table, embeddings(2, 1, 7), embeddings(1, PITCH_NODES, 9), attack, sustain, like, gain)
+    return MoreVoices(Kits(KITS.keys, {}), table, embeddings(2, 1, 7), attack, sustain, like, gain)
 
 
 def test_voices_of_kits_lie_behind_those_of_general_midi(more, toy_bank, tmp_path):
     more.save(tmp_path / "kits.safetensors")
     again = MoreVoices.load(tmp_path / "kits.safetensors")
-    assert again.kits == KITS
+    assert again.kits == Kits(KITS.keys, {})
     table, rows, drums = again.added_to(toy_bank.table, embeddings(N_VOICES, PITCH_NODES, 1))
-    assert len(table.kind) == rows.n_voices == N_VOICES + 5
-    told = [float(rows.at(tk.ATTACK, np.array([v]), np.array([50.0]))[0][0, 0]) for v in range(N_VOICES, N_VOICES + 5)]
-    assert told == [7, 7, 9, 7, 1]
-    assert table.trim_db[N_VOICES:].tolist() == [1, 2, 3, -4, -6]
+    assert len(table.kind) == rows.n_voices == N_VOICES + 4
+    told = [float(rows.at(tk.ATTACK, np.array([v]), np.array([50.0]))[0][0, 0]) for v in range(N_VOICES, N_VOICES + 4)]
+    assert told == [7, 7, 7, 1]
+    assert table.trim_db[N_VOICES:].tolist() == [1, 2, -4, -6]
     plain = np.full((3, tk.CHUNK_STEPS, tk.N_CELLS), 20, np.float32)
-    voice = np.array([0, N_VOICES + 1, N_VOICES + 3])
+    voice = np.array([0, N_VOICES + 1, N_VOICES + 2])
     index, velocity = np.zeros(3, int), np.full(3, 0.7)
     levels = drums.applied(tk.ATTACK, plain, voice, velocity, index)
     assert levels[:, 4, 4].tolist() == [20, 25, 25] and plain.max() == 20

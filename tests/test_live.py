@@ -8,7 +8,7 @@ import pytest
 
 import miao.live.stage as stage_module
 from miao.bank.bank import Bank
-from miao.cli.live import _Rooms
+from miao.cli.live import _no_variation, _program, _Rooms
 from miao.errors import AudioError, ConfigError
 from miao.live.card import open_card
 from miao.live.instrument import Instrument
@@ -308,6 +308,30 @@ def silence_after(instrument, seconds):
         stage.engine.render(out)
     stage.engine.render(out)
     return not np.abs(out).max() > 1e-6
+
+
+def test_a_channel_plays_a_variation_that_is_chosen_or_that_the_keyboard_asks_for(gm):
+    by_choice, by_message = (
+        Instrument(Stage(gm, range(16), PlaySettings(), is_plain=True, room=None)) for _ in range(2)
+    )
+    by_choice.choose(0, 24, 8)
+    for message in (b"\xb0\x00\x08", b"\xc0\x18"):
+        by_message.put(message, source=1)
+    wanted = gm.voice(24, 60, is_drum=False, bank=8 << 7)
+    for instrument in (by_choice, by_message):
+        instrument.put(b"\x90\x3c\x64", source=1)
+        instrument.round()
+        assert [note.strike.voice for note in instrument.stage.player.notes.values()] == [wanted] != [24]
+
+
+def test_a_program_is_said_with_its_channel_and_its_variation(gm):
+    assert [_program(text) for text in ("5", "2=5", "25/8", "16=25/16")] == [
+        (0, (4, 0)), (1, (4, 0)), (0, (24, 8)), (15, (24, 16))
+    ]  # fmt: skip
+    for wrong in ("0", "129", "5/", "5/128", "17=5", "/8", "5/x"):
+        with pytest.raises(ConfigError, match="say a program from 1 to 128"):
+            _program(wrong)
+    assert _no_variation(gm.kits, 24, 16) == "program 25 (Nylon Guitar) has no variation 16; it has 8 (Ukulele)"
 
 
 def sounding(bank, *messages, polyphony=64):

@@ -23,6 +23,8 @@ from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.openings import Openings
+from miao.bank.variations import FILE as VARIATIONS_FILE
+from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.errors import BankError
 
@@ -90,7 +92,11 @@ class Bank:
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
             openings=openings,
         )  # fmt: skip
-        return bank.with_defaults(default_voices(folder, programs)) if has_more else bank
+        if not has_more:
+            return bank
+        if (folder / VARIATIONS_FILE).is_file():
+            bank = bank.with_variations(Variations.load(folder / VARIATIONS_FILE))
+        return bank.with_defaults(default_voices(folder, programs))
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Voice number of a note, see `Kits.voice`."""
@@ -108,6 +114,24 @@ class Bank:
         if not voices:
             return self
         return replace(self._with(voices), added=tuple(voice.name for voice in voices))
+
+    def with_variations(self, more: Variations) -> "Bank":
+        """The bank with variations of its programs, behind all it has."""
+        assert self.nets is not None and self.embeddings is not None and not self.defaults and not self.added
+        sizes = [len(self.table.kind), len(more.places)]
+        embeddings = VoiceEmbeddings.joined([self.embeddings, more.embeddings])
+        keys = KeyLevels.joined([self.key_levels, more.keys], sizes)
+        openings = Openings.joined([self.openings, more.openings], sizes)
+        return replace(
+            self,
+            table=VoiceTable.joined([self.table, more.table]),
+            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings),
+            embeddings=embeddings,
+            key_levels=keys,
+            openings=openings,
+            courses=None if self.courses is None else Courses.joined([self.courses, more.courses], sizes),
+            kits=more.numbered(self.kits, sizes[0]),
+        )
 
     def with_defaults(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices in place of programs, which become variations (`bank.defaults`).

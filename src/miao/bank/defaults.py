@@ -13,6 +13,8 @@ from miao.arrays import Records
 from miao.bank.arrays import read_arrays
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.variations import FILE as VARIATIONS_FILE
+from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.errors import BankError
 
@@ -62,6 +64,8 @@ def kits_with(kits: Kits, programs: Iterable[int], first: int) -> Kits:
 def kits_of(folder: Path) -> Kits:
     """The kits and variations of the bank in a folder, without its nets. Raises: BankError."""
     kits = MoreVoices.load(folder / KITS_FILE).kits if (folder / KITS_FILE).is_file() else GENERAL_MIDI
+    if (folder / VARIATIONS_FILE).is_file():
+        kits = Variations.load(folder / VARIATIONS_FILE).numbered(kits, N_VOICES)
     return kits_with(kits, default_programs(folder), N_VOICES)  # which voices they are nobody asks here
 
 

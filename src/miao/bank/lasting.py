@@ -28,7 +28,7 @@ OLDEST_SECONDS = 8.0  # age that nets are told of a note that is older, when it 
 FIRST_CHUNK = 4  # sustain chunks that nets write where no course says otherwise
 STEADY_CHUNK = 2  # where notes are known to stay as they are
 KNOT_SECONDS = np.array([2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0])  # of a course, since the note's start
-_ARRAYS = {
+COURSE_ARRAYS = {
     "row": Array(np.int16, ("V",), -1),
     "first": Array(np.uint8, ("R",), 1),
     "offsets": Array(np.int8, ("R", PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS)),
@@ -85,6 +85,21 @@ class Courses:
             row, np.append(self.first, first).astype(np.uint8), np.concatenate([self.offsets, offsets]), keys
         )
 
+    @staticmethod
+    def joined(parts: Sequence["Courses"], n_voices: Sequence[int]) -> "Courses":
+        """Those of several sets of voices, one set after another."""
+        starts = np.cumsum([0] + [len(part.first) for part in parts])
+        rows = []
+        for part, start, n in zip(parts, starts.tolist(), n_voices, strict=False):
+            padded = np.pad(part.row, (0, max(n - len(part.row), 0)), constant_values=-1)[:n]
+            rows.append(np.where(padded >= 0, padded + start, -1))
+        still = [np.zeros((len(part.first), N_PITCHES, len(KNOT_SECONDS)), np.int8) for part in parts]
+        keys = [zero if part.keys is None else part.keys for part, zero in zip(parts, still, strict=True)]
+        return Courses(
+            np.concatenate(rows).astype(np.int16), np.concatenate([part.first for part in parts]),
+            np.concatenate([part.offsets for part in parts]), np.concatenate(keys),
+        )  # fmt: skip
+
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
         arrays: dict[str, AnyArray] = {"row": self.row, "first": self.first, "offsets": self.offsets}
@@ -96,7 +111,7 @@ class Courses:
     def load(path: Path) -> "Courses":
         """Read them. Raises: BankError if the file is damaged or holds something else."""
         arrays, _ = read_arrays(path)
-        n_rows = check_arrays(path, arrays, _ARRAYS)["R"]
+        n_rows = check_arrays(path, arrays, COURSE_ARRAYS)["R"]
         if (arrays["row"] >= n_rows).any():
             raise BankError(f"{path}: row names courses that are not there; there are {n_rows}")
         return Courses(**arrays)

@@ -28,7 +28,7 @@ _ATTACK_TIMES, _SUSTAIN_TIMES = tk.held_times(2).reshape(2, tk.CHUNK_STEPS)
 END_SECONDS = float(_SUSTAIN_TIMES[-1])
 COARSE = np.concatenate([_ATTACK_TIMES[[0, 2, 5, 10, 18, 31]], _SUSTAIN_TIMES[[7, 16]]])  # knots, seconds
 FINE = np.concatenate([_ATTACK_TIMES, _SUSTAIN_TIMES[:-1]])  # every token, of sounds that move fast
-_ARRAYS = {
+OPENING_ARRAYS = {
     "first": Array(np.int32, ("V",), -1),
     "lowest": Array(np.uint8, ("V",), 0, N_PITCHES - 1),
     "semitones": Array(np.uint8, ("V",), 1, 12),
@@ -73,6 +73,23 @@ class Openings:
         kept = np.clip(np.rint(np.concatenate(rows) / _UNIT_LEVELS), -127, 127).astype(np.int8)
         first = np.where(counts > 0, starts, -1).astype(np.int32)
         return Openings(first, about[0], about[1], about[2], about[3], kept)
+
+    @staticmethod
+    def joined(parts: Sequence["Openings | None"], n_voices: Sequence[int]) -> "Openings | None":
+        """Those of several sets of voices, one set after another; None if none has any."""
+        if all(part is None for part in parts):
+            return None
+        known = [
+            Openings.of([None] * n) if part is None else part.chosen(np.arange(n))
+            for part, n in zip(parts, n_voices, strict=True)
+        ]
+        starts = np.cumsum([0] + [len(part.levels) for part in known])
+        firsts = [np.where(p.first >= 0, p.first + start, -1) for p, start in zip(known, starts, strict=False)]
+        names = ("lowest", "semitones", "n_keys", "is_fine", "levels")
+        return Openings(
+            np.concatenate(firsts).astype(np.int32),
+            *(np.concatenate([getattr(part, name) for part in known]) for name in names),
+        )
 
     def chosen(self, voices: Integers) -> "Openings":
         """Those of some voices, in their order, which may share rows; of numbers that are not known, none."""
@@ -140,13 +157,13 @@ class Openings:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        write_bytes(path, save({name: getattr(self, name) for name in _ARRAYS}), BankError)
+        write_bytes(path, save({name: getattr(self, name) for name in OPENING_ARRAYS}), BankError)
 
     @staticmethod
     def load(path: Path) -> "Openings":
         """Read them. Raises: BankError if the file is damaged or holds something else."""
         arrays, _ = read_arrays(path)
-        check_arrays(path, arrays, _ARRAYS)
+        check_arrays(path, arrays, OPENING_ARRAYS)
         found = Openings(**arrays)
         if not found.is_whole():
             raise BankError(f"{path}: names knots that are not there; there are {len(found.levels)}")

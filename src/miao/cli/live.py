@@ -16,6 +16,7 @@ from miao.memory import keep_what_is_loaded
 
 if TYPE_CHECKING:
     from miao.bank.bank import Bank
+    from miao.bank.kits import Kits
     from miao.live.stage import Stage
     from miao.midi.score import Score
 
@@ -44,7 +45,10 @@ def live(
     block: Block = 256,
     sample_rate: Rate = 48_000,
     program: Annotated[
-        list[str] | None, typer.Option(metavar="[CH=]N", help="General MIDI program (1-128) of a channel, 1 if none.")
+        list[str] | None,
+        typer.Option(
+            metavar="[CH=]N[/V]", help="General MIDI program (1-128) of a channel, 1 if none, or its variation V."
+        ),
     ] = None,
     voice: Annotated[list[str] | None, typer.Option(metavar="CH=VOICE", help="A learnt voice for a channel.")] = None,
     split: Annotated[
@@ -79,6 +83,7 @@ def live(
     miao live
     miao live --list
     miao live --program 5 --split C3=33 --layer 49
+    miao live --program 25/8
     miao live --voice 1=alto-sax --room church --record take
     miao live --mood tender:0.6 --plane 20,21
     miao live --test
@@ -118,11 +123,14 @@ def live(
     feeling = cues_of(mood, valence, arousal)
     instrument = Instrument(stage, routing, voices, mood=feeling, plane=_plane(plane) if plane else None)
     chosen = dict(_program(text) for text in program or ())
-    chosen |= ({1: left} if left is not None else {}) | ({2: layer - 1} if layer else {})
-    for channel, number in chosen.items():
-        instrument.choose(channel, number)
+    chosen |= ({1: (left, 0)} if left is not None else {}) | ({2: (layer - 1, 0)} if layer else {})
+    for number, variation in chosen.values():
+        if variation and not loaded.kits.has_variation(number, 128 * variation):
+            raise ConfigError(_no_variation(loaded.kits, number, variation))
+    for channel, sound in chosen.items():
+        instrument.choose(channel, *sound)
     for channel in sorted({0, *chosen}):
-        instrument.expect(channel, chosen.get(channel, 0))
+        instrument.expect(channel, *chosen.get(channel, (0, 0)))
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_what_is_loaded()
     check_wanted(keyboard or ())
@@ -342,13 +350,28 @@ def _cast(bank: "Bank", parts: list[str] | None) -> tuple["Bank", dict[int, int]
     return bank.with_voices(found), places
 
 
-def _program(text: str) -> tuple[int, int]:
-    """Channel and program, both from 0, of "5" or "2=5"."""
-    channel, equals, number = text.rpartition("=")
+def _program(text: str) -> tuple[int, tuple[int, int]]:
+    """Channel, program (both from 0) and variation (0: none) of "5", "2=5" or "2=5/8"."""
+    channel, equals, sound = text.rpartition("=")
     channel = channel if equals else "1"
-    if not (channel.isdigit() and number.isdigit() and 1 <= int(channel) <= 16 and 1 <= int(number) <= 128):
-        raise ConfigError(f"--program {text}: say a program from 1 to 128, or a channel and a program, such as 2=5")
-    return int(channel) - 1, int(number) - 1
+    number, slash, variation = sound.partition("/")
+    variation = variation if slash else "0"
+    is_whole = channel.isdigit() and number.isdigit() and variation.isdigit()
+    if not (is_whole and 1 <= int(channel) <= 16 and 1 <= int(number) <= 128 and int(variation) <= 127):
+        raise ConfigError(
+            f"--program {text}: say a program from 1 to 128, a channel and a program, such as 2=5, or a "
+            "variation, such as 25/8"
+        )
+    return int(channel) - 1, (int(number) - 1, int(variation))
+
+
+def _no_variation(kits: "Kits", program: int, variation: int) -> str:
+    from miao.midi.general_midi import program_name
+
+    known = ", ".join(
+        f"{number} ({name})" for (number, own), name in sorted(kits.names.items()) if own == program and number
+    )
+    return f"program {program + 1} ({program_name(program)}) has no variation {variation}; it has {known or 'none'}"
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -187,6 +187,8 @@ def info(song: Song, as_json: AsJson = False) -> None:
     _print_tracks(score.describe(), sys.stdout)
     if learnt := _learnt(score):
         print(f"learnt from recordings: {', '.join(learnt)} (as the bank was taught: bank select 1)")
+    if varied := _variations(score):
+        print(f"variations: {', '.join(varied)}")
     for what in told:
         print(f"not as the file asks: {what}")
 
@@ -275,6 +277,21 @@ def _learnt(score: "Score") -> list[str]:
     return [program_name(program) for program in learnt_programs(kits, notes)]
 
 
+def _variations(score: "Score") -> list[str]:
+    """The variations of programs that play, each by its name and whose it is."""
+    import numpy as np
+
+    from miao.bank.defaults import kits_of
+    from miao.bank.folder import bank_folder
+    from miao.midi.general_midi import program_name
+
+    kits, notes = kits_of(bank_folder("gm")), np.concatenate([track.notes for track in score.tracks])
+    asked = np.unique(notes[["program", "bank"]][~notes["is_drum"]]).tolist()
+    found = {f"{name} (of {program_name(program)})" for program, bank in asked
+             if (name := kits.variation_name(program, bank))}  # fmt: skip
+    return sorted(found)
+
+
 def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> Json:
     tracks = [
         {
@@ -297,6 +314,7 @@ def _as_dict(song: str, score: "Score", told: tuple[str, ...]) -> Json:
         "tracks": tracks,
         "ends_at": round(score.end, 6),
         "learnt": _learnt(score),
+        "variations": _variations(score),
         "ignored": told,
         "warnings": score.warnings,
     }

@@ -44,6 +44,7 @@ def soundfont(
     from miao.datasets.kits import FILE, find_extras, load_extras, own_voices, save_extras
     from miao.datasets.notes import prepare, source_of
     from miao.datasets.soundfont import SoundFont
+    from miao.datasets.variations import find_variations, load_variations, numbered, save_variations, variations_folder
 
     chosen = [number - 1 for number in (numbers(voices) if voices else range(1, N_VOICES + 1))]
     if not all(0 <= voice < N_VOICES for voice in chosen):
@@ -52,13 +53,21 @@ def soundfont(
     if voices is None:
         output.mkdir(parents=True, exist_ok=True)
         if not (output / FILE).is_file():
-            with progress("listening to kits and variations") as tell:
+            with progress("listening to kits") as tell:
                 save_extras(find_extras(SoundFont(font), tell), output)
+        if load_variations(output) is None:
+            with progress("listening to variations") as tell:
+                save_variations(find_variations(SoundFont(font), tell), output)
         sources |= {extra.voice: extra.source for extra in own_voices(load_extras(output))}
     with progress("measuring") as tell:
         for n, _ in enumerate(prepare(font, output, sources, jobs), start=1):
             tell(n / (2 * len(sources)))
     say(f"{output}: {2 * len(sources)} shards")
+    if voices is None and (more := numbered(load_variations(output) or ())):
+        with progress("measuring variations") as tell:
+            for n, _ in enumerate(prepare(font, variations_folder(output), more, jobs), start=1):
+                tell(n / len(more))
+        say(f"{variations_folder(output)}: {len(more)} shards")
 
 
 def pairs(
@@ -222,11 +231,12 @@ def finish(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="kits|spectra|drums|openings|keys|lasting", help="This step alone, with the others as they are."
+            metavar="kits|spectra|drums|openings|keys|lasting|variations",
+            help="This step alone, with the others as they are.",
         ),
     ] = None,
 ) -> None:
-    """Give a bank what needs no training of its nets: kits, spectra, drums, openings, even keys, notes that last.
+    """Give a bank what needs no training of its nets: kits, spectra, drums, openings, loudness, held notes, variations.
 
     Can be interrupted; what was measured is kept beside the notes.
 
@@ -234,9 +244,11 @@ def finish(
     miao finish my-bank --soundfont MuseScore_General.sf2 --data notes
     """
     from miao.training import finish as steps
+    from miao.training.variations import teach_variations
 
-    names = {"kits": "kits and variations", "spectra": "spectra of keys", "drums": "drums by ear",
-             "openings": "how notes open", "keys": "even keys", "lasting": "notes that last"}  # fmt: skip
+    names = {"kits": "kits", "spectra": "spectra of keys", "drums": "drums by ear",
+             "openings": "how notes open", "keys": "even keys", "lasting": "notes that last",
+             "variations": "variations"}  # fmt: skip
     if only is not None and only not in names:
         raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
     for step in [only] if only else names:
@@ -251,8 +263,10 @@ def finish(
                 steps.openings(bank, font, notes, tell)
             elif step == "keys":
                 steps.even_keys(bank, font, notes, tell)
-            else:
+            elif step == "lasting":
                 steps.lasting_notes(bank, font, notes, tell)
+            else:
+                teach_variations(bank, font, notes, tell)
         say(f"{bank}: {names[step]}")
 
 

@@ -1,4 +1,4 @@
-"""What a sound bank has beyond General MIDI: drum kits and variations of programs, as far as they differ.
+"""What a sound bank has of drum kits beyond the standard kit, as far as they differ.
 
 Most keys of most kits are those of the standard kit, some at another loudness: these share what is learnt and differ by
 a gain. What sounds unlike anything before it becomes a voice of its own. Decided by the log-mel error of notes of two
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.arrays import Floats
-from miao.bank.voices import DRUM_KEYS, N_PROGRAMS, N_VOICES, drum_voice
+from miao.bank.voices import DRUM_KEYS, N_VOICES, drum_voice
 from miao.datasets.notes import Source, render, source_of
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
@@ -21,7 +21,6 @@ from miao.files import write_json
 from miao.sound import spectrum
 
 KITS = (8, 16, 24, 25, 32, 40, 48)  # room, power, electronic, TR-808, jazz, brush, orchestra
-BANKS = (8, 16)  # of variations, GS's capital tones being those of bank 0
 FILE = "extra.json"
 _ALIKE_DB = 1.0
 _GAINS_DB = np.arange(-15, 15.5, 0.5)
@@ -39,19 +38,19 @@ class Extra:
 
 
 def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: None) -> list[Extra]:
-    """All voices of a sound bank's kits and variations that are not just General MIDI's; own rows first.
+    """All voices of a sound bank's kits that are not just those of the standard kit; own rows first.
 
     Voices are numbered from N_VOICES on, those with rows of their own first.
     """
     found: list[tuple[Source, Source, float]] = []  # a voice, what it is like (itself if like nothing), gain
     known: dict[int, list[tuple[Source, list[Floats]]]] = {}
-    sources = list(_sources(font))
+    sources = list(_sources())
     for n, (place, source) in enumerate(sources):
         tell(n / len(sources))
-        mels = _listened(font, source, place)
+        mels = listened(font, source)
         if mels is None:
             continue  # the sound bank has nothing there: the standard voice plays
-        likes = [(*_likeness(before, mels), other) for other, before in known.get(place, [])]
+        likes = [(*likeness(before, mels), other) for other, before in known.get(place, [])]
         error, gain, like = min(likes, key=lambda like: like[0], default=(np.inf, 0.0, source))
         if error > _ALIKE_DB:
             gain, like = 0.0, source
@@ -74,18 +73,14 @@ def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: No
     return extras
 
 
-def _sources(font: SoundFont) -> Iterator[tuple[int, Source]]:
+def _sources() -> Iterator[tuple[int, Source]]:
     """What to listen to: the General MIDI voice it would replace, and where it is; General MIDI's own first."""
     for key in DRUM_KEYS:
         for kit in (0, *KITS):
             yield drum_voice(key), Source(kit, key=key)
-    for program in range(N_PROGRAMS):
-        for bank in (0, *BANKS):
-            if font.has(program, bank):
-                yield program, Source(program, bank)
 
 
-def _listened(font: SoundFont, source: Source, place: int) -> list[Floats] | None:
+def listened(font: SoundFont, source: Source) -> list[Floats] | None:
     """Log-mel spectra of some notes; None where there is silence."""
     if source.key is not None:
         notes = [(source.key, 45), (source.key, 100)]
@@ -97,7 +92,7 @@ def _listened(font: SoundFont, source: Source, place: int) -> list[Floats] | Non
     return [spectrum.log_mel(sound) for sound in sounds]
 
 
-def _likeness(before: list[Floats], mels: list[Floats]) -> tuple[float, float]:
+def likeness(before: list[Floats], mels: list[Floats]) -> tuple[float, float]:
     """Largest log-mel error (dB) at the gain that suits best, and that gain."""
     errors = [max(spectrum.log_mel_error(a + gain, b) for a, b in zip(before, mels, strict=True)) for gain in _GAINS_DB]
     best = int(np.argmin(errors))

@@ -144,7 +144,11 @@ def draw_notes(source: Source, part: int, rng: np.random.Generator) -> list[tupl
     Part 0 has at each pitch a rather loud note of a second or two and one of any velocity and length, at each second
     one of 2 to 6 s, and one of 10 s an octave; part 1 one or two at each pitch, to fill in. The engine repeats what it
     has of a note before the longest of them end (`bank.lasting`), so nets need know nothing of later chunks.
+
+    A variation, whose nets are taught already, has two at every third pitch and one of 2 to 6 s an octave, in part 0.
     """
+    if source.bank:
+        return _draw_few(rng) if part == 0 else []
     notes = []
     for pitch in training_pitches(source, part):
         if source.is_drum:
@@ -165,6 +169,18 @@ def draw_notes(source: Source, part: int, rng: np.random.Generator) -> list[tupl
     return notes
 
 
+def _draw_few(rng: np.random.Generator) -> list[tuple[int, int, float]]:
+    notes = []
+    for pitch in range(24, PITCHES[-1] + 1, 3):
+        if pitch in HELD_OUT_PITCHES:
+            continue
+        notes.append((pitch, int(rng.integers(84, 122)), float(rng.uniform(1.2, 2.8))))
+        notes.append((pitch, int(rng.integers(2, 128)), float(np.exp(rng.uniform(np.log(0.06), np.log(1.5))))))
+        if pitch % 12 == 6:
+            notes.append((pitch, int(rng.integers(30, 127)), float(np.exp(rng.uniform(np.log(2.0), np.log(6.0))))))
+    return notes
+
+
 def prepare(path: Path, folder: Path, voices: Mapping[int, Source], n_jobs: int, seed: int = 0) -> Iterator[Path]:
     """Render and measure the notes of voices from a SoundFont into shards, on ``n_jobs`` processes; yields each shard.
 
@@ -178,6 +194,7 @@ def prepare(path: Path, folder: Path, voices: Mapping[int, Source], n_jobs: int,
         delayed(_prepare)(path, voice, source, part, folder, seed)
         for part in (0, 1)
         for voice, source in voices.items()
+        if part == 0 or not source.bank  # a variation's notes are few, all in part 0
     )
     yield from Parallel(n_jobs, return_as="generator_unordered")(jobs)
 

@@ -58,6 +58,8 @@ class SoundFont:
         self._font_of.restype = self._preset_of.restype = ctypes.c_void_p
         self._font_of.argtypes = [ctypes.c_void_p, ctypes.c_int]
         self._preset_of.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        self._name_of = library.fluid_preset_get_name
+        self._name_of.restype, self._name_of.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
         self._n_active = library.fluid_synth_get_active_voice_count
         self._n_active.argtypes = [ctypes.c_void_p]
         self._selected: tuple[int, int] | None = None
@@ -76,7 +78,16 @@ class SoundFont:
 
     def has(self, program: int, bank: int) -> bool:
         """Whether there is such a program in a bank, or such a kit in bank 128."""
-        return bool(self._preset_of(self._font_of(self._synth.synth, self._font), bank, program))
+        return bool(self._preset(program, bank))
+
+    def name(self, program: int, bank: int) -> str:
+        """What the sound bank calls a program of a bank that is there."""
+        name: bytes = self._name_of(self._preset(program, bank))
+        return name.decode("latin-1").strip()
+
+    def _preset(self, program: int, bank: int) -> int | None:
+        found: int | None = self._preset_of(self._font_of(self._synth.synth, self._font), bank, program)
+        return found
 
     def _samples(self, n: int) -> Floats:
         sound = np.zeros((2, n), np.float32)

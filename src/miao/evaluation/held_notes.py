@@ -80,12 +80,12 @@ def held_errors(
     return records
 
 
-def unevenness(font: SoundFont, bank: Bank, voice: int) -> float:
+def unevenness(font: SoundFont, bank: Bank, voice: int, source: Source | None = None) -> float:
     """How much further (dB, mean) neighbouring keys' levels lie apart than the teacher's do, from E3 to G#4."""
     ours, theirs = [], []
     for pitch in EVEN_KEYS:
         ours.append(_first_second(play(bank, one_note_score(0, pitch, VELOCITY, 1.0), voice=voice)))
-        theirs.append(_first_second(render(font, source_of(voice), pitch, VELOCITY, 1.0)))
+        theirs.append(_first_second(render(font, source or source_of(voice), pitch, VELOCITY, 1.0)))
     return float(np.abs(np.diff(ours) - np.diff(theirs)).mean())
 
 

@@ -44,7 +44,7 @@ ACTIVE_SENSING, SYSTEM_RESET = 0xFE, 0xFF
 SENSING_SECONDS = 0.4  # a sender that has said so once says something every 0.3 s (MIDI 1.0), or is gone
 ROUND_SECONDS = 0.005  # of silence, then what is needed soon is written,
 LOOK_SECONDS = 0.05  # or after this while where there is none
-_ALL_SOUND_OFF, _RESET, _ALL_NOTES_OFF, _SUSTAIN, _SOSTENUTO = 120, 121, 123, 64, 66
+_ALL_SOUND_OFF, _RESET, _ALL_NOTES_OFF, _SUSTAIN, _SOSTENUTO, _BANK = 120, 121, 123, 64, 66, 0
 
 
 @dataclass
@@ -115,8 +115,10 @@ class Instrument:
             self._note_what_is_held(state, event)
             self._do(self._module.feed(time, event))
 
-    def choose(self, channel: int, program: int) -> None:
-        """A channel (from 0) plays a program (from 0) from here on."""
+    def choose(self, channel: int, program: int, variation: int = 0) -> None:
+        """A channel (from 0) plays a program (from 0), or a variation of it, from here on."""
+        if variation:
+            self._do(self._module.feed(self._latest, Event(CONTROL, channel, _BANK, variation)))
         self._do(self._module.feed(self._latest, Event(PROGRAM, channel, program, program)))
 
     def prepare(self, voice: int, keys: Iterable[int] = PREPARED_KEYS) -> None:
@@ -125,11 +127,12 @@ class Instrument:
             self._prepared.add(voice)
             self.stage.attacks.want(voice, keys, self._velocities)
 
-    def expect(self, channel: int, program: int) -> None:
-        """A channel will be played, with a program (both from 0) if none of its own voices is there."""
+    def expect(self, channel: int, program: int, variation: int = 0) -> None:
+        """A channel will be played, with a program (both from 0), or a variation of it, if none of its own voices is
+        there."""
         voice = self.voices.get(channel)
         if voice is None:  # a learnt one may play in the program's place
-            voice = self.stage.bank.voice(program, PREPARED_KEYS[0], is_drum=False)
+            voice = self.stage.bank.voice(program, PREPARED_KEYS[0], is_drum=False, bank=128 * variation)
         self.stage.player.prefetch(voice, PREPARED_KEYS)
         self.prepare(voice)
 

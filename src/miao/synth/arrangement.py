@@ -36,6 +36,7 @@ class TrackChanges:
     """What is changed about one track; of program, kit and voice one at the most."""
 
     program: Annotated[int, Range(0, 128)] = 0  # General MIDI, 1 to 128, all its notes; 0: as the song has it
+    variation: Annotated[int, Range(0, 127)] = 0  # of that program, as GS numbers them; 0: the program itself
     kit: Annotated[int, Range(-1, 127)] = -1  # the same of a drum kit, 0 to 127; -1: as the song has it
     voice: str = ""  # a learnt voice
     volume_db: Annotated[float, Range(QUIETEST_DB, LOUDEST_DB)] = 0.0  # beside what the song's faders say
@@ -75,6 +76,8 @@ class Arrangement:
             made = from_table(TrackChanges, changes, f"tracks.{number}.")
             if (made.program > 0) + (made.kit >= 0) + bool(made.voice) > 1:
                 raise ConfigError(f"track {number} is given several instruments; give one of program, kit and voice")
+            if made.variation and not made.program:
+                raise ConfigError(f"track {number} is given a variation of no program; give its program, too")
             tracks[int(number)] = made
         return replace(from_table(_Plain, table).arrangement(), tracks=tracks)
 
@@ -192,7 +195,7 @@ def _changed(track: Track, changes: TrackChanges) -> Track:
         notes = notes.copy()
         notes["is_drum"] = changes.kit >= 0
         notes["program"] = changes.kit if changes.kit >= 0 else changes.program - 1
-        notes["bank"] = 0
+        notes["bank"] = 128 * changes.variation
     if changes.volume_db:
         factor = 10 ** (changes.volume_db / 40)  # a fader's gain is its square
         volume = controls["volume"]

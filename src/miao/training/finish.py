@@ -1,7 +1,7 @@
-"""What a bank gets after its nets are trained: kits and variations, each key's spectrum and loudness, notes that last.
+"""What a bank gets after its nets are trained: kits, each key's spectrum and loudness, notes that last.
 
-None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the voices beyond
-General MIDI, learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack
+None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the drums of kits,
+learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack
 as they are heard (`by_ear`), how notes open (`openings`), how loud each key is (`evenness`), what held notes do
 (`courses`). Each step writes its file into the bank's folder and can be run again by itself; what comes after it builds
 on it.
@@ -19,7 +19,7 @@ from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
-from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceEmbeddings, VoiceTable
+from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.datasets.soundfont import SoundFont
@@ -27,7 +27,7 @@ from miao.errors import DataError
 from miao.training.by_ear import EarConfig, gathered, prepare_ear
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import as_loud, prepare_keys, with_even_keys
-from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums, starting_programs
+from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums
 from miao.training.key_levels import make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
 
@@ -39,7 +39,7 @@ def key_spectra(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     folder = bank_folder(name)
     config, bank = read_config(folder), Bank.load(folder)
     voices = {voice: source_of(voice) for voice in range(N_VOICES)}
-    voices |= _own(notes, is_drum=True, bank=bank) | _own(notes, is_drum=False, bank=bank)
+    voices |= _own(notes, bank)
     for n, _ in enumerate(prepare_bands(font, notes, bank, voices), start=1):
         tell(n / len(voices))
     make_key_levels(bank, notes).save(folder / KEYS_FILE)
@@ -53,7 +53,7 @@ def drums_by_ear(name: str | Path, font: Path, notes: Path, tell: Tell, config: 
     (folder / DRUMS_FILE).unlink(missing_ok=True)
     seal(folder, settings)  # whole without it, should this be interrupted
     bank = Bank.load(folder)
-    drums = {voice: source_of(voice) for voice in range(N_PROGRAMS, N_VOICES)} | _own(notes, is_drum=True, bank=bank)
+    drums = {voice: source_of(voice) for voice in range(N_PROGRAMS, N_VOICES)} | _own(notes, bank)
     for n, _ in enumerate(prepare_ear(font, notes, bank, drums, config or EarConfig()), start=1):
         tell(n / len(drums))
     gathered(notes, drums).save(folder / DRUMS_FILE)
@@ -90,10 +90,10 @@ def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
 
 
 def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
-    """Write the courses of a bank's held notes, those of variations too."""
+    """Write the courses of a bank's held notes."""
     folder = bank_folder(name)
     bank = Bank.load(folder)
-    voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)} | _own(notes, is_drum=False, bank=bank)
+    voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
     for n, _ in enumerate(prepare_held(font, notes, bank.table, voices), start=1):
         tell(0.7 * n / len(voices))
     for n, _ in enumerate(prepare_held_keys(font, notes, voices), start=1):
@@ -104,54 +104,33 @@ def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None
 
 
 def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig | None = None) -> None:
-    """Learn the kits and variations whose notes are in a folder (`miao data soundfont`) and write them.
+    """Learn the drums of kits whose notes are in a folder (`miao data soundfont`) and write them.
 
     Raises: DataError if the folder has none.
     """
     folder, extras = bank_folder(name), load_extras(notes)
     own = own_voices(extras)
-    drums, programs = ([e for e in own if e.source.is_drum == is_drum] for is_drum in (True, False))
-    if not drums:
+    if not own:
         raise DataError(f"{notes}: no notes of kits; make them with `miao data soundfont`")
     bank, config = _plain(folder), config or ExtrasConfig()
+    sets = _sets(notes, own)
+    learnt = learn_rows(bank, sets, starting_drums(bank, sets), config, lambda n, _: tell(n / config.steps))
     table = load_table(notes, [e.voice for e in own])
-    sets = [_sets(notes, some) for some in (drums, programs)]
-    found = [
-        learn_rows(bank, sets[0], starting_drums(bank, sets[0]), config, lambda n, _: tell(n / config.steps)),
-        learn_rows(bank, sets[1], starting_programs(bank, [e.source.program for e in programs]), config,
-                   lambda n, _: tell(n / config.steps)) if programs else None,
-    ]  # fmt: skip
-    gather_voices(extras, drums, programs, replace(table, trim_db=_trims(found)), found, folder)
+    gather_voices(extras, own, replace(table, trim_db=learnt.trim_db), learnt, folder)
 
 
-def gather_voices(extras: list[Extra], drums: list[Extra], programs: list[Extra], table: VoiceTable,
-                  found: list[LearntRows | None], folder: Path) -> None:  # fmt: skip
-    """Write what was learnt of voices, and which notes they play, into a bank's folder."""
+def gather_voices(extras: list[Extra], own: list[Extra], table: VoiceTable, learnt: LearntRows, folder: Path) -> None:
+    """Write what was learnt of drums, and which keys of which kits they play, into a bank's folder."""
     config = read_config(folder)
-    learnt, other = found
-    assert learnt is not None and learnt.attack is not None and learnt.sustain is not None
-    own = {e.voice: n for n, e in enumerate([*drums, *programs])}
-    shared = sorted(
-        {e.voice: e for e in extras if e.voice not in own and e.voice != e.row}.values(), key=lambda e: e.voice
-    )
-    shared = [e for e in shared if e.voice >= min(own) + len(own)]
-    kits = Kits(
-        {(e.source.program, e.source.key): e.voice for e in extras if e.source.key is not None},
-        {(e.source.bank, e.source.program): e.voice for e in extras if e.source.key is None},
-    )
-    shape = learnt.embeddings.embeddings.shape
-    nothing = VoiceEmbeddings(
-        np.zeros((0, 43, shape[2]), np.float16), np.zeros((3, 0, 43, learnt.embeddings.profiles.shape[3]), np.float16)
-    )
+    assert learnt.attack is not None and learnt.sustain is not None
+    shared = sorted({e.voice: e for e in extras if e.voice != e.row}.values(), key=lambda e: e.voice)
+    shared = [e for e in shared if e.voice >= own[0].voice + len(own)]
+    kits = Kits({(e.source.program, e.source.key): e.voice for e in extras if e.source.key is not None}, {})
     MoreVoices(
-        kits, table, learnt.embeddings, nothing if other is None else other.embeddings, learnt.attack, learnt.sustain,
-        np.array([e.row for e in shared], np.int16), np.array([e.gain_db for e in shared], np.float32),
+        kits, table, learnt.embeddings, learnt.attack, learnt.sustain, np.array([e.row for e in shared], np.int16),
+        np.array([e.gain_db for e in shared], np.float32),
     ).save(folder / KITS_FILE)  # fmt: skip
     seal(folder, config)
-
-
-def _trims(found: list[LearntRows | None]) -> np.ndarray:
-    return np.concatenate([rows.trim_db for rows in found if rows is not None])
 
 
 def _plain(folder: Path) -> Bank:
@@ -159,24 +138,17 @@ def _plain(folder: Path) -> Bank:
     return Bank.load(folder, has_more=False)
 
 
-def _own(notes: Path, is_drum: bool, bank: Bank) -> dict[int, Source]:
-    """The voices of a folder's kits or variations that the bank has, by their numbers."""
-    found = {}
-    for extra in own_voices(load_extras(notes)):
-        source, key = extra.source, extra.source.key
-        if source.is_drum == is_drum:
-            kits = bank.kits
-            known = (
-                kits.programs.get((source.bank, source.program))
-                if key is None
-                else kits.keys.get((source.program, key))
-            )
-            if known == extra.voice:
-                found[extra.voice] = source
-    return found
+def _own(notes: Path, bank: Bank) -> dict[int, Source]:
+    """The drums of a folder's kits that the bank has, by their numbers."""
+    known = bank.kits.keys
+    return {
+        extra.voice: extra.source
+        for extra in own_voices(load_extras(notes))
+        if extra.source.key is not None and known.get((extra.source.program, extra.source.key)) == extra.voice
+    }
 
 
 def _sets(notes: Path, extras: list[Extra]) -> list[list[NoteData]]:
     voices = [e.voice for e in extras]
-    every = load_notes(notes, set(voices)) if voices else []
+    every = load_notes(notes, set(voices))
     return [[note for note in every if note.voice == voice] for voice in voices]

@@ -52,7 +52,7 @@ class Keyboard:
 
         Where only the room is another, all sounds on. Raises: MiaoError.
         """
-        told: dict[str, Any] = {key: wish[key] for key in ("program", "kit", "voice") if key in wish}
+        told: dict[str, Any] = {key: wish[key] for key in ("program", "variation", "kit", "voice") if key in wish}
         made = wished({"tracks": {"1": told}, "room": wish.get("room", "hall")})
         changes, room = made.tracks.get(1, TrackChanges()), made.room or "hall"
         if changes.kit >= 0 and changes.kit not in GM_DRUM_KITS:
@@ -79,11 +79,11 @@ class Keyboard:
             bank = bank.with_voices([self._find(changes.voice)])
         stage = Stage(bank, range(N_CHANNELS), self._settings, gain_db=GAIN_DB, room=find_room(room))
         instrument = Instrument(stage, voices=voices, velocities=VELOCITIES)
-        instrument.choose(0, program)
+        instrument.choose(0, program, changes.variation)
         if changes.kit >= 0:
             instrument.choose(DRUM_CHANNEL, changes.kit)
         elif bank.encode is None:  # where notes hear each other, nothing is known before they sound
-            instrument.expect(0, program)
+            instrument.expect(0, program, changes.variation)
         return instrument
 
     def close(self) -> None:

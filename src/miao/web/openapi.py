@@ -122,6 +122,7 @@ _ARRANGEMENT = {
         "tracks": {"type": "object", "description": "By number, from 1", "additionalProperties": {
             "type": "object", "additionalProperties": False, "properties": {
                 "program": _between(_WHOLE, 0, 128, "General MIDI; 0: as the song has it"),
+                "variation": _between(_WHOLE, 0, 127, "of that program, as GS numbers them; 0: the program itself"),
                 "kit": _between(_WHOLE, -1, 127, "A drum kit; -1: as the song has it"),
                 "voice": _TEXT | {"description": "A learnt voice"},
                 "volume_db": _between(_NUMBER, -60, 6, "Beside the song's faders"),

@@ -147,6 +147,8 @@ class Studio:
 
         return {
             "version": __version__, "programs": list(GM_PROGRAMS),
+            "variations": [{"program": program + 1, "number": number, "name": name} for (number, program), name
+                           in sorted(self.synthesizer.bank.kits.names.items())],
             "kits": [{"number": number, "name": name} for number, name in kits().items()],
             "voices": sorted(voice_paths()), "rooms": [*room_paths(), NO_ROOM],
             "examples": [{"name": name, "title": title} for name, title in examples().items()],

@@ -1,7 +1,7 @@
 // Playing: keys on the screen, keys of the computer, a MIDI keyboard; and how long it takes until they are heard.
 import { address, sessionKey } from "./link.js";
 import * as sound from "./sound.js";
-import { instruments, make } from "./tracks.js";
+import { chosen, instruments, make } from "./tracks.js";
 
 const $ = (id) => document.getElementById(id);
 const ROW = "awsedftgyhujkolp;'", FIRST = 36, N_KEYS = 61;
@@ -66,9 +66,9 @@ setInterval(() => { if (state.isOpen) say({ do: "ping", at: performance.now() })
 const say = (message) => { if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)); };
 const midi = (bytes) => { if (state.isOpen && socket.readyState === WebSocket.OPEN) socket.send(new Uint8Array(bytes)); };
 function choose() {
-  const [kind, ...rest] = $("keys-instrument").value.split(":"), value = rest.join(":");
-  isDrum = kind === "kit";
-  say({ do: "choose", [kind]: kind === "voice" ? value : Number(value), room: $("keys-room").value });
+  const wish = chosen($("keys-instrument").value);
+  isDrum = "kit" in wish;
+  say({ do: "choose", ...wish, room: $("keys-room").value });
 }
 function show() { $("keys-start").hidden = state.isOpen; $("keys-state").hidden = !state.isOpen; $("piano").classList.toggle("is-off", !state.isOpen); }
 function told(data) {

@@ -12,6 +12,14 @@ export const decibels = (db) => db <= -60 ? "off" : `${db > 0 ? "+" : db < 0 ? "
 const place = (pan) => Math.abs(pan) < 0.02 ? "centre" : `${Math.round(Math.abs(pan) * 100)} % ${pan < 0 ? "left" : "right"}`;
 const FAMILIES = ["Piano", "Chromatic percussion", "Organ", "Guitar", "Bass", "Strings", "Ensemble", "Brass", "Reed", "Pipe", "Synth lead", "Synth pad", "Synth effects", "Ethnic", "Percussive", "Sound effects"];
 
+// What a choice asks for: a program, perhaps a variation of it, a kit, or a voice (whose name may hold colons).
+export function chosen(choice) {
+  const [kind, ...rest] = choice.split(":");
+  if (!kind) return {};
+  if (kind === "voice") return { voice: rest.join(":") };
+  return rest[1] ? { program: Number(rest[0]), variation: Number(rest[1]) } : { [kind]: Number(rest[0]) };
+}
+
 // All instruments to choose from. The list is made once and copied: many tracks, many lists.
 let list = null, listOf = "";
 export function instruments(about, usual, voices) {
@@ -29,7 +37,12 @@ function filled(about, voices) {
   if (voices.length) select.append(learnt);
   FAMILIES.forEach((family, n) => {
     const group = make("optgroup", { label: family });
-    for (let i = 8 * n; i < 8 * n + 8; i++) group.append(make("option", { value: `program:${i + 1}` }, about.programs[i]));
+    for (let i = 8 * n; i < 8 * n + 8; i++) {
+      group.append(make("option", { value: `program:${i + 1}` }, about.programs[i]));
+      for (const { program, number, name } of about.variations) {
+        if (program === i + 1) group.append(make("option", { value: `program:${program}:${number}` }, `· ${name}`));
+      }
+    }
     select.append(group);
   });
   select.append(kits);
@@ -43,12 +56,12 @@ export function showTracks(box, song, about, voices, changes, changed) {
     const select = instruments(about, track.instrument, voices);
     select.setAttribute("aria-label", `Instrument of ${title}`);
     select.onchange = () => {
-      const [kind, ...rest] = select.value.split(":"), value = rest.join(":");
-      for (const key of ["program", "kit", "voice"]) delete own()[key];
-      if (kind) own()[kind] = kind === "voice" ? value : Number(value);
+      for (const key of ["program", "variation", "kit", "voice"]) delete own()[key];
+      Object.assign(own(), chosen(select.value));
       changed();
     };
     for (const key of ["program", "kit", "voice"]) if (kept[key] !== undefined) select.value = `${key}:${kept[key]}`;
+    if (kept.variation) select.value = `program:${kept.program}:${kept.variation}`;
     const db = kept.volume_db ?? 0, pans = kept.pan ?? track.pan;
     const volume = make("input", { type: "range", min: -40, max: 6, step: 1, value: db }), volumeOut = make("span", {}, decibels(db));
     volume.setAttribute("aria-label", `Volume of ${title}`);

@@ -1,0 +1,101 @@
+"""Variations of programs: voices beside General MIDI's, with bank numbers of their own, in one file of a bank's folder.
+
+They are taught beside the finished nets and have all that a taught voice has: what nets are told of them, partials,
+spectra and loudness by key, openings, courses of held notes. The file says which bank number of which program each is,
+and what it is called.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from safetensors.numpy import save
+
+from miao.arrays import AnyArray, Integers
+from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
+from miao.bank.kits import Kits
+from miao.bank.lasting import COURSE_ARRAYS, Courses
+from miao.bank.openings import OPENING_ARRAYS, Openings
+from miao.bank.voices import EMBEDDINGS, N_PROGRAMS, TABLE, VoiceEmbeddings, VoiceTable, check_table
+from miao.errors import BankError
+from miao.files import write_bytes
+
+FILE = "variations.safetensors"
+_PLACES = {"places": Array(np.uint8, ("V", 2), 0, N_PROGRAMS - 1)}
+_PARTS = {"table": TABLE, "told": EMBEDDINGS, "keys": KEY_ARRAYS, "openings": OPENING_ARRAYS, "courses": COURSE_ARRAYS}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Variations:
+    """Voices of their own beside General MIDI's; what each is, in their order, and its rows of all tables."""
+
+    places: tuple[tuple[int, int], ...]  # (bank number, as GS has it 1..127, program 0..127)
+    names: tuple[str, ...]
+    table: VoiceTable
+    embeddings: VoiceEmbeddings
+    keys: KeyLevels
+    openings: Openings
+    courses: Courses
+
+    def numbered(self, kits: Kits, first: int) -> Kits:
+        """Kits and variations with these, numbered from ``first`` on."""
+        voices = {place: first + n for n, place in enumerate(self.places)}
+        return replace(
+            kits, programs=kits.programs | voices, names=kits.names | dict(zip(self.places, self.names, strict=True))
+        )
+
+    def chosen(self, rows: Integers) -> "Variations":
+        """Some of them, in the order that is said; the tables below them are shared."""
+        which = [int(row) for row in rows]
+        told = VoiceEmbeddings(self.embeddings.embeddings[which], self.embeddings.profiles[:, which])
+        courses = replace(self.courses, row=self.courses.row[which])
+        return Variations(
+            tuple(self.places[n] for n in which), tuple(self.names[n] for n in which),
+            self.table.chosen(np.array(which, np.int16)), told, self.keys.chosen(np.array(which)),
+            self.openings.chosen(np.array(which)), courses,
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Write them as a safetensors file."""
+        parts = {"table": self.table, "keys": self.keys, "openings": self.openings, "courses": self.courses}
+        arrays: dict[str, AnyArray] = {"places": np.array(self.places, np.uint8).reshape(-1, 2)}
+        arrays |= {f"{part}.{name}": getattr(own, name) for part, own in parts.items() for name in _PARTS[part]}
+        arrays |= {"told.embeddings": self.embeddings.embeddings, "told.profiles": self.embeddings.profiles}
+        kept = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+        write_bytes(path, save(kept, {"names": "\n".join(self.names)}), BankError)
+
+    @staticmethod
+    def load(path: Path) -> "Variations":
+        """Read what `save` wrote. Raises: BankError if it is damaged or does not go together."""
+        arrays, about = read_arrays(path)
+        names = tuple(about.get("names", "").split("\n"))
+        own = {"places": arrays.pop("places")} if "places" in arrays else {}
+        n_voices = check_arrays(path, own, _PLACES)["V"]
+        places = tuple((int(bank), int(program)) for bank, program in own["places"])
+        if len(set(places)) != n_voices or len(names) != n_voices or not all(bank for bank, _ in places):
+            raise BankError(f"{path}: does not say what each of its {n_voices} voices is")
+
+        def part(kind: Callable[..., _T], prefix: str) -> _T:
+            wanted = {f"{prefix}.{name}": array for name, array in _PARTS[prefix].items()}
+            found = {name: arrays.pop(name) for name in [*arrays] if name.startswith(f"{prefix}.")}
+            sizes = check_arrays(path, found, wanted, {"V": n_voices})
+            bare = {name.removeprefix(f"{prefix}."): array for name, array in found.items()}
+            if prefix == "table":
+                check_table(path, bare)
+            if prefix == "courses" and (bare["row"] >= sizes["R"]).any():
+                raise BankError(f"{path}: row names courses that are not there; there are {sizes['R']}")
+            return kind(**bare)
+
+        found = Variations(
+            places, names, part(VoiceTable, "table"), part(VoiceEmbeddings, "told"), part(KeyLevels, "keys"),
+            part(Openings, "openings"), part(Courses, "courses"),
+        )  # fmt: skip
+        if arrays:
+            raise BankError(f"{path}: holds {min(arrays)}, which is nothing of a variation's")
+        if not (found.keys.is_whole() and found.openings.is_whole()):
+            raise BankError(f"{path}: names keys that are not there")
+        return found
