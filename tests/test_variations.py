@@ -149,8 +149,12 @@ def test_each_of_the_banks_own_sounds_unlike_what_plays_its_program(gm):
         voice, plain = (gm.voice(own, 60, is_drum=False, bank=bank << 7) for bank in (number, 0))
         assert voice not in (plain, own), (number, own)
         several = np.array([45, 57, 69])
-        ours, theirs = (np.concatenate(held_chunks(gm, v, several, 90, 1), axis=1) for v in (voice, plain))
-        assert np.abs(ours - theirs)[..., : tk.PITCH_CELL].mean() > 0.5, (number, own)
+        ours, theirs = (
+            np.concatenate(held_chunks(gm, v, several, 90, 1), axis=1)[..., : tk.PITCH_CELL]
+            + gm.table.trim_db[v, several][:, None, None] / tk.LEVEL_STEP_DB
+            for v in (voice, plain)
+        )
+        assert np.abs(ours - theirs).mean() > 0.5, (number, own)
 
 
 def test_all_of_them_have_what_a_taught_voice_has(gm):
@@ -258,6 +262,21 @@ def test_notes_of_variations_are_few_and_none_is_held_out():
     assert 50 <= len(notes) <= 70 and draw_notes(Source(24, 8), 1, rng) == []
     assert not {pitch for pitch, _, _ in notes} & {38, 50, 62, 74, 86}
     assert max(hold for _, _, hold in notes) > 2 > min(hold for _, _, hold in notes)
+
+
+def test_a_variation_that_its_program_comes_nearer_to_is_that_program_as_loud_as_it_is(taught, monkeypatch):
+    """The first is learnt better, to the second its program comes nearer once it is 5 dB softer."""
+    own, errors = copies(taught, (ORGAN, OBOE)), iter([2.0, 3.0, 2.5, 2.5])
+    monkeypatch.setattr(training, "SoundFont", lambda path: None)
+    monkeypatch.setattr(training, "off_by_sound", lambda font, bank, voice, source: 5.0)
+    monkeypatch.setattr(training, "checked_error", lambda font, bank, voice, source: next(errors))
+    voices = {N_VOICES: Source(VIOLIN, 8), N_VOICES + 1: Source(FLUTE, 16)}
+    bank = taught.with_variations(training.with_programs(taught, own, None, voices))
+    assert bank.kits.programs == {(8, VIOLIN): N_VOICES, (16, FLUTE): N_VOICES + 1}
+    np.testing.assert_array_equal(attack(bank, N_VOICES), attack(taught.with_variations(own), N_VOICES))
+    np.testing.assert_array_equal(attack(bank, N_VOICES + 1), attack(taught, FLUTE))
+    np.testing.assert_allclose(bank.table.trim_db[N_VOICES + 1], taught.table.trim_db[FLUTE] - 5, atol=1e-5)
+    np.testing.assert_array_equal(bank.courses.at(N_VOICES + 1, 60.0), taught.courses.at(FLUTE, 60.0))
 
 
 def test_a_variation_that_is_far_and_no_nearer_than_its_program_is_left_out(taught, monkeypatch):

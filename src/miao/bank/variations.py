@@ -5,7 +5,7 @@ spectra and loudness by key, openings, courses of held notes. The file says whic
 and what it is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.kits import Kits
 from miao.bank.lasting import COURSE_ARRAYS, Courses
-from miao.bank.openings import OPENING_ARRAYS, Openings
+from miao.bank.openings import COARSE, FINE, OPENING_ARRAYS, Openings
 from miao.bank.voices import EMBEDDINGS, N_PROGRAMS, TABLE, VoiceEmbeddings, VoiceTable, check_table
 from miao.errors import BankError
 from miao.files import write_bytes
@@ -49,14 +49,37 @@ class Variations:
         )
 
     def chosen(self, rows: Integers) -> "Variations":
-        """Some of them, in the order that is said; the tables below them are shared."""
+        """Some of them, in the order that is said, with what belongs to these alone."""
         which = [int(row) for row in rows]
         told = VoiceEmbeddings(self.embeddings.embeddings[which], self.embeddings.profiles[:, which])
-        courses = replace(self.courses, row=self.courses.row[which])
+        table, keys = self.table.chosen(np.array(which, np.int16)), self.keys.chosen(np.array(which))
+        openings, courses = self.openings.chosen(np.array(which)), self.courses
+        modes, mode_row = _renumbered(table.mode_row, np.ones(len(which), np.int64))
+        of_keys, first_key = _renumbered(keys.first, keys.n_keys)
+        n_knots = np.where(openings.is_fine > 0, len(FINE), len(COARSE))
+        of_openings, first_knot = _renumbered(openings.first, openings.n_keys * n_knots)
+        of_courses, course_row = _renumbered(courses.row[which], np.ones(len(which), np.int64))
         return Variations(
             tuple(self.places[n] for n in which), tuple(self.names[n] for n in which),
-            self.table.chosen(np.array(which, np.int16)), told, self.keys.chosen(np.array(which)),
-            self.openings.chosen(np.array(which)), courses,
+            replace(table, modes=table.modes[modes], mode_row=mode_row.astype(np.int16)), told,
+            replace(keys, levels=keys.levels[of_keys], first=first_key.astype(np.int32)),
+            replace(openings, levels=openings.levels[of_openings], first=first_knot.astype(np.int32)),
+            Courses(course_row.astype(np.int16), courses.first[of_courses], courses.offsets[of_courses],
+                    None if courses.keys is None else courses.keys[of_courses]),
+        )  # fmt: skip
+
+    @staticmethod
+    def joined(parts: Sequence["Variations"]) -> "Variations":
+        """Those of several sets, one set after another."""
+        sizes = [len(part.places) for part in parts]
+        keys = KeyLevels.joined([part.keys for part in parts], sizes)
+        openings = Openings.joined([part.openings for part in parts], sizes)
+        assert keys is not None and openings is not None
+        return Variations(
+            tuple(place for part in parts for place in part.places), tuple(n for part in parts for n in part.names),
+            VoiceTable.joined([part.table for part in parts]),
+            VoiceEmbeddings.joined([part.embeddings for part in parts]), keys, openings,
+            Courses.joined([part.courses for part in parts], sizes),
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -99,3 +122,12 @@ class Variations:
         if not (found.keys.is_whole() and found.openings.is_whole()):
             raise BankError(f"{path}: names keys that are not there")
         return found
+
+
+def _renumbered(first: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Of a table whose rows belong to voices, so many from a first one on (-1: none): the rows of all in turn, and the
+    first ones among these."""
+    owned = np.where(np.asarray(first) >= 0, counts, 0).astype(np.int64)
+    rows = [np.arange(start, start + n, dtype=np.int64) for start, n in zip(np.asarray(first), owned, strict=True) if n]
+    starts = np.where(owned > 0, np.cumsum(owned) - owned, -1)
+    return np.concatenate(rows) if rows else np.zeros(0, np.int64), starts

@@ -18,14 +18,14 @@ from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import Courses
 from miao.bank.openings import Openings
 from miao.bank.variations import FILE, Variations
-from miao.bank.voices import N_VOICES, VoiceEmbeddings, VoiceTable
+from miao.bank.voices import N_PITCHES, N_VOICES, VoiceEmbeddings, VoiceTable
 from miao.datasets.notes import Source, load_notes, load_table
 from miao.datasets.soundfont import SoundFont
 from miao.datasets.variations import load_variations, numbered, variations_folder
 from miao.errors import DataError
 from miao.files import write_arrays
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
-from miao.training.evenness import as_loud, prepare_keys, with_even_keys
+from miao.training.evenness import as_loud, off_by_sound, prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, learn_rows, starting_programs
 from miao.training.key_levels import checked_error, make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
@@ -52,6 +52,7 @@ def teach_variations(name: str | Path, font: Path, notes: Path, tell: Tell, conf
         KeyLevels.of([None] * len(found)), Openings.of([None] * len(found)), Courses.none(),
     )  # fmt: skip
     own = measured(plain, own, font, shards, voices, lambda done: tell(0.25 + 0.75 * done))
+    own = with_programs(plain, own, font, voices)
     own.chosen(np.flatnonzero(worth(plain, own, font, voices))).save(folder / FILE)
     seal(folder, settings)
 
@@ -87,6 +88,26 @@ def measured(plain: Bank, own: Variations, font: Path, shards: Path, voices: Map
         told(0.9, 0.1, done)
     courses = make_courses(bank, shards, {})
     return replace(own, courses=replace(courses, row=courses.row[rows]))
+
+
+def with_programs(plain: Bank, own: Variations, font: Path, voices: Mapping[int, Source]) -> Variations:
+    """The variations; those that their programs come nearer to, if they are as loud, are these programs, so loud (a
+    detuned organ may be nothing but another organ's stops, softer)."""
+    assert plain.embeddings is not None and plain.key_levels is not None and plain.courses is not None
+    teacher, n = SoundFont(font), len(voices)
+    programs = np.array([source.program for source in voices.values()])
+    off = [off_by_sound(teacher, plain, source.program, source) for source in voices.values()]
+    table = plain.table.chosen(programs.astype(np.int16))
+    trims = table.trim_db.reshape(n, -1) - np.array(off, np.float32)[:, None]
+    told = VoiceEmbeddings(plain.embeddings.embeddings[programs], plain.embeddings.profiles[:, programs])
+    rival = Variations(
+        own.places, own.names, replace(table, trim_db=np.broadcast_to(trims, (n, N_PITCHES)).astype(np.float32)), told,
+        plain.key_levels.chosen(programs), (plain.openings or Openings.of([None] * N_VOICES)).chosen(programs),
+        replace(plain.courses, row=plain.courses.row[programs]),
+    )  # fmt: skip
+    banks = [plain.with_variations(some) for some in (own, rival)]
+    errors = [[checked_error(teacher, bank, voice, source) for voice, source in voices.items()] for bank in banks]
+    return Variations.joined([own, rival]).chosen(np.argmin(errors, axis=0) * n + np.arange(n))
 
 
 def worth(plain: Bank, own: Variations, font: Path, voices: Mapping[int, Source]) -> list[bool]:
