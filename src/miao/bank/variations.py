@@ -124,7 +124,7 @@ class Variations:
         return found
 
 
-def _renumbered(first: Integers, counts: Integers) -> tuple[Integers, Integers]:
+def _renumbered(first: AnyArray, counts: AnyArray) -> tuple[Integers, Integers]:
     """Of a table whose rows belong to voices, so many from a first one on (-1: none): the rows of all in turn, and the
     first ones among these."""
     owned = np.where(np.asarray(first) >= 0, counts, 0).astype(np.int64)
