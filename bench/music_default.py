@@ -1,15 +1,15 @@
 """A default voice learnt from music: learnt, tried as defaults are, and measured on players that it never heard.
 
-    python bench/music_default.py data --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/violin
-    python bench/music_default.py data --sound-banks ... -o results/violin --install my-bank
+    python bench/music_default.py data --source MuseScore.sf3 --sound-banks MuseScore.sf3 TimGM6mb.sf2 -o results/violin
+    python bench/music_default.py data --source MuseScore.sf3 --sound-banks ... -o results/violin --install my-bank
 
 `data` holds recordings/violin and recordings/quartet, as `miao evaluate` reads them. One movement, whose licence lets
-what is learnt from it be passed on (`LEARNT_FROM`), is learnt as `miao learn` does, and made a voice that plays in
-place of its program (`training.default_voice`). Held out is all that others play: the movements of the data set's other
-player, and the violins of the quartets. Each is rendered dry by the program as taught, by the voice and by sound banks,
-brought to the recording's power, and compared by log-mel error, with 95 % intervals over pieces, and how much nearer
-the voice is than each, paired; with --embedder also by RED and Fréchet distance. The movement learnt from is told
-apart.
+what is learnt from it be passed on (`LEARNT_FROM`), is learnt as `miao learn` does; a voice with its tone, whose notes
+waver as those of --source do, plays in place of its program (`training.default_voice`). Held out is all that others
+play: the movements of the data set's other player, and the violins of the quartets. Each is rendered dry by the program
+as taught, by the voice and by sound banks, brought to the recording's power, and compared by log-mel error, with 95 %
+intervals over pieces, and how much nearer the voice is than each, paired; with --embedder also by RED and Fréchet
+distance. The movement learnt from is told apart.
 
 The voice may play by default if it is nearer to what is held out than the program and each sound bank, clear of chance,
 its neighbouring keys are within 1 dB, it is never softer where it is struck harder, and held notes stay within 3 dB of
@@ -35,7 +35,9 @@ from miao.bank.bank import Bank
 from miao.bank.defaults import default_path
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.waver import Waver
 from miao.datasets.notes import PITCHES
+from miao.datasets.soundfont import SoundFont
 from miao.evaluation.embedders import Embedder
 from miao.evaluation.measure import band_limited, level_gain
 from miao.evaluation.pieces import Material
@@ -46,7 +48,9 @@ from miao.midi.score import Score
 from miao.sound.spectrum import SAMPLE_RATE, log_mel, log_mel_error
 from miao.training.default_voice import Range, default_from_music
 from miao.training.evenness import first_second_db
+from miao.training.key_gains import AS_LOUD
 from miao.training.music_voice import learn_music
+from miao.training.wavering import HOLD_SECONDS, SEMITONES, measured_waver
 
 ORIGIN = (
     "MinJi Kim's recording of J. S. Bach, BWV 1003, fourth movement (Bach Violin Dataset, "
@@ -72,6 +76,7 @@ class Held:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--source", type=Path, required=True, help="the .sf2 that the bank was learnt from")
     parser.add_argument("--sound-banks", type=Path, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=30.0, help="of each piece that is held out; 0: whole")
     parser.add_argument("--embedder", action="append", default=[], metavar="NAME=FILE")
@@ -82,7 +87,7 @@ def main() -> None:
     bank, path = Bank.load("gm", 1, has_more=False), options.output / "violin.safetensors"
     report: dict = {"seconds": options.seconds}
     if not path.exists():
-        voice, report["learning"] = learnt(bank, options.folder)
+        voice, report["learning"] = learnt(bank, options.folder, options.source)
         voice.save(path)
     voice = LearntVoice.load(path)
     systems: dict[str, Play] = {TAUGHT: bank_played(bank), VOICE: bank_played(bank.with_defaults([voice]))}
@@ -103,7 +108,7 @@ def main() -> None:
         seal(folder, config)
 
 
-def learnt(bank: Bank, folder: Path) -> tuple[LearntVoice, dict]:
+def learnt(bank: Bank, folder: Path, source: Path) -> tuple[LearntVoice, dict]:
     """The voice, from the whole of the movement, and how the learning went."""
     began = time.process_time()
     plan = next(plan for plan in plan_recordings([folder], 0.0)[0] if plan.name == LEARNT_FROM)
@@ -114,12 +119,24 @@ def learnt(bank: Bank, folder: Path) -> tuple[LearntVoice, dict]:
     notes = np.concatenate([track.notes for track in material.score.tracks])
     recorded = Range(int(notes["pitch"].min()), int(notes["pitch"].max()))
     about = {"name": "violin", "licence": LICENCE, "origin": ORIGIN, "miao": __version__}
-    voice = default_from_music(bank, shift, VIOLIN, recorded, notes["end"] - notes["start"], about)
+    voice = default_from_music(bank, shift, VIOLIN, recorded, notes["end"] - notes["start"], about,
+                               waver_of(bank, source, recorded))  # fmt: skip
     scores = made.scores
     return voice, {
         "held_out": [scores.one_gain, scores.room, scores.all], "seconds": material.seconds, "notes": len(notes),
         "remarks": made.remarks, "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
+
+
+def waver_of(bank: Bank, source: Path, recorded: Range) -> Waver:
+    """How the program's notes waver as its teacher plays them; nets write them still."""
+    font = SoundFont(source)
+    try:
+        return measured_waver(lambda pitch: font.note(VIOLIN, pitch, AS_LOUD, HOLD_SECONDS, tail_seconds=1.0),
+                              range(recorded.low, PITCHES[-1] + 1, SEMITONES), int(bank.table.kind[VIOLIN]),
+                              SAMPLE_RATE)  # fmt: skip
+    finally:
+        font.close()
 
 
 def held_out(folder: Path, seconds: float) -> dict[str, list[Held]]:

@@ -332,7 +332,7 @@ PAGES = (
          f"python bench/real_notes.py data/notes --soundfont {TEACHER} --soundfont FluidR3_GM.sf2 "
          "--soundfont TimGM6mb.sf2 -o results/real", real_notes),
     Page("violin", "A violin for the place of a program, learnt from music", "violin/music-default.json",
-         f"python bench/music_default.py data --sound-banks {TEACHER} FluidR3_GM.sf2 TimGM6mb.sf2 "
+         f"python bench/music_default.py data --source {TEACHER} --sound-banks {TEACHER} FluidR3_GM.sf2 TimGM6mb.sf2 "
          "--embedder yamnet=yamnet.tflite -o results/violin", of_bench("music_default")),
     Page("speed", "Processor time beside FluidSynth's", "speed/against_fluidsynth.json",
          f"python bench/against_fluidsynth.py --soundfont {TEACHER} --runs 1 -o results/speed",

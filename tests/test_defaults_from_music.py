@@ -11,10 +11,11 @@ from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES
 from miao.training import default_voice
+from miao.training.common_tone import _partials_hz, common_tone
 from miao.training.default_voice import Range, default_from_music
 from miao.training.heard_ages import heard_ages, program_lasts, settled
 
-VIOLIN, CELL, OTHER = 40, 4, 9
+VIOLIN, PARTIAL, NOISE = 40, 4, tk.N_PARTIALS + 9
 RECORDED = Range(55, 88)
 
 
@@ -25,17 +26,15 @@ def taught():
 
 
 def shift(everywhere=0.0):
-    """3 levels in one cell everywhere, and -40 after half a second; in another cell 2 for keys up to 60 and 1 for
-    those from 62 on, of the keys from 55 to 88."""
+    """Partials 3 levels down and noise 6, 40 after half a second; keys with their own, notes that end sooner."""
     held = np.zeros((len(AGES), 2, PITCH_NODES, tk.PITCH_CELL), np.float16)
     held[:, 0] = everywhere
-    held[:, 0, :, CELL] += 3
-    held[AGES > 0.5, 0, :, CELL] = -40
+    held[:, 0, :, : tk.N_PARTIALS] -= 3
+    held[:, 0, :, tk.N_PARTIALS :] -= 6
+    held[AGES > 0.5, 0] = -40
+    held[:, 1] = 2
     keys = np.zeros((2, N_PITCHES, tk.PITCH_CELL), np.float16)
-    keys[0, RECORDED.low : 61, OTHER] = 2
-    keys[0, 62 : RECORDED.high + 1, OTHER] = 1
-    keys[1, RECORDED.low : RECORDED.high + 1, OTHER + 1] = 4  # louder with age
-    keys[:, 61] = 0  # which nobody played
+    keys[:, RECORDED.low : 61] = 2
     let_go = np.full((len(SINCE), PITCH_NODES, tk.PITCH_CELL), -5, np.float16)
     return LevelShift(held, let_go, np.array([0.6], np.float32), keys)
 
@@ -63,20 +62,43 @@ def moved(voice, pitch, age=0.1, since=None):
 
 def test_within_the_pitches_played_the_program_is_moved_and_beyond_it_is_left(voice):
     far = FADE_SEMITONES + 3
-    for pitch in (55, 70, 88):
-        assert moved(voice, pitch)[CELL] == pytest.approx(3, abs=0.35)
+    for pitch in (57, 70, 87):
+        assert moved(voice, pitch)[PARTIAL] == pytest.approx(moved(voice, 64)[PARTIAL], abs=0.35)
     for pitch in (55 - far, 88 + far):
         assert not moved(voice, pitch).any()
-    between = moved(voice, 88 + FADE_SEMITONES // 2)[CELL]
-    assert 0.5 < between < 2.5
+    assert 0.2 < moved(voice, 88 + FADE_SEMITONES // 2)[PARTIAL] / moved(voice, 70)[PARTIAL] < 0.8
 
 
-def test_ages_that_few_notes_reach_sound_as_notes_do_on_the_whole(learnt):
-    short, long = learnt(*[0.25] * 99, 0.4), learnt(*[6.0] * 99, 0.3)
-    for age in (0.8, 2.0, 10.0):
-        assert moved(short, 70, age)[CELL] == pytest.approx(3, abs=0.1)
-        assert moved(long, 70, age)[CELL] == pytest.approx(-40)
-    assert moved(short, 70, 0.1)[CELL] == moved(long, 70, 0.1)[CELL] == 3
+def test_all_ages_and_strengths_and_keys_are_moved_alike(learnt):
+    voice = learnt(*[0.25] * 99, 0.4)
+    for age in (0.0, 0.8, 2.0, 10.0):
+        np.testing.assert_array_equal(moved(voice, 70, age), moved(voice, 70))
+    assert voice.shift.keys is None and not voice.shift.held[:, 1].any()
+    assert moved(voice, 70)[PARTIAL] == pytest.approx(-3, abs=0.1)
+
+
+def test_notes_count_at_ages_as_long_as_they_sound(learnt):
+    short, long = learnt(0.3, 0.4), learnt(6.0, 6.0)
+    assert moved(long, 70)[PARTIAL] < -25 < -5 < moved(short, 70)[PARTIAL]
+
+
+def test_partials_and_noise_have_each_their_own_tone(voice):
+    apart = moved(voice, 70)[PARTIAL] - moved(voice, 70)[NOISE]
+    assert 2 < apart < 3.1
+
+
+def test_what_a_partial_is_moved_by_depends_on_its_frequency_and_not_on_its_number(taught):
+    steep = shift()
+    held = np.zeros_like(steep.held)
+    hz = np.stack([_partials_hz(taught.table, VIOLIN, node) for node in range(PITCH_NODES)])
+    held[:, 0, :, : tk.N_PARTIALS] = -4 * np.log2(np.maximum(hz, 20) / 20)
+    held[:, 0, 20] += 12 * (np.arange(tk.PITCH_CELL) % 2 - 0.5)  # of one key, up and down from partial to partial
+    played = np.zeros(PITCH_NODES, bool)
+    played[19:30] = True
+    tone = common_tone(dataclasses.replace(steep, held=held), taught.table, VIOLIN, np.full(9, 0.3), played)
+    found = tone.held[0, 0, :, : tk.N_PARTIALS].astype(np.float32)
+    inside = played[:, None] & (hz > 400) & (hz < 9000)
+    np.testing.assert_allclose(found[inside], -4 * np.log2(hz[inside] / 20), atol=1.5)
 
 
 def test_what_was_heard_counts_by_how_long_it_was_heard():
@@ -86,26 +108,14 @@ def test_what_was_heard_counts_by_how_long_it_was_heard():
     assert heard[AGES == 0.03] == pytest.approx((0.015 * 2 + 0.035) / 0.13, abs=0.05)
 
 
-def test_no_key_decays_by_itself(voice):
-    np.testing.assert_allclose(moved(voice, 60, 0.9), moved(voice, 60, 4.5), atol=1e-5)
-    assert -2 < moved(voice, 60)[OTHER + 1] < -0.5  # as it was while most notes sounded
-
-
 def test_a_note_ends_as_the_programs_does(voice):
     np.testing.assert_array_equal(moved(voice, 70, since=0.3), moved(voice, 70))
 
 
-def test_a_key_has_its_own_colour_and_one_that_nobody_played_that_of_those_around(voice):
-    assert [moved(voice, pitch)[OTHER] for pitch in (60, 62)] == pytest.approx([2, 1])
-    assert 1.3 < moved(voice, 61)[OTHER] < 1.7
-    assert 0.3 < moved(voice, RECORDED.high + FADE_SEMITONES // 2)[OTHER] < 0.7
-    assert not moved(voice, RECORDED.high + FADE_SEMITONES)[OTHER]
-
-
 def test_what_is_raised_everywhere_is_not_as_levels_end_at_the_top_of_their_scale(learnt):
     raised = moved(learnt(0.3, 0.3, everywhere=12), 70)
-    assert raised[CELL] == pytest.approx(3, abs=0.1) and raised[CELL + 1] == pytest.approx(0, abs=0.1)
-    assert moved(learnt(0.3, 0.3, everywhere=-12), 70)[CELL + 1] == pytest.approx(-12)
+    assert raised[PARTIAL] == pytest.approx(0, abs=0.1) and raised[NOISE] == pytest.approx(-3, abs=0.1)
+    assert moved(learnt(0.3, 0.3, everywhere=-12), 70)[PARTIAL] == pytest.approx(-15, abs=0.1)
 
 
 def test_what_the_program_has_by_key_stays(voice, taught):

@@ -240,7 +240,7 @@ def _decoder(
                 for name, values in zip(("embedding", "profile"), told, strict=True):
                     inputs[name] = inputs[name].copy()
                     inputs[name][rows] = values
-            if "previous" in inputs and (own.shift is not None or own.gains is not None):
+            if "previous" in inputs and any(part is not None for part in (own.shift, own.gains, own.waver)):
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
         for added in (openings, keys) if "previous" in inputs else ():
@@ -269,6 +269,8 @@ def _decoder(
                     levels[rows] = lead.led(kind, levels[rows], **note, previous=previous)
             if own.shift is not None:  # moves what recorded notes lead, too, where a voice set out from such a one
                 levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
+            if own.waver is not None:
+                levels[rows] = own.waver.added(kind, levels[rows], note["pitch"], inputs["age"][rows])
             if own.gains is not None:
                 levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
         return levels, spread
@@ -281,6 +283,8 @@ def _as_written(voice: LearntVoice, kind: int, inputs: dict[str, Any]) -> Floats
     previous: Floats = inputs["previous"]
     if voice.gains is not None:
         previous = voice.gains.taken_off(previous, inputs["pitch"], inputs["velocity"])
+    if voice.waver is not None:
+        previous = voice.waver.taken_off(kind, previous, *(inputs[name] for name in ("pitch", "index", "age")))
     if voice.shift is not None:
         note = {name: inputs[name] for name in _OF_A_NOTE}
         previous = voice.shift.taken_off(kind, previous, **note, age=inputs["age"])

@@ -35,6 +35,7 @@ from miao.bank.voices import (
     check_table,
     node_below,
 )
+from miao.bank.waver import Waver
 from miao.errors import BankError
 from miao.files import make_folder, write_bytes
 
@@ -84,6 +85,8 @@ _PARTS = {
         is_optional=True,
     ),
     "course.offsets": Array(np.int8, (PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), is_optional=True),
+    "waver.pitches": Array(np.uint8, ("wavering",), 0, N_PITCHES - 1, is_optional=True),
+    "waver.moves": Array(np.int8, ("wavering", "its steps", tk.N_CELLS), is_optional=True),
     "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
@@ -154,6 +157,7 @@ class LearntVoice:
     course: OwnCourse | None = None  # of its held notes, if they die away
     kit: OwnKit | None = None  # what nets are told of its keys, if it plays drums
     surface: Surface | None = None  # what its recorded notes say together
+    waver: Waver | None = None  # what its held notes do from moment to moment
 
     @property
     def name(self) -> str:
@@ -178,7 +182,7 @@ class LearntVoice:
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
         parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains,
-                 "course": self.course, "kit": self.kit, "surface": self.surface}  # fmt: skip
+                 "course": self.course, "kit": self.kit, "surface": self.surface, "waver": self.waver}  # fmt: skip
         for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
@@ -214,7 +218,7 @@ class LearntVoice:
         recorded, shift = _part(path, RecordedNotes, "recorded", arrays), _part(path, LevelShift, "shift", arrays)
         keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
         course, kit = _part(path, OwnCourse, "course", arrays), _part(path, OwnKit, "kit", arrays)
-        surface = _part(path, Surface, "surface", arrays)
+        surface, waver = _part(path, Surface, "surface", arrays), _part(path, Waver, "waver", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
         if recorded is not None and not recorded.is_whole:
@@ -223,7 +227,9 @@ class LearntVoice:
             raise BankError(f"{path}: shift.held and shift.let_go are of different nodes")
         if surface is not None and not surface.is_whole:
             raise BankError(f"{path}: the parts of its surface do not fit each other")
-        parts = recorded, shift, keys, gains, course, kit, surface
+        if waver is not None and not waver.is_whole:
+            raise BankError(f"{path}: what it says of how its notes waver does not fit together")
+        parts = recorded, shift, keys, gains, course, kit, surface, waver
         return LearntVoice(VoiceTable(**rows), embeddings, correction, about, *parts)
 
 

@@ -22,20 +22,20 @@ from miao.bank.learnt_voice import Correction, LearntVoice
 from miao.bank.level_shift import LevelShift
 from miao.bank.surface import FADE_SEMITONES
 from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbeddings
+from miao.bank.waver import Waver
 from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording, note_hz
 from miao.datasets.single_note import without_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.training.by_sound import surface_voice
+from miao.training.common_tone import common_tone
 from miao.training.courses import held_chunks
-from miao.training.heard_ages import settled
 from miao.training.key_gains import even_voice, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, as_loud
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
-_KEYS_SEMITONES = 3.0  # so far from a key that nobody played its neighbours count
 _MOST_RAISED = 0.98  # quantile of all that is raised
 
 
@@ -162,36 +162,29 @@ def learn_default(
 
 
 def default_from_music(
-    bank: Bank, shift: LevelShift, program: int, recorded: Range, lengths: Reals, about: dict[str, str]
-) -> LearntVoice:
+    bank: Bank, shift: LevelShift, program: int, recorded: Range, lengths: Reals, about: dict[str, str],
+    waver: Waver | None = None,
+) -> LearntVoice:  # fmt: skip
     """A default voice of a program that lasts, from what music says of its levels (`training.music_voice`).
 
-    The program leads, moved by the shift within the pitches that were played. ``lengths`` are those of the notes,
-    seconds: of ages that few notes reach music tells how a room rings, so there the voice has what its notes have on
-    the whole, and no key a decay of its own. How notes end stays the program's, too; keys that nobody played are as
-    those around them. Strokes rise as the program's. Raises: BankError, ValueError.
+    The program leads, with the tone that all notes have in common (`training.common_tone`) within the pitches that were
+    played; ``lengths`` are those of the notes, seconds. How notes begin, go on and end stays the program's; how they
+    waver is what ``waver`` says. Strokes rise as the program's. Raises: BankError, ValueError.
     """
     about = about | {
         "bank": bank.name, "nets": bank.nets_checksum,
         "set_out_from": f"program {program + 1}, {program_name(program, False)}",
     }  # fmt: skip
-    voice = replace(program_copy(bank, program, 0.0, about), shift=_within(shift, recorded, lengths))
+    nodes = np.arange(PITCH_NODES) * SEMITONES_A_NODE
+    tone = common_tone(shift, bank.table, program, lengths, (nodes >= recorded.low) & (nodes <= recorded.high))
+    voice = replace(program_copy(bank, program, 0.0, about), shift=_within(tone, recorded), waver=waver)
     return over_the_keyboard(bank, voice, program, recorded, lasts=True)
 
 
-def _within(shift: LevelShift, recorded: Range, lengths: Reals) -> LevelShift:
-    """A shift by the ages that were heard, that fades beyond the pitches, with nothing of how notes end."""
-    shift = settled(shift, lengths)
+def _within(shift: LevelShift, recorded: Range) -> LevelShift:
+    """A shift of no single keys that fades beyond the pitches."""
     held = shift.held.astype(np.float32)
     share = recorded.share(np.arange(held.shape[2]) * SEMITONES_A_NODE)
     # levels end at the top of their scale: what is raised most stays where it was, how loud keys are is set elsewhere
     held[:, 0] -= max(float(np.quantile(held[:, 0, share == 1], _MOST_RAISED)), 0.0)
-    held *= share[:, None]
-    keys = shift.keys
-    if keys is not None:
-        own = keys.astype(np.float32)
-        pitches, was_played = np.arange(N_PITCHES), np.abs(own).max(axis=(0, 2)) > 0
-        near = np.exp(-0.5 * np.square((pitches[:, None] - pitches) / _KEYS_SEMITONES)) * was_played
-        near /= np.maximum(near.sum(axis=1, keepdims=True), 1e-9)
-        keys = (recorded.share(pitches)[:, None] * np.where(was_played[:, None], own, near @ own)).astype(np.float16)
-    return replace(shift, held=held.astype(np.float16), let_go=np.zeros_like(shift.let_go), keys=keys)
+    return replace(shift, held=(held * share[:, None]).astype(np.float16))

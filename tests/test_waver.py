@@ -1,0 +1,117 @@
+"""How notes of learnt voices waver: added while they are held, taken off before nets are asked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from miao.bank import tokens as tk
+from miao.bank.bank import Bank
+from miao.bank.learnt_voice import LearntVoice
+from miao.bank.waver import PARTS, SETS_IN, STEP_SECONDS, Waver
+from miao.errors import BankError
+from miao.training.courses import held_chunks
+from miao.training.new_voice import program_copy
+from miao.training.wavering import HOLD_SECONDS, measured_waver
+
+VIOLIN, RATE = 40, 44_100
+
+
+def waver():
+    """Notes around 60 rise by a level a step for 20 steps, those around 72 fall; pitches by half a step."""
+    rise = np.arange(21)[:, None] * np.full(tk.N_CELLS, PARTS)
+    rise[:, tk.PITCH_CELL] //= 2
+    return Waver(np.array([60, 72], np.uint8), np.clip(np.stack([rise, -rise]), -127, 127).astype(np.int8))
+
+
+def chunk(level=30.0):
+    levels = np.full((1, tk.CHUNK_STEPS, tk.N_CELLS), level, np.float32)
+    levels[..., 5] = 0  # a partial that is silent
+    return levels
+
+
+def added(kind, pitch=60.0, age=1.0):
+    return waver().added(kind, chunk(), np.array([pitch]), np.array([age]))
+
+
+def test_a_note_wavers_as_the_nearest_that_was_measured_there_and_back():
+    times = STEP_SECONDS * np.array([[13.0, 14.5, 20.0, 22.0, 40.0, 42.0]])
+    up = waver().at(np.array([64.0]), times)[0, :, 0]
+    np.testing.assert_allclose(up[1:4], np.array([14.5, 20, 18]).clip(max=127 / PARTS), atol=1e-5)
+    assert up[4] == 0 and up[5] == pytest.approx(2)
+    np.testing.assert_allclose(waver().at(np.array([68.0]), times)[0, :, 0], -up, atol=1e-5)
+
+
+def test_it_sets_in_once_a_note_speaks():
+    times = np.array([[0.0, SETS_IN[0], 0.5 * sum(SETS_IN), SETS_IN[1]]])
+    share = waver().at(np.array([60.0]), times)[0, :, 0] / np.maximum(times[0] / STEP_SECONDS, 1)
+    np.testing.assert_allclose(share, [0, 0, 0.5, 1], atol=1e-6)
+
+
+def test_silence_stays_silent_and_a_note_let_go_is_left_as_it_is():
+    moved = added(tk.SUSTAIN)
+    assert not moved[..., 5].any() and (moved[0, :, 0] != 30).any()
+    np.testing.assert_array_equal(added(tk.RELEASE), chunk())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_was_added_last_is_taken_off_again(index):
+    before = tk.ATTACK if index == 0 else tk.SUSTAIN
+    age = tk.ATTACK_SECONDS + index * tk.CHUNK_STEPS * STEP_SECONDS
+    lasted = tk.CHUNK_STEPS * tk.STEP_SECONDS[before]
+    last = added(before, age=age - lasted)[:, -1]
+    asked = waver().taken_off(tk.SUSTAIN, last, np.array([60.0]), np.array([index]), np.array([age]))
+    np.testing.assert_allclose(asked, chunk()[:, 0], atol=1e-4)
+    assert (last != asked).any()
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank.load("gm", 1, has_more=False)
+
+
+@pytest.fixture(scope="module")
+def voice(bank):
+    about = {"name": "violin", "bank": bank.name, "nets": bank.nets_checksum}
+    return dataclasses.replace(program_copy(bank, VIOLIN, 0.0, about), waver=waver())
+
+
+def test_nets_write_of_a_note_that_wavers_what_they_write_of_one_that_does_not(bank, voice):
+    pitches, still = np.array([60, 72]), dataclasses.replace(voice, waver=None)
+    ours, theirs = (held_chunks(bank.with_voices([v]), len(bank.table.kind), pitches, 90.0, 2) for v in (voice, still))
+    ages = 0.0, tk.ATTACK_SECONDS, tk.ATTACK_SECONDS + tk.CHUNK_STEPS * STEP_SECONDS
+    for kind, age, wavers, holds in zip((tk.ATTACK, tk.SUSTAIN, tk.SUSTAIN), ages, ours, theirs, strict=True):
+        wanted = waver().added(kind, holds, pitches, np.full(2, age))
+        clear = (wanted > 1) & (wanted < tk.N_LEVELS - 2)  # elsewhere levels end
+        np.testing.assert_allclose(wavers[clear], wanted[clear], atol=0.6)
+
+
+def test_a_file_keeps_it_and_one_whose_parts_do_not_fit_is_refused(voice, tmp_path):
+    voice.save(tmp_path / "a.safetensors")
+    kept = LearntVoice.load(tmp_path / "a.safetensors").waver
+    np.testing.assert_array_equal(kept.moves, waver().moves)
+    for pitches in ([60], [72, 60]):
+        other = Waver(np.array(pitches, np.uint8), waver().moves)
+        dataclasses.replace(voice, waver=other).save(tmp_path / "b.safetensors")
+        with pytest.raises(BankError, match="waver"):
+            LearntVoice.load(tmp_path / "b.safetensors")
+
+
+def vibrato(pitch, cents=12.0, hz=5.5):
+    """Eight partials with a vibrato, of which the third is louder where it is sharp."""
+    times = np.arange(int((HOLD_SECONDS + 0.3) * RATE)) / RATE
+    wave = np.sin(2 * np.pi * hz * times)
+    frequency = 440 * 2 ** ((pitch - 69) / 12 + cents * wave / 1200)
+    phase = 2 * np.pi * np.cumsum(frequency) / RATE
+    sound = sum((10 ** (0.3 * wave) if n == 3 else 1) * np.sin(n * phase) / n for n in range(1, 9))
+    return (0.1 * np.stack([sound, sound])).astype(np.float32)
+
+
+def test_a_vibrato_is_measured_with_what_it_does_to_partials():
+    found = measured_waver(vibrato, [69], 0, RATE)
+    moves = found.moves[0, 20:100].astype(float) / PARTS
+    cents = tk.CENTS_STEP * moves[:, tk.PITCH_CELL]
+    assert np.ptp(cents) == pytest.approx(24, rel=0.35)
+    assert np.ptp(moves[:, 2]) == pytest.approx(12 / tk.LEVEL_STEP_DB, rel=0.35)
+    assert np.corrcoef(cents, moves[:, 2])[0, 1] > 0.8
+    assert np.ptp(moves[:, 0]) < 1.2
