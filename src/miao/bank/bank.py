@@ -63,6 +63,17 @@ class Bank:
 
         Raises: BankError.
         """
+        bank = Bank._taught(name, n_threads, has_more=has_more)
+        if not has_more:
+            return bank
+        if (bank.folder / VARIATIONS_FILE).is_file():
+            bank = bank.with_variations(Variations.load(bank.folder / VARIATIONS_FILE))
+        return bank.with_defaults(default_voices(bank.folder, programs))
+
+    @staticmethod
+    def _taught(name: str | Path, n_threads: int | None, *, has_more: bool) -> "Bank":
+        """The bank's own nets and voices, with or without its kits. What it is made of is let go when more is added,
+        as nothing else holds it."""
         folder = bank_folder(name)
         config = read_config(folder)
         embeddings = VoiceEmbeddings.load(folder / "embeddings.safetensors")
@@ -87,16 +98,11 @@ class Bank:
         decode = _decoder(nets, embeddings, (), drums, keys, openings)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
-        bank = Bank(
+        return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
             openings=openings,
         )  # fmt: skip
-        if not has_more:
-            return bank
-        if (folder / VARIATIONS_FILE).is_file():
-            bank = bank.with_variations(Variations.load(folder / VARIATIONS_FILE))
-        return bank.with_defaults(default_voices(folder, programs))
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
         """Voice number of a note, see `Kits.voice`."""
