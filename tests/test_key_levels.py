@@ -73,7 +73,7 @@ def test_they_come_back_from_a_file_and_a_damaged_one_is_told(tmp_path):
     for name in ("first", "lowest", "n_keys", "levels"):
         np.testing.assert_array_equal(getattr(again, name), getattr(LEVELS, name))
     dataclasses.replace(LEVELS, n_keys=LEVELS.n_keys + np.uint8(3)).save(tmp_path / "keys.safetensors")
-    with pytest.raises(BankError, match="keys that are not there"):
+    with pytest.raises(BankError, match="rows of keys that are not there"):
         KeyLevels.load(tmp_path / "keys.safetensors")
 
 

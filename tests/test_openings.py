@@ -76,7 +76,7 @@ def test_a_file_gives_back_what_was_written_and_a_wrong_one_is_told(tmp_path):
     again = Openings.load(path)
     assert all(np.array_equal(getattr(OPENINGS, f), getattr(again, f)) for f in OPENINGS.__dataclass_fields__)
     dataclasses.replace(OPENINGS, n_keys=OPENINGS.n_keys + np.uint8(9)).save(path)
-    with pytest.raises(BankError, match="names knots that are not there"):
+    with pytest.raises(BankError, match="names rows of keys that are not there"):
         Openings.load(path)
 
 

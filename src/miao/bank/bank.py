@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,17 +17,21 @@ from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.folder import bank_folder, read_config
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.key_levels import KeyLevels
+from miao.bank.key_rows import KeyRows
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.openings import Openings
+from miao.bank.rises import FILE as RISES_FILE
+from miao.bank.rises import Rises
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.errors import BankError
 
+Rows = TypeVar("Rows", bound=KeyRows)
 _OF_A_NOTE = ("pitch", "velocity", "index")
 
 
@@ -51,6 +55,7 @@ class Bank:
     drum_corrections: DrumCorrections | None = None
     key_levels: KeyLevels | None = None  # of voices that have some
     openings: Openings | None = None  # of voices that have one
+    rises: Rises | None = None  # of voices that have one
 
     @staticmethod
     def load(
@@ -90,18 +95,16 @@ class Bank:
             table, embeddings, drums = voices.added_to(table, embeddings)
         if has_more and (folder / DRUMS_FILE).is_file():
             drums = _with_own_drums(drums, folder / DRUMS_FILE, embeddings)
-        keys = _key_levels(folder / KEYS_FILE, embeddings)
-        openings = None
-        if (folder / OPENINGS_FILE).is_file():
-            openings = Openings.load(folder / OPENINGS_FILE).chosen(embeddings.rows())
+        keys = _of_voices(KeyLevels, folder / KEYS_FILE, embeddings)
+        openings = _of_voices(Openings, folder / OPENINGS_FILE, embeddings)
+        rises = _of_voices(Rises, folder / RISES_FILE, embeddings)
         context = nets.encode if config.uses_context else None
-        decode = _decoder(nets, embeddings, (), drums, keys, openings)
+        decode = _decoder(nets, embeddings, (), drums, keys, openings, rises)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
         return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
-            courses=courses, kits=kits, drum_corrections=drums, key_levels=keys,
-            openings=openings,
+            courses=courses, kits=kits, drum_corrections=drums, key_levels=keys, openings=openings, rises=rises,
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
@@ -131,7 +134,7 @@ class Bank:
         return replace(
             self,
             table=VoiceTable.joined([self.table, more.table]),
-            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings),
+            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, self.rises),
             embeddings=embeddings,
             key_levels=keys,
             openings=openings,
@@ -167,7 +170,7 @@ class Bank:
             self,
             courses=None if self.courses is None else self.courses.with_own(own),
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings),
+            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings, self.rises),
             embeddings=embeddings,
             key_levels=keys,
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
@@ -176,22 +179,28 @@ class Bank:
     def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
         """The bank with other key levels; with None its voices sound as its nets write them and nothing is added as
         notes open."""
-        return self._with_added(self.drum_corrections, levels, None if levels is None else self.openings)
+        openings, rises = (None, None) if levels is None else (self.openings, self.rises)
+        return self._with_added(self.drum_corrections, levels, openings, rises)
 
-    def with_openings(self, openings: Openings | None) -> "Bank":
-        """The bank with other openings of notes, or none."""
-        return self._with_added(self.drum_corrections, self.key_levels, openings)
+    def with_openings(self, openings: Openings | None, rises: Rises | None = None) -> "Bank":
+        """The bank with other openings of notes and other rises, or none."""
+        return self._with_added(self.drum_corrections, self.key_levels, openings, rises)
 
     def with_own_drums(self, own: OwnCorrections) -> "Bank":
         """The bank with other corrections of some drums."""
         assert self.embeddings is not None
         drums = self.drum_corrections or DrumCorrections.none(self.embeddings.n_voices)
-        return self._with_added(drums.replaced(own, self.embeddings.rows()), self.key_levels, self.openings)
+        drums = drums.replaced(own, self.embeddings.rows())
+        return self._with_added(drums, self.key_levels, self.openings, self.rises)
 
-    def _with_added(self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None) -> "Bank":
+    def _with_added(
+        self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None, rises: Rises | None
+    ) -> "Bank":
         assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings)
-        return replace(self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings)
+        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings, rises)
+        return replace(
+            self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings, rises=rises
+        )  # fmt: skip
 
     @cached_property
     def nets_checksum(self) -> str:
@@ -211,12 +220,10 @@ def _checksum(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _key_levels(path: Path, embeddings: VoiceEmbeddings) -> KeyLevels | None:
-    """Those of a bank's voices, if it has any; a voice that is another one at another loudness has that one's."""
-    if not path.is_file():
-        return None
-    levels = KeyLevels.load(path).padded(len(embeddings.embeddings))
-    return levels.chosen(embeddings.rows())
+def _of_voices(rows: type[Rows], path: Path, embeddings: VoiceEmbeddings) -> Rows | None:
+    """The rows of a bank's voices, if it has such a file; a voice that is another one at another loudness has that
+    one's."""
+    return rows.load(path).chosen(embeddings.rows()) if path.is_file() else None
 
 
 def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: VoiceEmbeddings) -> DrumCorrections:
@@ -229,7 +236,7 @@ def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: Voice
 
 def _decoder(
     nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None,
-    keys: KeyLevels | None = None, openings: Openings | None = None,
+    keys: KeyLevels | None = None, openings: Openings | None = None, rises: Rises | None = None,
 ) -> Decoder:  # fmt: skip
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
@@ -249,10 +256,14 @@ def _decoder(
             if "previous" in inputs and any(part is not None for part in (own.shift, own.gains, own.waver)):
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
-        for added in (openings, keys) if "previous" in inputs else ():
-            if added is not None:
-                note = {name: inputs[name] for name in ("pitch", "index", "age")}
-                inputs["previous"] = added.taken_off(kind, inputs["previous"], voice, **note)
+        if "previous" in inputs:
+            note = {name: inputs[name] for name in ("pitch", "index", "age")}
+            if rises is not None:
+                velocity = inputs["velocity"]
+                inputs["previous"] = rises.taken_off(kind, inputs["previous"], voice, velocity=velocity, **note)
+            for added in (openings, keys):
+                if added is not None:
+                    inputs["previous"] = added.taken_off(kind, inputs["previous"], voice, **note)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
             struck = voice
@@ -265,6 +276,8 @@ def _decoder(
             levels = keys.added(kind, levels, voice, inputs["pitch"])
         if openings is not None:
             levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
+        if rises is not None:
+            levels = rises.added(kind, levels, voice, *(inputs[name] for name in _OF_A_NOTE))
         for own, rows in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE}
             if own.correction is not None:

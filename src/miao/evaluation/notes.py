@@ -16,6 +16,7 @@ from miao.bank.voices import drum_key, is_drum_voice, pitch_hz
 from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, render
 from miao.datasets.soundfont import SoundFont
 from miao.files import Json
+from miao.measuring.attack import attack_time
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import spectral_peaks
 from miao.measuring.replayed import put_right
@@ -61,14 +62,6 @@ def compare(reference: Reals, rendered: Reals) -> NoteErrors:
     )
 
 
-def attack_time(sound: Reals) -> float:
-    """When a note has risen to -10 dB of the peak of its first 300 ms, by power over 5 ms; seconds."""
-    power = np.square(sound).sum(axis=0)[: int(0.3 * SAMPLE_RATE)]
-    width = int(0.005 * SAMPLE_RATE)
-    level = np.convolve(power, np.ones(width) / width)[: len(power)]
-    return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
-
-
 def pitch_difference(reference: Reals, rendered: Reals) -> float:
     """Distance between the strongest partials of two notes, cents, weighted median over five; nan if none match."""
     return peak_difference(pitch_peaks(reference), pitch_peaks(rendered))
@@ -99,7 +92,8 @@ def peak_difference(reference: Peaks, rendered: Peaks) -> float:
 
 
 def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
-    """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems."""
+    """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems; and by
+    how much the attacks of two of the bank's own notes differ that have nothing but another seed."""
     records = []
     for pitch, velocity in held_out(voice):
         reference = render(font, voice, pitch, velocity, HOLD_SECONDS)
@@ -117,7 +111,8 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
         taught = None if is_drum_voice(voice) else voice  # a learnt voice that plays by default has another teacher
         for system, player in systems.items():
             record[system] = asdict(compare(reference, play(player, score, voice=taught)))
-        records.append(record)
+        times = [attack_time(play(bank, score, seed=seed, voice=taught)) for seed in (0, 1)]
+        records.append(record | {"chance_seconds": abs(times[0] - times[1])})
     return records
 
 

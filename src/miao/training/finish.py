@@ -1,8 +1,8 @@
 """What a bank gets after its nets are trained: kits, each key's spectrum and loudness, notes that last.
 
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the drums of kits,
-learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack
-as they are heard (`by_ear`), how notes open (`openings`), how loud each key is (`evenness`), what held notes do
+learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack as they are
+heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), what held notes do
 (`courses`). Each step writes its file into the bank's folder and can be run again by itself; what comes after it builds
 on it.
 """
@@ -19,6 +19,7 @@ from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
+from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceTable
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
@@ -30,6 +31,7 @@ from miao.training.evenness import as_loud, prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums
 from miao.training.key_levels import make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
+from miao.training.rises import gathered_rises, prepare_rises
 
 Tell = Callable[[float], None]
 
@@ -61,14 +63,19 @@ def drums_by_ear(name: str | Path, font: Path, notes: Path, tell: Tell, config: 
 
 
 def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
-    """Write how the notes of a bank's programs open, where that brings them nearer."""
+    """Write how the notes of a bank's programs open, and how those of all its voices rise, where that brings them
+    nearer."""
     folder = bank_folder(name)
     settings = read_config(folder)
-    bank = Bank.load(folder)
-    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
-    for n, _ in enumerate(prepare_openings(font, notes, bank, programs), start=1):
-        tell(n / len(programs))
+    voices = {voice: source_of(voice) for voice in range(N_VOICES)}
+    programs = {voice: voices[voice] for voice in range(N_PROGRAMS)}
+    for n, _ in enumerate(prepare_openings(font, notes, Bank.load(folder), programs), start=1):
+        tell(0.4 * n / len(programs))
     gathered_openings(notes, N_PROGRAMS).save(folder / OPENINGS_FILE)
+    seal(folder, settings)
+    for n, _ in enumerate(prepare_rises(font, notes, Bank.load(folder), voices), start=1):
+        tell(0.4 + 0.6 * n / len(voices))
+    gathered_rises(notes, N_VOICES).save(folder / RISES_FILE)
     seal(folder, settings)
 
 

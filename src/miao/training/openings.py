@@ -1,9 +1,9 @@
-"""How a teacher's notes open, beside ours (`bank.openings`): what bands lack while a note begins, and how it rises.
+"""How a teacher's notes open, beside ours (`bank.openings`): what bands lack while a note begins.
 
 Notes of every third key are played by the teacher and by the bank, at two strengths; the difference of their log-mel
-spectrograms over time goes to the cells, and that of their power in 10 ms to all cells while they rise, since frames of
-46 ms cannot tell that. Voices that are not near even so are measured at every key; and those that are far because their
-pitch moves, token by token, by the tokens of the teacher's notes beside those that are written.
+spectrograms over time goes to the cells. How power rises, which frames of 46 ms cannot tell, is measured after it
+(`training.rises`). Voices that are far even so, because their pitch moves, are measured at every key and token by
+token, by the tokens of the teacher's notes beside those that are written.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miao.arrays import Doubles, Floats, Reals
+from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.openings import COARSE, END_SECONDS, FINE, Opening, Openings, shares
@@ -28,15 +28,13 @@ from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 from miao.training.key_levels import KEYS, VELOCITIES, checked_error, our_note, their_note
 
-TRIED = ((3, False, 0.0, 0.02), (1, False, 3.2, 0.15), (1, True, 4.3, 0.3))
+TRIED = ((3, False, 0.0, 0.02), (1, True, 4.3, 0.3))
 """Semitones from key to key, whether token by token, the error (dB) above which it is tried, and the least that it must
 come nearer (dB)."""
 SECONDS = 0.9  # of a note, longer than anything is added
 _SHARE = 0.9
 _MOST_LEVELS = 16.0
 _MOST_BY_TOKENS = 31.0
-_RISE_SECONDS = 0.010  # in which power is taken
-_RISE_DB = 25.0  # below a note's loudest moment in its attack that its rise is compared
 _SILENT = 1e-5
 
 
@@ -77,23 +75,16 @@ def _by_tokens(font: SoundFont, bank: Bank, voice: int, source: Source, semitone
 
 def _by_sound(font: SoundFont, bank: Bank, voice: int, source: Source, semitones: int) -> Opening:
     keys, knots = range(KEYS[0], KEYS[-1] + 1, semitones), COARSE
-    theirs = {(key, v): their_note(font, source, key, v, SECONDS) for key in keys for v in VELOCITIES}
     levels = np.zeros((len(keys), len(knots), tk.N_CELLS - 1), np.float32)
-    for is_rise in (False, True):
-        heard = with_opening(bank, voice, Opening(keys[0], semitones, False, levels))
-        for n, key in enumerate(keys):
-            cells = band_shares(bank.table.partials(voice, key), float(pitch_hz(key)))
-            for v in VELOCITIES:
-                sound = theirs[key, v]
-                if np.abs(sound).max(initial=0.0) < _SILENT:
-                    continue
-                ours = our_note(heard, voice, key, v, SECONDS)[:, : sound.shape[1]]
-                lacks = (
-                    _rise(sound, ours, knots) if is_rise else _at_knots(missing_over_time(sound, ours), knots) @ cells
-                )
+    for n, key in enumerate(keys):
+        cells = band_shares(bank.table.partials(voice, key), float(pitch_hz(key)))
+        for v in VELOCITIES:
+            sound = their_note(font, source, key, v, SECONDS)
+            if np.abs(sound).max(initial=0.0) >= _SILENT:
+                ours = our_note(bank, voice, key, v, SECONDS)[:, : sound.shape[1]]
+                lacks = _at_knots(missing_over_time(sound, ours), knots) @ cells
                 levels[n] += _SHARE / len(VELOCITIES) / tk.LEVEL_STEP_DB * lacks
-        levels = np.clip(levels, -_MOST_LEVELS, _MOST_LEVELS)
-    return Opening(keys[0], semitones, False, levels)
+    return Opening(keys[0], semitones, False, np.clip(levels, -_MOST_LEVELS, _MOST_LEVELS))
 
 
 def _at_knots(frames: Floats, knots: Doubles) -> Floats:
@@ -104,20 +95,6 @@ def _at_knots(frames: Floats, knots: Doubles) -> Floats:
     nearest = np.abs(times[:, None] - knots).argmin(axis=0)
     weights[nearest, np.arange(len(knots))] += 0.5 * (weights.sum(axis=0) < 0.5)
     found: Floats = (weights / weights.sum(axis=0)).T @ frames
-    return found
-
-
-def _rise(theirs: Reals, ours: Reals, knots: Doubles) -> Floats:
-    """What all cells lack at the knots of the attack, dB, [knots, 1], so that power rises alike."""
-    n = round(tk.ATTACK_SECONDS * SAMPLE_RATE)
-    width = round(_RISE_SECONDS * SAMPLE_RATE)
-    power = [np.convolve(np.square(x[:, :n]).sum(axis=0), np.ones(width) / width, "same") for x in (theirs, ours)]
-    floor = max(float(p.max(initial=0.0)) for p in power) * 10 ** (-_RISE_DB / 10) + 1e-12
-    lacks = 10 * np.log10(np.maximum(power[0], floor) / np.maximum(power[1], floor))
-    times = np.arange(len(lacks)) / SAMPLE_RATE
-    weights = shares(times, knots)
-    total = weights.sum(axis=0)
-    found: Floats = np.where(total > 1, weights.T @ lacks / np.maximum(total, 1), 0).astype(np.float32)[:, None]
     return found
 
 
