@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.defaults import program_of
 from miao.bank.learnt_voice import (
     N_INDICES,
     STEP_KNOTS,
@@ -203,7 +204,7 @@ def test_a_drum_track_with_a_voice_is_played_as_notes(gm, midi):
 
 def test_the_synthesizer_takes_names_and_files(gm, midi, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    voice = copy_of(gm, 75)
+    gm, voice = gm.with_openings(None), copy_of(gm, 75)  # openings are the program's alone
     voice.save(voices_folder() / "copy.safetensors")
     song, synthesizer = midi({"notes": [(0, 0.3, 60, 90)]}), Synthesizer(gm)
     pipes = midi({"notes": [(0, 0.3, 60, 90)], "program": 75})
@@ -300,13 +301,14 @@ def test_mistakes_are_told_in_one_line(own_voices, tmp_path, midi, arguments, sa
     assert len(lines) == 1 and says in lines[0]
 
 
-def test_a_song_is_rendered_with_a_voice(own_voices, tmp_path, midi):
-    song = tmp_path / "song.mid"
+def test_a_song_is_rendered_with_a_voice(gm, own_voices, tmp_path, midi):
+    song, flute = tmp_path / "song.mid", next(v for v in gm.defaults if program_of(v) == 73)
+    flute.save(own_voices / "flute.safetensors")
     notes = {"notes": [(0, 0.3, 60, 90)]}
     song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1}))
-    tracks = ["--tracks", "2", "--voice", "2=copy", "--voices", own_voices]
+    tracks = ["--tracks", "2", "--voice", "2=flute", "--voices", own_voices]
     assert run("render", song, "-o", tmp_path / "a.wav", *tracks).exit_code == 0
-    song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1, "program": 75}))
+    song.write_bytes(midi(notes | {"program": 10}, notes | {"channel": 1, "program": 73}))
     assert run("render", song, "-o", tmp_path / "b.wav", "--tracks", "2").exit_code == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 

@@ -256,28 +256,28 @@ def _decoder(
             if "previous" in inputs and any(part is not None for part in (own.shift, own.gains, own.waver)):
                 inputs["previous"] = inputs["previous"].copy()
                 inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
+        struck = voice
+        for own, rows in own_rows:
+            if own.kit is not None:  # its keys are these drums, too
+                struck = np.array(struck)
+                struck[rows] = N_PROGRAMS + kit_rows(inputs["pitch"][rows])
         if "previous" in inputs:
             note = {name: inputs[name] for name in ("pitch", "index", "age")}
             if rises is not None:
                 velocity = inputs["velocity"]
-                inputs["previous"] = rises.taken_off(kind, inputs["previous"], voice, velocity=velocity, **note)
+                inputs["previous"] = rises.taken_off(kind, inputs["previous"], struck, velocity=velocity, **note)
             for added in (openings, keys):
                 if added is not None:
                     inputs["previous"] = added.taken_off(kind, inputs["previous"], voice, **note)
         levels, spread = nets.write(kind, inputs)
         if drums is not None:
-            struck = voice
-            for own, rows in own_rows:
-                if own.kit is not None:  # its keys are these drums, too
-                    struck = np.array(struck)
-                    struck[rows] = N_PROGRAMS + kit_rows(inputs["pitch"][rows])
             levels = drums.applied(kind, levels, struck, inputs["velocity"], inputs["index"])
         if keys is not None:
             levels = keys.added(kind, levels, voice, inputs["pitch"])
         if openings is not None:
             levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
         if rises is not None:
-            levels = rises.added(kind, levels, voice, *(inputs[name] for name in _OF_A_NOTE))
+            levels = rises.added(kind, levels, struck, *(inputs[name] for name in _OF_A_NOTE))
         for own, rows in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE}
             if own.correction is not None:

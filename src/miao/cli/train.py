@@ -231,12 +231,12 @@ def finish(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="kits|spectra|drums|openings|keys|lasting|variations",
+            metavar="kits|spectra|drums|keys|openings|lasting|variations",
             help="This step alone, with the others as they are.",
         ),
     ] = None,
 ) -> None:
-    """Give a bank what needs no training of its nets: kits, spectra, drums, openings, loudness, held notes, variations.
+    """Give a bank what needs no training of its nets: kits, spectra, drums, loudness, openings, held notes, variations.
 
     Can be interrupted; what was measured is kept beside the notes.
 
@@ -247,7 +247,7 @@ def finish(
     from miao.training.variations import teach_variations
 
     names = {"kits": "kits", "spectra": "spectra of keys", "drums": "drums by ear",
-             "openings": "how notes open", "keys": "even keys", "lasting": "notes that last",
+             "keys": "even keys", "openings": "how notes open", "lasting": "notes that last",
              "variations": "variations"}  # fmt: skip
     if only is not None and only not in names:
         raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
