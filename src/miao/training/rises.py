@@ -43,6 +43,7 @@ _LEAST_MOMENTS = (0.005, 0.015)  # over which power is taken, seconds: a period 
 _FAR = 0.003  # for all notes where attacks are farther than that, seconds, with the shorter one
 _DB_A_SECOND, _DB_A_DECIBEL = 30.0, 0.2  # of log-mel error that attacks that are off, and notes too loud, count as
 _LEAST_GAIN_DB = 0.02
+_MOST_LOUDER_DB = 0.3  # by which notes may be farther from as loud: clicks are, whose power is not in their tokens
 _BLOCK = 44  # samples
 _SILENT = 1e-5
 
@@ -79,7 +80,8 @@ def measure_rise(font: SoundFont, bank: Bank, voice: int, source: Source) -> Ris
         found = rise_of(powers, moment) if moment == _LEAST_MOMENTS[0] or best.attack_seconds > _FAR else None
         if found is not None:
             now = off(with_rise(bank, voice, found), voice, notes)
-            if now.all_db() < best.all_db() - _LEAST_GAIN_DB:
+            is_as_loud = now.loudness_db < best.loudness_db + _MOST_LOUDER_DB
+            if is_as_loud and now.all_db() < best.all_db() - _LEAST_GAIN_DB:
                 kept, best = found, now
     return kept
 
