@@ -13,7 +13,7 @@ from golden.regenerate import chirp
 
 from miao.evaluation import distances, harmony, sound
 from miao.evaluation import transcription as tr
-from miao.evaluation.notes import attack_time
+from miao.measuring.attack import attack_time
 from miao.midi.score import notes_array
 from miao.sound.spectrum import log_mel, log_mel_error
 

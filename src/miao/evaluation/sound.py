@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from miao.arrays import Doubles, Reals
-from miao.evaluation.notes import attack_time, peak_difference, pitch_peaks
+from miao.evaluation.notes import peak_difference, pitch_peaks
 from miao.evaluation.transcription import merged_onsets
+from miao.measuring.attack import attack_time
 from miao.sound import spectrum
 from miao.sound.loudness import ABSOLUTE_GATE_LUFS, Loudness
 from miao.sound.spectrum import SAMPLE_RATE
@@ -86,7 +87,7 @@ def loudness_error(reference: Reals, rendered: Reals) -> float:
 def attack_error(reference: Reals, rendered: Reals, onsets: Reals | None = None) -> float:
     """How far the rendering's attacks lie from the reference's, seconds, 0 to 0.05.
 
-    With onsets the median of `rise_lags`; without, both are one note, whose notes.attack_time are compared.
+    With onsets the median of `rise_lags`; without, both are one note, whose attack_time are compared.
     """
     if onsets is not None:
         lags = np.abs(rise_lags(reference, rendered, onsets))
@@ -104,7 +105,7 @@ def rise_lags(reference: Reals, rendered: Reals, onsets: Reals) -> Doubles:
     The rise is the growth of level from frame to frame (every 2.9 ms), falls left out, smoothed over five frames; the
     level is a root of the amplitude, mean over 21 bands. The lag is where the rises of the reference within 50 ms of
     the onset correlate best with the rendering's, at most 50 ms away. Notes that are only softer in their attack lag by
-    about a third of what it is longer, as they do by notes.attack_time, if other notes sound already; out of silence by
+    about a third of what it is longer, as they do by attack_time, if other notes sound already; out of silence by
     less. Onsets that hardly rise in the reference are left out; a rise that is missing in the rendering counts as 50
     ms.
     """
