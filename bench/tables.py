@@ -323,7 +323,7 @@ PAGES = (
       for group, what, more in (
           ("drums", "drum kits", ""), ("violin", "solo violin", " --seconds 60"),
           ("stems", "the instruments of quartets, each by itself", ""), ("quartet", "quartets", ""),
-          ("piano", "a piano", " --seconds 60"),
+          ("piano", "a piano", ""),
       )),
     Page("table3-recordings", "The paper's Table 3 on real sound", "table3/table3.json",
          "python bench/table3_recordings.py data --steps 400 --batch 32 --size middle -o results/table3",
