@@ -42,7 +42,7 @@ def shift(everywhere=0.0):
 @pytest.fixture
 def learnt(taught, monkeypatch):
     """A voice of the shift, from notes of some lengths."""
-    monkeypatch.setattr(default_voice, "even_voice", lambda bank, voice, program, recorded: voice)
+    monkeypatch.setattr(default_voice, "even_voice", lambda bank, voice, program, recorded, heard: voice)
     about = {"name": "violin", "licence": "", "origin": ""}
     return lambda *seconds, everywhere=0.0: default_from_music(
         taught, shift(everywhere), VIOLIN, RECORDED, np.array(seconds), about

@@ -29,8 +29,8 @@ from miao.measuring.voice_fit import VoiceFit
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.by_sound import _kept, played, surface_voice
-from miao.training.note_features import STEADY
-from miao.training.surface import as_loud, fit_surface
+from miao.training.note_features import STEADY, NoteFeatures
+from miao.training.surface import _left, _Way, as_loud, fit_surface
 
 CLARINET = 71
 
@@ -264,6 +264,22 @@ def test_knots_give_every_step_its_share():
         assert shares(knots).sum(axis=1) == pytest.approx(1)
         assert (shares(knots)[list(knots)] == np.eye(len(knots))).all()
     assert STEADY.stop <= 3 * tk.CHUNK_STEPS
+
+
+def test_what_is_heard_neither_in_a_note_nor_in_what_others_say_of_it_is_no_error():
+    n, rng = 8, np.random.default_rng(1)
+    levels = np.full((n, tk.N_CELLS), 40.0, np.float32)
+    levels[:, 5] = rng.uniform(0, 5, n)  # in no note
+    levels[:, 6] = 20
+    levels[3, 6], levels[3, 7] = 0, 45  # missing in one
+    levels[:, 8] = 20
+    levels[3, 8] = 4  # as loud as nothing is, too
+    none, late = np.zeros((n, 1, tk.N_CELLS), np.float32), np.zeros((n, 2, tk.N_CELLS), np.float32)
+    notes = NoteFeatures(60 + np.arange(n), np.full(n, 80), levels, none, none, late, np.ones(n, bool), 1.0)
+    left, heard = _left(notes, _Way(4.0, 0.0))
+    assert not heard[:, 5].any() and not left[:, 5].any()
+    assert heard[3, [6, 7, 8]].all() and left[3, 7] == pytest.approx(5, abs=0.1)
+    assert left[3, 6] == left[3, 8] == pytest.approx(45 - 34 - 20, abs=0.1), "silence is as loud as what is just heard"
 
 
 def louder_above(sound, hz, db):

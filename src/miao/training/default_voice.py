@@ -31,7 +31,7 @@ from miao.midi.general_midi import program_name
 from miao.training.by_sound import surface_voice
 from miao.training.common_tone import common_tone
 from miao.training.courses import held_chunks
-from miao.training.key_gains import even_voice, recorded_dynamics, smooth
+from miao.training.key_gains import even_voice, played_db, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, as_loud
 
@@ -55,10 +55,11 @@ class Range:
 
 def over_the_keyboard(
     bank: Bank, voice: LearntVoice, program: int, recorded: Range, *, lasts: bool,
-    dynamics: tuple[Integers, Doubles] | None = None,
+    dynamics: tuple[Integers, Doubles] | None = None, heard: Doubles | None = None,
 ) -> LearntVoice:  # fmt: skip
     """The voice as a default of a program; ``lasts`` says whether held notes are to stay as loud as they are, and
-    ``dynamics`` how loud strokes are (`key_gains.recorded_dynamics`); without them as the program's.
+    ``dynamics`` how loud strokes are (`key_gains.recorded_dynamics`); without them as the program's. Registers are as
+    ``heard`` (`key_gains.even_voice`), or as the program's.
 
     The voice must have partials of the program's kind. Raises: ValueError if not.
     """
@@ -92,7 +93,7 @@ def over_the_keyboard(
         "program": str(program + 1), "lowest": str(recorded.low), "highest": str(recorded.high),
         "lasts": "yes" if lasts else "no",
     }  # fmt: skip
-    even = even_voice(bank, replace(spread, about=about), program, dynamics)
+    even = even_voice(bank, replace(spread, about=about), program, dynamics, heard)
     return even if lasts or even.course is not None else replace(even, course=dying_course(bank, even))
 
 
@@ -156,9 +157,11 @@ def learn_default(
     voice = LearntVoice(data.table(), embeddings, None, about)
     voice = surface_voice(bank, voice, data, some, program, lasts=lasts)
     assert voice.surface is not None
+    heard = played_db(bank.with_voices([voice]), len(bank.table.kind))
     voice = replace(voice, surface=as_loud(voice.table, voice.surface))
     pitches = [r.pitch for r in some]
-    return over_the_keyboard(bank, voice, program, Range(min(pitches), max(pitches)), lasts=lasts, dynamics=dynamics)
+    recorded = Range(min(pitches), max(pitches))
+    return over_the_keyboard(bank, voice, program, recorded, lasts=lasts, dynamics=dynamics, heard=heard)
 
 
 def default_from_music(

@@ -1,8 +1,10 @@
 """The loudness that a default voice is to have at each key and strength, and the gains that give it (`bank.key_gains`).
 
-At velocity 100 keys are as loud as the program's, so that a song keeps its balance, and even. How much louder
-strokes grow is what the recordings say, from the softest to the loudest that was recorded, as far as their levels were
-left as they were played: many sets of samples are as loud throughout. Softer and louder than that it is the program's.
+At velocity 100 keys are as loud as the program's in the mean, so that a song keeps its balance, and even. How much
+louder strokes grow is what the recordings say, from the softest to the loudest that was recorded, as far as their
+levels were left as they were played: many sets of samples are as loud throughout. Softer and louder than that it is the
+program's. Registers are as loud against each other, at each strength, as their notes were (`heard_db`): a flute's
+highest notes are never soft, and its lowest never loud.
 """
 
 from collections.abc import Sequence
@@ -27,10 +29,10 @@ _LEAST_NOTES = 5  # of a strength that is heard
 _SMOOTH_SEMITONES = 4.0
 _SLOPES = 0.5, 1.5  # of a recorded rise, in units of the program's
 _MOST_STEP_DB = 0.7  # from key to key
-_CONTOUR_SEMITONES, _MOST_CONTOUR_DB = 5.0, 3.0
+_HEARD_SEMITONES, _MOST_HEARD_DB, _MOST_HEARD_STEP_DB = 3.5, 9.0, 0.85
 _LEAST_RISE_DB = 0.02  # a unit of velocity
 _MOST_TRIM_DB = 80.0
-_PASSES = 3  # of which the first finds how loud it is: cells that are near silence move by less than they are told
+_PASSES = 3  # cells that are near silence move by less than they are told
 
 
 def recorded_dynamics(recordings: Sequence[Recording]) -> tuple[Integers, Doubles] | None:
@@ -91,38 +93,52 @@ def wanted_db(taught: Reals, middle: int, recorded: tuple[Integers, Doubles] | N
     return wanted
 
 
-def contour_db(levels: Reals, inside: Flags) -> Doubles:
-    """How much louder keys are than the median of those inside the recorded range, smooth; [keys]."""
-    known = np.flatnonzero(inside)
-    own = (levels - np.median(levels[known])).clip(-_MOST_CONTOUR_DB, _MOST_CONTOUR_DB)
-    contour = smooth(own[known], _CONTOUR_SEMITONES)
-    spread: Doubles = np.interp(np.arange(len(levels)), known, contour - np.median(contour))
-    return spread
+def heard_db(wanted: Doubles, heard: Doubles, inside: Flags, *, is_levelled: bool) -> Doubles:
+    """What keys are to have if registers are to be as loud against each other as was heard, [velocities, keys].
+
+    ``heard`` is how loud keys are at VELOCITIES as notes were recorded, of which those ``inside`` were; of levelled
+    recordings strokes grow as ``wanted``. Within 9 dB, smooth over keys, and never softer where they are struck harder.
+    """
+    known, at = np.flatnonzero(inside), VELOCITIES.tolist().index(AS_LOUD)
+    more = (heard - wanted)[:, known]
+    more -= np.median(more, axis=1, keepdims=True) if is_levelled else np.median(more[at])
+    more = np.stack([smooth(row, _HEARD_SEMITONES) for row in more.clip(-_MOST_HEARD_DB, _MOST_HEARD_DB)])
+    more -= np.median(more[at])
+    every = np.arange(wanted.shape[1])
+    found = wanted + np.stack([np.interp(every, known, row) for row in more])
+    steps = np.diff(found, axis=1).clip(-_MOST_HEARD_STEP_DB, _MOST_HEARD_STEP_DB)
+    line = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+    line += np.median((found - line)[:, known], axis=1, keepdims=True)
+    least = _LEAST_RISE_DB * VELOCITIES
+    ones = np.ones(len(least))
+    return np.stack([rising(column - least, ones) + least for column in line.T], axis=1)
 
 
-def even_voice(bank: Bank, voice: LearntVoice, program: int, recorded: tuple[Integers, Doubles] | None) -> LearntVoice:
-    """The voice as loud at each key and strength as it is to be, in place of a program. If its recordings were not
-    levelled, registers are as loud against each other as these were, within 3 dB."""
+def even_voice(
+    bank: Bank, voice: LearntVoice, program: int, recorded: tuple[Integers, Doubles] | None,
+    heard: Doubles | None = None,
+) -> LearntVoice:  # fmt: skip
+    """The voice as loud at each key and strength as it is to be, in place of a program; ``heard`` is how loud it was at
+    VELOCITIES and PITCHES before (`played_db`), by its recordings."""
     keys, every = np.array(PITCHES), np.arange(N_PITCHES)
     lowest, highest = (int(voice.about[name]) for name in ("lowest", "highest"))
     middle, inside = (lowest + highest) // 2, (keys >= lowest) & (keys <= highest)
-    taught = _played_db(bank, program)
+    taught = played_db(bank, program)
     wanted, at = wanted_db(taught, int(np.abs(keys - middle).argmin()), recorded), VELOCITIES.tolist().index(AS_LOUD)
+    if heard is not None:
+        wanted = heard_db(wanted, heard, inside, is_levelled=recorded is None)
+    wanted -= np.median((wanted - taught)[at, inside])
     trims, gains = np.zeros(len(keys)), np.zeros((len(VELOCITIES), len(keys)))
-    for n in range(_PASSES):
+    for _ in range(_PASSES):
         table = replace(voice.table, trim_db=np.interp(every, keys, trims)[None].astype(np.float32))
         by_key = np.stack([np.interp(every, keys, row) for row in gains / tk.LEVEL_STEP_DB], axis=1)
         voice = replace(voice, table=table, gains=KeyGains(by_key.astype(np.float16)))
-        levels = _played_db(bank.with_voices([voice]), len(bank.table.kind))
-        if n == 0:
-            wanted += 0 if recorded is None else contour_db(levels[at] - wanted[at], inside)
-            wanted -= np.median((wanted - taught)[at, inside])
-        missing = wanted - levels
+        missing = wanted - played_db(bank.with_voices([voice]), len(bank.table.kind))
         trims = np.clip(trims + missing[at], -_MOST_TRIM_DB, _MOST_TRIM_DB)
         gains = np.clip(gains + missing - missing[at], -_MOST_TRIM_DB, _MOST_TRIM_DB)
     return voice
 
 
-def _played_db(bank: Bank, voice: int) -> Doubles:
+def played_db(bank: Bank, voice: int) -> Doubles:
     """How loud a voice is at VELOCITIES and PITCHES, dB."""
     return np.stack([first_second_db(bank, voice, np.array(PITCHES), float(v)) for v in VELOCITIES])

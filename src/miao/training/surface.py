@@ -157,18 +157,21 @@ def _spectrum(notes: NoteFeatures, pitch: float, velocity: float, way: _Way, amo
 
 def _left(notes: NoteFeatures, way: _Way) -> tuple[Floats, Flags]:
     """What notes have more than others say that are at other pitches, their own loudness aside, [n, C], and which
-    cells are heard."""
-    out = np.zeros_like(notes.spectrum)
+    cells are heard in either; what is not heard counts as the least that would be, as sound is judged."""
+    cells = notes.spectrum[:, : tk.PITCH_CELL]
+    said = np.zeros_like(cells)
     for pitch, velocity in {(int(p), int(v)) for p, v in zip(notes.pitch, notes.velocity, strict=True)}:
         at = (notes.pitch == pitch) & (notes.velocity == velocity)
-        out[at] = notes.spectrum[at] - _spectrum(notes, pitch, velocity, way, notes.pitch != pitch)
-    cells = notes.spectrum[:, : tk.PITCH_CELL]
-    heard = cells > np.maximum(cells.max(axis=1, keepdims=True) - _HEARD, 1)
-    heard = np.pad(heard, ((0, 0), (0, 1)))
-    own = np.array(
-        [np.median(row[is_heard]) if is_heard.any() else 0.0 for row, is_heard in zip(out, heard, strict=True)]
-    )
-    return out - own[:, None].astype(np.float32), heard
+        said[at] = _spectrum(notes, pitch, velocity, way, notes.pitch != pitch)[: tk.PITCH_CELL]
+    least = np.maximum(cells.max(axis=1, keepdims=True) - _HEARD, 1)
+    heard = cells > least
+    own = [
+        np.median(row[is_heard]) if is_heard.any() else 0.0 for row, is_heard in zip(cells - said, heard, strict=True)
+    ]
+    said += np.array(own, np.float32)[:, None]
+    left = np.maximum(cells, least) - np.maximum(said, least)
+    pitch_cell = ((0, 0), (0, 1))
+    return np.pad(left.astype(np.float32), pitch_cell), np.pad(heard | (said > least), pitch_cell)
 
 
 def _error(left: Floats, heard: Flags) -> float:
