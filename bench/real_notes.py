@@ -11,7 +11,7 @@ the strengths, means of all pitches (`follows`). A voice may take the place of i
 (`refusals`): nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where
 it is struck harder, held notes that last within 3 dB of their level up to 20 s, decays within 4 dB of the recordings'
 or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that
-passed into a bank's folder.
+passed into a bank's folder; ``--waver`` gives those of `WAVERING`, as they are, the waver of their notes anew.
 """
 
 import argparse
@@ -43,12 +43,15 @@ from miao.training.default_voice import cut_below, learn_default
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising
 from miao.training.new_voice import held_out_pitches
+from miao.training.wavering import wavering
 
 GAINS_DB = np.arange(-24.0, 25.0)
 STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
 AROUND = 6  # semitones beyond the recorded range that keys are compared in
 NEARER_DB, EVEN_DB, FALL_DB, HELD_DB, DECAY_DB = 0.5, 1.0, 0.1, 3.0, 4.0
 HELD_SECONDS, DECAY_SECONDS = (5, 10, 20), (2, 3)
+# voices that the ears of two nets (musicnn, YAMNet) hear nearer to other recorded notes once they waver, both of them
+WAVERING = ("flute", "cello", "oboe", "french-horn", "alto-sax")
 FREE = "Apache-2.0; the recordings are CC0-1.0"
 PIANO = "Apache-2.0; learnt from recordings under CC-BY-3.0"
 PHILHARMONIA = "Apache-2.0; the recordings are free to use, not to be passed on as samples"
@@ -237,7 +240,8 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     recordings = read(source, folder)
     if not path.exists():
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
-        learn_default(bank, recordings, source.program, about, lasts=source.lasts).save(path)
+        learn_default(bank, recordings, source.program, about, lasts=source.lasts,
+                      wavers=source.name in WAVERING).save(path)  # fmt: skip
     voice = LearntVoice.load(path)
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])
@@ -272,6 +276,16 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     return row | {"refused": refusals(row)}
 
 
+def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
+    """Measure how an installed voice wavers, on the notes that it was learnt from."""
+    path, recordings = default_path(into, source.program), read(source, folder)
+    held_out = held_out_pitches([r.pitch for r in recordings])
+    some = sorted((cut_below(r) for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
+    voice = wavering(bank, LearntVoice.load(path), some)
+    voice.save(path)
+    print(source.name, "still" if voice.waver is None else voice.waver.moves.shape, flush=True)
+
+
 def table(rows: list[dict]) -> list[str]:
     """The rows as Markdown."""
     fonts = sorted({name for row in rows for name in row["fonts"]})
@@ -298,10 +312,20 @@ def main() -> None:
     parser.add_argument("--bank", default="gm")
     parser.add_argument("--voice", action="append", choices=[s.name for s in SOURCES], help="only these")
     parser.add_argument("--install", help="a bank's folder that gets the voices that passed")
+    parser.add_argument("--waver", help="a bank's folder whose voices get their waver anew; nothing else is done")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     record, bank = arguments.output / "real.json", Bank.load(arguments.bank, 1, has_more=False)
+    if arguments.waver:
+        into = bank_folder(arguments.waver)
+        config = read_config(into)
+        for source in SOURCES:
+            is_wanted = source.name in WAVERING and source.name in (arguments.voice or [source.name])
+            if is_wanted and default_path(into, source.program).exists() and (arguments.folder / source.place).exists():
+                waver(source, arguments.folder, bank, into)
+        seal(into, config)
+        return
     fonts = [SoundFont(path) for path in arguments.soundfont]
     rows = json.loads(record.read_text()) if record.exists() else []
     for source in SOURCES:

@@ -9,10 +9,12 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.waver import PARTS, SETS_IN, STEP_SECONDS, Waver
+from miao.datasets.samples import Recording
 from miao.errors import BankError
+from miao.training.by_sound import played
 from miao.training.courses import held_chunks
 from miao.training.new_voice import program_copy
-from miao.training.wavering import HOLD_SECONDS, measured_waver
+from miao.training.wavering import HOLD_SECONDS, measured_waver, recorded_waver, waverers, wavering
 
 VIOLIN, RATE = 40, 44_100
 
@@ -115,3 +117,61 @@ def test_a_vibrato_is_measured_with_what_it_does_to_partials():
     assert np.ptp(moves[:, 2]) == pytest.approx(12 / tk.LEVEL_STEP_DB, rel=0.35)
     assert np.corrcoef(cents, moves[:, 2])[0, 1] > 0.8
     assert np.ptp(moves[:, 0]) < 1.2
+
+
+def recording(pitch, seconds=1.5, velocity=80, cents=12.0):
+    sound = vibrato(pitch, cents)[:, : int(seconds * RATE)]
+    return Recording(f"{pitch} {velocity} {seconds}", pitch, velocity, sound, seconds, False)
+
+
+def still_one(note):
+    """The same partials without vibrato."""
+    times = np.arange(note.sound.shape[1]) / RATE
+    hz = 440 * 2 ** ((note.pitch - 69) / 12)
+    return 0.1 * np.stack([sum(np.sin(2 * np.pi * n * hz * times) / n for n in range(1, 9))] * 2).astype(np.float32)
+
+
+def test_notes_that_are_long_enough_are_listened_to_three_semitones_apart():
+    lengths = {
+        (60, 33): 3.0,
+        (60, 80): 1.2,
+        (60, 90): 1.4,
+        (60, 112): 3.0,
+        (62, 80): 3.0,
+        (63, 112): 1.1,
+        (66, 80): 0.9,
+    }
+    notes = [recording(pitch, seconds, velocity) for (pitch, velocity), seconds in lengths.items()]
+    assert [(r.pitch, r.velocity) for r in waverers(notes)] == [(60, 90), (63, 112)]
+    assert recorded_waver(notes[-1:], still_one, 0) is None
+    assert recorded_waver([*notes, recording(70, 0.9)], still_one, 0) is None  # too far from the next that is long
+
+
+def test_of_a_recorded_note_counts_what_the_voice_does_not_do_by_itself():
+    notes = [recording(69, 1.2), recording(72, 1.6)]
+    found = recorded_waver(notes, still_one, 0)
+    assert found.is_whole and found.pitches.tolist() == [69, 72]
+    moves = found.moves[0] / PARTS
+    assert np.ptp(tk.CENTS_STEP * moves[:, tk.PITCH_CELL]) == pytest.approx(24, rel=0.35)
+    powers = np.mean(10 ** (tk.LEVEL_STEP_DB * moves[:, : tk.PITCH_CELL] / 10), axis=0)
+    np.testing.assert_allclose(powers, 1, atol=0.06)
+    assert np.ptp(moves[:, 2]) > 4
+    turn = 44  # the last step of the shorter note, from which it goes back
+    np.testing.assert_array_equal(moves[turn + 1 :], moves[2 * turn + 1 - len(moves) : turn][::-1])
+    assert not recorded_waver(notes, lambda note: note.sound, 0).moves.any()
+
+
+def as_it_plays(bank, voice, pitch, velocity=90):
+    asked = recording(pitch, 1.3, velocity)
+    sound = played(bank.with_voices([voice]), asked, len(bank.table.kind))
+    return dataclasses.replace(asked, sound=sound)
+
+
+def test_a_voice_takes_the_waver_of_its_notes_in_place_of_its_own_and_none_that_is_another_s(bank, voice):
+    still = dataclasses.replace(voice, waver=None)
+    wavers = [as_it_plays(bank, voice, pitch) for pitch in (60, 61)]
+    found = wavering(bank, voice, wavers)
+    assert found.waver is not None and np.ptp(found.waver.moves[0, :, 0]) > 2 * PARTS
+    np.testing.assert_array_equal(found.waver.moves, wavering(bank, still, wavers).waver.moves)
+    others = [as_it_plays(bank, still, pitch) for pitch in (61, 62)]  # what it would go away from
+    assert wavering(bank, voice, [*wavers[:1], *others]).waver is None

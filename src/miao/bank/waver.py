@@ -7,16 +7,19 @@ again before they are asked how it goes on. Notes waver once they speak, and as 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miao.arrays import Doubles, Floats, Integers, Reals
 from miao.bank import tokens as tk
-from miao.bank.level_shift import shifted
+from miao.bank.voices import N_PITCHES
 
 PARTS = 8  # of a level, or of a step in pitch: units of what is kept
 STEP_SECONDS = tk.STEP_SECONDS[tk.SUSTAIN]
+_TIMES = [np.arange(tk.CHUNK_STEPS) * step for step in tk.STEP_SECONDS]
+_ON_STEP = 1e-3  # of a step
 SETS_IN = 0.05, 0.25  # seconds since a note's start: when it begins to waver, and when it wavers in full
 
 
@@ -33,24 +36,41 @@ class Waver:
         """Whether its parts fit each other."""
         return len(self.pitches) == len(self.moves) > 0 and bool((np.diff(self.pitches.astype(int)) > 0).all())
 
+    @cached_property
+    def _rows(self) -> Integers:
+        """Of which note each pitch has its moves, [N_PITCHES]."""
+        rows: Integers = np.abs(np.arange(N_PITCHES)[:, None] - self.pitches.astype(np.int64)).argmin(axis=1)
+        return rows
+
+    @cached_property
+    def _levels(self) -> Floats:
+        """The moves in levels, and steps in pitch, [n * steps, C]."""
+        return self.moves.reshape(-1, tk.N_CELLS).astype(np.float32) / np.float32(PARTS)
+
     def at(self, pitch: Reals, times: Reals) -> Floats:
         """How far notes [B] are off at times [B, a] since their starts, [B, a, C]."""
-        row = np.abs(np.asarray(pitch)[:, None] - self.pitches.astype(np.float32)).argmin(axis=1)
+        first = self.moves.shape[1] * self._rows[np.asarray(pitch).astype(np.int64)][:, None]
         last = self.moves.shape[1] - 1
-        place = last - np.abs(np.mod(np.maximum(times, 0) / STEP_SECONDS, max(2 * last, 1)) - last)
-        low = np.minimum(place.astype(np.int64), max(last - 1, 0))
-        share = (place - low)[..., None]
-        near, far = (self.moves[row[:, None], np.minimum(low + n, last)] for n in (0, 1))
-        fade = np.clip((times - SETS_IN[0]) / (SETS_IN[1] - SETS_IN[0]), 0, 1)[..., None]
-        moved: Floats = (fade * ((1 - share) * near + share * far) / PARTS).astype(np.float32)
+        place = last - np.abs(np.maximum(times, 0) / STEP_SECONDS % max(2 * last, 1) - last)
+        low = np.rint(place).astype(np.int64)
+        moved: Floats = self._levels.take(first + low, axis=0)
+        share = place - low
+        if np.abs(share).max() > _ON_STEP:  # as in the attack, whose steps are shorter
+            low = np.minimum(place.astype(np.int64), max(last - 1, 0))
+            share = (place - low).astype(np.float32)[..., None]
+            near, far = (self._levels.take(first + np.minimum(low + n, last), axis=0) for n in (0, 1))
+            moved = (1 - share) * near + share * far
+        if times.min() < SETS_IN[1]:
+            fade = np.clip((times - SETS_IN[0]) / (SETS_IN[1] - SETS_IN[0]), 0, 1)
+            moved *= fade.astype(np.float32)[..., None]
         return moved
 
     def added(self, kind: int, levels: Floats, pitch: Reals, age: Reals) -> Floats:
-        """Levels of chunks of a kind as they will sound, [B, a, C], of notes of some ages as the chunks begin."""
+        """Levels of chunks of a kind as they will sound, [B, a, C], moved in place; `age` is notes' as they begin."""
         if kind == tk.RELEASE:
             return levels
-        times = np.asarray(age, np.float64)[:, None] + np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[kind]
-        return _moved(np.array(levels, np.float32), self.at(pitch, times))
+        times = np.asarray(age, np.float64)[:, None] + _TIMES[kind]
+        return _moved(levels, self.at(pitch, times))
 
     def taken_off(self, kind: int, previous: Floats, pitch: Reals, index: Integers, age: Reals) -> Floats:
         """The tokens before chunks of a kind, [B, C], as they were written."""
@@ -61,8 +81,7 @@ class Waver:
 
 
 def _moved(levels: Floats, moves: Floats) -> Floats:
-    """Levels and pitches [..., C], moved in place."""
-    shifted(levels, moves[..., : tk.PITCH_CELL])
-    pitch = levels[..., tk.PITCH_CELL]
-    np.clip(pitch + moves[..., tk.PITCH_CELL], 0, tk.N_LEVELS - 1, out=pitch)
-    return levels
+    """Levels and pitches [..., C], moved in place; silence stays silence."""
+    moves *= levels >= 0.5
+    levels += moves
+    return np.clip(levels, 0, tk.N_LEVELS - 1, out=levels)

@@ -34,6 +34,7 @@ from miao.training.courses import held_chunks
 from miao.training.key_gains import even_voice, played_db, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, as_loud
+from miao.training.wavering import wavering
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _MOST_RAISED = 0.98  # quantile of all that is raised
@@ -133,12 +134,13 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 
 
 def learn_default(
-    bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool
-) -> LearntVoice:
+    bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool,
+    wavers: bool = False,
+) -> LearntVoice:  # fmt: skip
     """A default voice of a program from recordings, of which every fifth pitch is left to measure it by.
 
-    Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program.
-    Raises: BankError, ValueError.
+    Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. If
+    held notes are to waver, that is measured on some of them (`training.wavering`). Raises: BankError, ValueError.
     """
     assert bank.embeddings is not None
     held_out = held_out_pitches([r.pitch for r in recordings])
@@ -161,7 +163,8 @@ def learn_default(
     voice = replace(voice, surface=as_loud(voice.table, voice.surface))
     pitches = [r.pitch for r in some]
     recorded = Range(min(pitches), max(pitches))
-    return over_the_keyboard(bank, voice, program, recorded, lasts=lasts, dynamics=dynamics, heard=heard)
+    voice = over_the_keyboard(bank, voice, program, recorded, lasts=lasts, dynamics=dynamics, heard=heard)
+    return wavering(bank, voice, some) if wavers else voice
 
 
 def default_from_music(
