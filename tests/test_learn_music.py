@@ -1,6 +1,7 @@
 """Voices and rooms learnt from music: powers add up, shifts are what is heard, recorded notes lead, a room is found."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_a_shift_follows_velocity_and_the_time_since_the_key_came_up(gm):
     )
     np.testing.assert_allclose(at[:, 0, 5], [0, 2 + 3], atol=0.02)
     np.testing.assert_allclose(knot_shares(np.array([0.0, 0.065, 99.0]), AGES)[:, :3].sum(axis=1), [1, 1, 0], atol=1e-6)
+
+
+def test_a_voice_from_music_wavers_as_its_program_does_by_default(gm):
+    pytest.importorskip("torch")
+    from miao.training import music_voice
+
+    by_default = music_voice.default_at(gm, gm.voice(40, 60, is_drum=False))
+    fit = SimpleNamespace(shifts=(shift_of(), shift_of()))
+    violin, organ = music_voice._voices(gm, [40, 19], [40, 19], ["violin", "organ"], fit, ABOUT)
+    assert by_default.waver is not None and violin.waver is by_default.waver
+    assert organ.waver is None
 
 
 def test_a_voice_file_keeps_shift_and_recorded_notes(gm, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import SUFFIX, LearntVoice, voices_folder
+from miao.bank.waver import Waver
 from miao.errors import BankError
 from miao.measuring.power import FRAME_SECONDS, bands_below
 from miao.measuring.rooms import DRY_DB, room_of
@@ -291,9 +292,15 @@ def _voices(
             voice = kit_copy(bank, about | {"name": name, "set_out_from": STANDARD_KIT})
         else:
             own = {"name": name, "set_out_from": f"program {program + 1}, {program_name(program, False)}"}
-            voice = program_copy(bank, program, 0.0, about | own)
+            voice = replace(program_copy(bank, program, 0.0, about | own), waver=_waver(bank, program))
         found.append(replace(voice, shift=shift))
     return tuple(found)
+
+
+def _waver(bank: Bank, program: int) -> Waver | None:
+    """What a program's notes do in their own time, which no fit to music hears, as it plays by default."""
+    default = default_at(bank, bank.voice(program, 60, is_drum=False))
+    return None if default is None else default.waver
 
 
 def _settled(
