@@ -27,7 +27,9 @@ from miao.bank.voices import N_PITCHES, pitch_hz
 from miao.cli.main import app
 from miao.datasets.samples import Recording
 from miao.errors import BankError
+from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import read_score
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.synth.stems import stream_stems
 from miao.training.default_voice import FADE_SEMITONES, Range, cut_below, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
@@ -315,3 +317,12 @@ def test_each_default_is_even_over_all_keys_rises_with_velocity_and_keeps_the_ba
     assert abs(np.median(off)) < 0.5
     strokes = [first_second_db(gm, number, keys[::12], v) for v in (1, 6, 14, 30, 50, 72, 90, 110, 127)]
     assert np.diff(strokes, axis=0).min() > 0
+
+
+@pytest.mark.parametrize("program", default_programs(bank_folder("gm")))
+def test_no_default_grows_once_its_note_is_let_go(gm, program):
+    number, hop = gm.voice(program, 60, is_drum=False), round(0.01 * SAMPLE_RATE)
+    for pitch in range(30, 100, 8):
+        sound = play(gm, one_note_score(0, pitch, 90, 0.6), voice=number)
+        power = np.square(sound[:, : sound.shape[1] // hop * hop]).reshape(2, -1, hop).mean(axis=(0, 2))
+        assert power[63:].max() < 1.6 * power[50:60].max()  # 2 dB, as what wavers may be at its least when it ends

@@ -92,6 +92,20 @@ def test_a_note_that_is_let_go_falls_from_what_it_had_reached():
     assert (led(own, tk.RELEASE, 62, previous=0.0) == 0).all()
 
 
+def test_no_cell_grows_once_a_note_is_let_go():
+    """Lines through levels that break off overshoot: a tremolo was 19 dB louder behind its end."""
+    plain = surface()
+    falls = plain.falls.copy()
+    falls[:, :, 1:4] = 8
+    falls[:, :, len(RELEASE_KNOTS) : len(RELEASE_KNOTS) + 3] += 20
+    own, last = replace(plain, falls=falls), 30.0
+    for index in range(N_RELEASE):
+        chunk = led(own, tk.RELEASE, 62, index=index, previous=last)
+        assert chunk[0] <= last + 1e-3 and (np.diff(chunk) <= 1e-3).all()
+        last = float(chunk[-1])
+    assert last < 10
+
+
 def test_where_no_release_was_recorded_a_note_falls_as_nets_write_from_what_it_had_reached():
     own = replace(surface(), falls=None)
     written = np.repeat(np.linspace(20, 4, tk.CHUNK_STEPS, dtype=np.float32)[None, :, None], tk.N_CELLS, axis=2)

@@ -61,8 +61,13 @@ class Surface:
 
     @cached_property
     def _at_work(self) -> tuple[Floats, Floats, Floats | None]:
-        """Spectrum, course and falls in the numbers that are counted with, once the voice plays."""
-        falls = None if self.falls is None else self.falls.astype(np.float32)
+        """Spectrum, course and falls in the numbers that are counted with, once the voice plays.
+
+        No cell grows once a note is let go: straight lines through levels that break off overshoot before they fall.
+        """
+        falls = None
+        if self.falls is not None:
+            falls = np.minimum.accumulate(np.minimum(self.falls.astype(np.float32), 0), axis=2)
         return self.spectrum.astype(np.float32), self.course.astype(np.float32), falls
 
     def share(self, pitch: Reals) -> Floats:
