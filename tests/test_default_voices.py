@@ -326,3 +326,11 @@ def test_no_default_grows_once_its_note_is_let_go(gm, program):
         sound = play(gm, one_note_score(0, pitch, 90, 0.6), voice=number)
         power = np.square(sound[:, : sound.shape[1] // hop * hop]).reshape(2, -1, hop).mean(axis=(0, 2))
         assert power[63:].max() < 1.6 * power[50:60].max()  # 2 dB, as what wavers may be at its least when it ends
+
+
+@pytest.mark.parametrize("program", [0, 19, 48, 71])
+def test_beyond_the_keys_that_were_taught_a_voice_is_its_outermost_key_moved(gm, program):
+    number = gm.voice(program, 60, is_drum=False)
+    for velocity in (40, 100):
+        levels = first_second_db(gm, number, np.array([22, 0, 8, 16, 21, 106, 107, 108, 110, 112]), velocity)
+        assert np.abs(levels[1:5] - levels[0]).max() < 0.5 and np.abs(levels[6:] - levels[5]).max() < 0.5

@@ -28,7 +28,7 @@ from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.rises import Rises
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
-from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
+from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows, learnt_pitch
 from miao.errors import BankError
 
 Rows = TypeVar("Rows", bound=KeyRows)
@@ -242,25 +242,32 @@ def _decoder(
     first = embeddings.n_voices - len(learnt)
 
     def decode(kind: int, *, voice: Integers, **inputs: Any) -> Written:
+        played = inputs["pitch"]
+        inputs["pitch"] = learnt_pitch(played).astype(np.float32)
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
         present = distinct(voice[voice >= first]) if learnt else ()
-        own_rows = [(learnt[n - first], np.flatnonzero(voice == n)) for n in present]
-        for own, rows in own_rows:
+        # what was learnt of a voice beyond the bank's keys counts there, unless its keys were made even within them
+        own_rows = [
+            (own, rows, (played if own.gains is None else inputs["pitch"])[rows])
+            for own, rows in ((learnt[n - first], np.flatnonzero(voice == n)) for n in present)
+        ]
+        for own, rows, pitch in own_rows:
             if own.kit is not None:
-                told = own.kit.at(kind, inputs["pitch"][rows])
+                told = own.kit.at(kind, pitch)
                 for name, values in zip(("embedding", "profile"), told, strict=True):
                     inputs[name] = inputs[name].copy()
                     inputs[name][rows] = values
             if "previous" in inputs and any(part is not None for part in (own.shift, own.gains, own.waver)):
                 inputs["previous"] = inputs["previous"].copy()
-                inputs["previous"][rows] = _as_written(own, kind, {name: array[rows] for name, array in inputs.items()})
+                note = {name: array[rows] for name, array in inputs.items()} | {"pitch": pitch}
+                inputs["previous"][rows] = _as_written(own, kind, note)
         struck = voice
-        for own, rows in own_rows:
+        for own, rows, pitch in own_rows:
             if own.kit is not None:  # its keys are these drums, too
                 struck = np.array(struck)
-                struck[rows] = N_PROGRAMS + kit_rows(inputs["pitch"][rows])
+                struck[rows] = N_PROGRAMS + kit_rows(pitch)
         if "previous" in inputs:
             note = {name: inputs[name] for name in ("pitch", "index", "age")}
             if rises is not None:
@@ -278,8 +285,8 @@ def _decoder(
             levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
         if rises is not None:
             levels = rises.added(kind, levels, struck, *(inputs[name] for name in _OF_A_NOTE))
-        for own, rows in own_rows:
-            note = {name: inputs[name][rows] for name in _OF_A_NOTE}
+        for own, rows, pitch in own_rows:
+            note = {name: inputs[name][rows] for name in _OF_A_NOTE} | {"pitch": pitch}
             if own.correction is not None:
                 levels[rows] = own.correction.applied(kind, levels[rows], **note)
             for lead in (own.recorded, own.surface):

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from miao.arrays import AnyArray, Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.arrays import Array, check_arrays, read_arrays
-from miao.bank.voices import N_PITCHES, PITCH_NODES, node_below
+from miao.bank.voices import N_PITCHES, PITCH_NODES, learnt_pitch, node_below
 from miao.errors import BankError
 from miao.files import write_bytes
 
@@ -60,6 +60,7 @@ class Courses:
         """The course of a note, [knots, C] levels against the repeated chunk; None if it is not known."""
         if voice >= len(self.row) or self.row[voice] < 0:
             return None
+        pitch = float(learnt_pitch(np.asarray(pitch)))
         low, far = node_below(np.asarray(pitch))
         share = np.float32(far)
         table = self.offsets[self.row[voice]]

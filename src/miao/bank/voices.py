@@ -26,6 +26,7 @@ N_VOICES = N_PROGRAMS + len(DRUM_KEYS)
 HARMONIC, HALF_HARMONIC, MODES = 0, 1, 2  # kinds of partial ratios
 RATIO_BASE = {HARMONIC: 1.0, HALF_HARMONIC: 0.5}  # of the first harmonic, over the note's frequency
 N_PITCHES = 128
+LEARNT_PITCHES = range(22, 107)  # what banks are taught
 PITCH_NODES = 43  # a voice has one embedding every three semitones
 SEMITONES_A_NODE = 3
 
@@ -44,6 +45,13 @@ EMBEDDINGS = {  # and of what nets are told of voices
     "embeddings": Array(np.float16, ("V", PITCH_NODES, "W")),
     "profiles": Array(np.float16, (3, "V", PITCH_NODES, tk.N_CELLS)),
 }
+
+
+def learnt_pitch(pitch: Numbers) -> Doubles:
+    """The pitch that a bank was taught nearest to some: beyond the outermost nets make up what they write, a dozen dB
+    too loud or too soft, so that such notes are those, moved."""
+    nearest: Doubles = np.clip(np.asarray(pitch, np.float64), LEARNT_PITCHES[0], LEARNT_PITCHES[-1])
+    return nearest
 
 
 def program_voice(program: int) -> int:

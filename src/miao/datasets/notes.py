@@ -16,6 +16,7 @@ from miao.bank import tokens as tk
 from miao.bank.voices import (
     HALF_HARMONIC,
     HARMONIC,
+    LEARNT_PITCHES,
     MODES,
     N_PITCHES,
     N_VOICES,
@@ -36,7 +37,7 @@ from miao.synth.note import RING_SECONDS
 
 HELD_OUT_PITCHES = (38, 50, 62, 74, 86)  # never rendered for training
 HELD_OUT_VELOCITIES = (45, 80, 115)
-PITCHES = range(22, 107)
+PITCHES = LEARNT_PITCHES
 _SILENT = 1e-5  # amplitude below which the sound bank has nothing there
 _FOLLOWS = 0.8  # tracking below which harmonics of the key make no sense
 DRUM_HOLD_SECONDS = RING_SECONDS  # drums ring on, whatever the key does
