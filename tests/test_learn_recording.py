@@ -275,6 +275,26 @@ def test_only_the_beginning_of_a_long_recording_is_learnt_from_and_that_is_said(
     assert all((track.notes["start"] < 10).all() for track in heard.score.tracks)
 
 
+def moved(score, semitones, program=None):
+    tracks = [replace(track, notes=track.notes.copy()) for track in score.tracks]
+    for track in tracks:
+        track.notes["pitch"] += semitones
+        track.notes["program"] = track.notes["program"] if program is None else program
+    return replace(score, tracks=tuple(tracks))
+
+
+def test_a_score_an_octave_off_is_refused_in_one_line_unless_an_organ_plays(recorded):
+    from miao.training.performances import read_performance
+
+    for semitones, line in ((12, "an octave above what sounds; transpose them by -12"),
+                            (-12, r"an octave below what sounds; transpose them by \+12")):  # fmt: skip
+        for places in ([0], [1], [0, 1]):
+            with pytest.raises(DataError, match=line):
+                read_performance(recorded / "duo.wav", moved(duo(), semitones), places, SECONDS)
+    read_performance(recorded / "duo.wav", moved(duo(), 12, program=18), [0, 1], SECONDS)
+    read_performance(recorded / "duo.wav", moved(duo(), 12), [0, 1], SECONDS, like=19)
+
+
 def test_a_recording_more_than_a_quarter_tone_off_is_found(gm):
     notes = np.concatenate([track.notes for track in duo().tracks])
     for cents in (40, 56, -56):

@@ -77,7 +77,7 @@ def align(samples: Floats, sample_rate: int, notes: Records) -> Alignment:
     Without sound or notes the confidence is 0. Shape: samples [channels, S].
     """
     is_drum = notes["is_drum"] if "is_drum" in (notes.dtype.names or ()) else notes["voice"] >= N_PROGRAMS
-    mono = _mono(samples)
+    mono = one_channel(samples)
     if not len(notes) or not mono.shape[1] or np.abs(mono).max() < 1e-5:
         return Alignment(0.0, 0.0, 0.0, 0.0, float("nan"))
     sound = resample(Audio(mono, sample_rate), _RATE).samples[0]
@@ -94,7 +94,7 @@ def align(samples: Floats, sample_rate: int, notes: Records) -> Alignment:
     return replace(there, offset_seconds=there.offset_seconds + by * (1 + there.drift), knots=there.knots - [by, 0])
 
 
-def _mono(samples: Floats) -> Floats:
+def one_channel(samples: Floats) -> Floats:
     """One channel of a sound, [1, S]: the mean of all, or the loudest where they cancel each other."""
     channels = np.atleast_2d(samples).astype(np.float32)
     mono: Floats = channels.mean(axis=0, keepdims=True)

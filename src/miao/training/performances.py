@@ -12,6 +12,7 @@ from miao.bank.bank import Bank
 from miao.bank.voices import N_PROGRAMS, is_drum_voice, note_voice
 from miao.errors import DataError
 from miao.measuring.align import CONFIDENT, LONGEST_OFFSET_SECONDS, align
+from miao.measuring.octaves import octaves_off
 from miao.measuring.power import FRAME_SECONDS, cell_powers, noise_powers, note_courses, powers
 from miao.midi.score import NOTE, Score
 from miao.sound.audio import Audio, read_audio, read_header, resample
@@ -72,10 +73,13 @@ class Span:
         return (self.last - self.first) * FRAME_SECONDS
 
 
-def read_performance(sound: Path, score: Score, tracks: Sequence[int], longest: float) -> Performance:
-    """A recording from its beginning, with its notes where they sound in it.
+def read_performance(
+    sound: Path, score: Score, tracks: Sequence[int], longest: float, like: int | None = None
+) -> Performance:
+    """A recording from its beginning, with its notes where they sound in it; ``like`` (1 to 128) is what plays them,
+    whatever the score asks for.
 
-    Raises: DataError if the score is not what is played, or there is nothing to learn from.
+    Raises: DataError if the score is not what is played, or an octave off, or there is nothing to learn from.
     """
     audio, remarks = read_audio(sound, longest), []
     if audio.duration < SHORTEST_SECONDS:
@@ -101,6 +105,14 @@ def read_performance(sound: Path, score: Score, tracks: Sequence[int], longest: 
             "`miao match` says where they part"
         )
     moved = tuple(replace(track, notes=found.moved(track.notes)) for track in cut)
+    learnt, every = (np.concatenate([track.notes for track in some]) for some in ([moved[n] for n in tracks], moved))
+    if like is not None:
+        learnt["program"] = like - 1
+    if off := octaves_off(audio.samples, audio.sample_rate, learnt, every, found.tuning_cents):
+        raise DataError(
+            f"{sound}: its notes lie an octave {'above' if off > 0 else 'below'} what sounds; transpose them by "
+            f"{-12 * off:+d}, or say that an organ or a bell plays (--like, or its program), if one does"
+        )
     return Performance(sound.name, audio, replace(score, tracks=moved), tuple(tracks), found.tuning_cents,
                        tuple(remarks))  # fmt: skip
 

@@ -80,7 +80,7 @@ def performed(
             continue
         places = chosen(score, tracks, sound, like)
         score = as_drums(score, places) if drums else score
-        found.append(read_performance(sound, score, places, min(seconds, left)))
+        found.append(read_performance(sound, score, places, min(seconds, left), like))
         left -= found[-1].audio.duration
     return found, remarks
 
