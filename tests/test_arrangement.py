@@ -113,5 +113,8 @@ def test_the_file_says_the_same(tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
         Arrangement.load(path)
+    path.write_text('{"tempo": "fast"}')
+    with pytest.raises(ConfigError, match=r'arrangement.json: "tempo" is "fast"'):
+        Arrangement.load(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         Arrangement.load(tmp_path / "none.json")

@@ -88,6 +88,8 @@ class Arrangement:
             return cls.of(json.loads(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {reason(error)}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not JSON ({error})") from None
 
