@@ -537,6 +537,15 @@ def test_a_sampler_plays_each_track_behind_its_fader(font_path, midi):
 
 
 @needs_fluidsynth
+def test_what_a_sampler_rings_on_with_is_not_heard_in_the_next_track(font_path, midi):
+    rings = {"notes": [(0.0, 3.0, 57, 100)]}  # cut off while it sounds
+    waits = {"notes": [(0.4, 0.5, 69, 100)], "channel": 1}
+    stem = Sampler(font_path).stems(read_score(midi(rings, waits)), 0.5)[1]
+    assert not stem[:, : round(0.39 * SAMPLE_RATE)].any()
+    assert np.abs(stem).max() > 1e-3
+
+
+@needs_fluidsynth
 def test_encoded_notes_come_nearer_to_the_reference_than_sines(font_path, midi, tmp_path):
     songs = tmp_path / "root" / "freedoom" / "test"
     songs.mkdir(parents=True)

@@ -29,7 +29,7 @@ _DONE = 3  # FLUID_PLAYER_DONE
 
 
 class Sampler:
-    """A SoundFont that plays scores at 44.1 kHz, each by a new synthesizer: same score, same samples."""
+    """A SoundFont that plays scores at 44.1 kHz, each track by a new synthesizer: same track, same samples."""
 
     def __init__(self, path: str | Path, effects: bool = False) -> None:
         """Raises: DataError if FluidSynth or the file cannot be opened."""
@@ -57,15 +57,15 @@ class Sampler:
     def stems(self, score: Score, seconds: float) -> Floats:
         """Each track's sound behind its faders, [tracks, 2, S]; what sounds beyond `seconds` is cut off."""
         sound = np.zeros((len(score.tracks), 2, round(seconds * SAMPLE_RATE)), np.float32)
-        synth = self._open()
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                for row, track in zip(sound, score.tracks, strict=True):
-                    path = Path(folder) / "track.mid"
-                    write_score(replace(score, tracks=(on_own_channel(track),)), path)
+        with tempfile.TemporaryDirectory() as folder:
+            for row, track in zip(sound, score.tracks, strict=True):
+                path = Path(folder) / "track.mid"
+                write_score(replace(score, tracks=(on_own_channel(track),)), path)
+                synth = self._open()  # a new one: what still rings of a track goes on through a reset, for seconds
+                try:
                     _play(synth, path, row)
-        finally:
-            synth.delete()
+                finally:
+                    synth.delete()
         return sound
 
 
@@ -90,7 +90,6 @@ def _play(synth: Any, path: Path, sound: Floats) -> None:
         fluidsynth.fluid_player_stop(player)
     finally:
         fluidsynth.delete_fluid_player(player)
-        fluidsynth.fluid_synth_system_reset(synth.synth)
 
 
 def on_own_channel(track: Track) -> Track:
