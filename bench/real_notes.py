@@ -5,7 +5,8 @@
 
 FOLDER holds the recordings (`SOURCES` says where); what is missing is left out. Every fifth pitch of a set is held out,
 with all its strengths; each system plays these notes at the constant gain that suits it best, or, where all strengths
-were recorded at one level, at the gain that suits it best for each strength. What lies below notes that last is cut off
+were recorded at one level, at the gain that suits it best for each strength; a voice is to be in tune and recorded
+notes seldom are, so "in tune" is its error at the tuning of each note, too. What lies below notes that last is cut off
 the recordings: rooms and microphones rumble there. Loudness and brightness: rank correlation with all recordings over
 the strengths, means of all pitches (`follows`). A voice may take the place of its program if it passes the gate
 (`refusals`): nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where
@@ -29,13 +30,15 @@ from miao.bank.bank import Bank
 from miao.bank.defaults import default_path
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.voices import MODES
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import LAYERS, Recording
+from miao.datasets.samples import LAYERS, Recording, note_hz
 from miao.datasets.soundfont import SoundFont
 from miao.datasets.voice_sources import recordings_from
 from miao.evaluation.held_notes import MOMENTS
 from miao.evaluation.held_notes import levels as held_levels
 from miao.measuring.roundtrip import one_note_score, play
+from miao.measuring.voice_fit import fit_voice
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
 from miao.sound.loudness import energy_db
@@ -133,6 +136,15 @@ def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
     """A recorded note as a voice of a bank plays it."""
     sound = play(bank, one_note_score(0, note.pitch, note.velocity, note.hold_seconds), voice=voice)
     return sound if note.is_released else sound[:, : note.sound.shape[1]]
+
+
+def tuned(voice: LearntVoice, note: Recording) -> LearntVoice:
+    """The voice, out of tune as a recorded note is."""
+    kind = int(voice.table.kind[0])
+    if kind == MODES:
+        return voice
+    cents = fit_voice(note.sound, spectrum.SAMPLE_RATE, note_hz(note), kind).tune_cents
+    return replace(voice, table=replace(voice.table, tune_cents=np.full_like(voice.table.tune_cents, cents)))
 
 
 def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
@@ -250,6 +262,7 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     is_levelled = recorded_dynamics([r for r in recordings if r.pitch not in held_out]) is None
     groups = [n.velocity if is_levelled else 0 for n in notes]
     targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
+    in_tune = [played(bank.with_voices([tuned(voice, n)]), number, n) for n in notes]
     theirs = [played(bank, source.program, n) for n in notes]
     lowest, highest = int(voice.about["lowest"]), int(voice.about["highest"])
     keys = np.arange(max(lowest - AROUND, PITCHES[0]), min(highest + AROUND, PITCHES[-1]) + 1)
@@ -260,6 +273,7 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
         "layers": len({n.velocity for n in notes}), "is_levelled": is_levelled,
         "miao": best_error(targets, ours, groups),
+        "in_tune": best_error(targets, in_tune, groups),
         "teacher": best_error(targets, theirs, groups),
         "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes], groups)
                   for f in fonts},
@@ -289,14 +303,15 @@ def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
 def table(rows: list[dict]) -> list[str]:
     """The rows as Markdown."""
     fonts = sorted({name for row in rows for name in row["fonts"]})
-    titles = ["voice", "program", "held out", "layers", "miao", "as taught", *fonts]
+    titles = ["voice", "program", "held out", "layers", "miao", "in tune", "as taught", *fonts]
     measures = ("uneven_db", "uneven_taught_db", "drift_db", "decay_db")
     titles += ["keys dB", "as taught dB", "held dB", "decay dB", "loudness", "brightness", "default"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for r in rows:
         ranks = [f"{r['follows'][name]:.2f}" if name in r["follows"] else "-" for name in ("loudness", "brightness")]
         cells = [r["name"], f"{r['program'] + 1} {program_name(r['program'], False)}", str(r["held_out"]),
-                 str(r["layers"]), f"**{r['miao']:.2f}**", f"{r['teacher']:.2f}",
+                 str(r["layers"]), f"**{r['miao']:.2f}**",
+                 f"{r['in_tune']:.2f}" if "in_tune" in r else "-", f"{r['teacher']:.2f}",
                  *(f"{r['fonts'][name]:.2f}" for name in fonts),
                  *(f"{r.get(name, 0.0):.2f}" for name in measures), *ranks,
                  "; ".join(r["refused"]) or "yes"]  # fmt: skip

@@ -1,0 +1,35 @@
+"""Held-out notes are also judged at the tuning that each was recorded in."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miao.bank.bank import Bank
+from miao.datasets.samples import Recording
+from miao.training.new_voice import program_copy
+
+BENCH = Path(__file__).parents[1] / "bench"
+OBOE, KEY = 68, 74
+
+
+def test_a_note_that_is_out_of_tune_is_met_where_it_is(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH)
+    bench = importlib.import_module("real_notes")
+    gm = Bank.load("gm", 1, has_more=False)
+    voice = program_copy(gm, OBOE, 0.0, {"name": "oboe", "bank": gm.name, "nets": gm.nets_checksum})
+
+    def at(cents):
+        return replace(voice, table=replace(voice.table, tune_cents=np.full_like(voice.table.tune_cents, cents)))
+
+    def heard(own):
+        asked = Recording("", KEY, 90, np.zeros((2, 0), np.float32), 1.0, True)
+        return replace(asked, sound=bench.played(gm.with_voices([own]), len(gm.table.kind), asked))
+
+    plain, sharp = heard(at(0.0)), heard(at(24.0))
+    tunings = [float(bench.tuned(voice, note).table.tune_cents[0, KEY]) for note in (plain, sharp)]
+    assert tunings[1] - tunings[0] == pytest.approx(24, abs=0.5)  # the program's own pitch is not quite the key's
+    errors = [bench.best_error([sharp.mel], [heard(v).sound], [0]) for v in (at(0.0), bench.tuned(voice, sharp))]
+    assert errors[1] < errors[0] - 0.2
