@@ -303,6 +303,8 @@ PAGES = (
          f"python bench/kits.py --soundfont {TEACHER} -o results/kits", kits),
     Page("variations", "Variations of programs beside their teacher's", "variations/variations.json",
          f"python bench/variations.py --soundfont {TEACHER} -o results/variations", variations, variations_in_short),
+    Page("wavers", "What the waver of taught programs is worth", "wavers/wavers.json",
+         f"python bench/wavers.py --soundfont {TEACHER} --yamnet yamnet.tflite -o results/wavers", of_bench("wavers")),
     Page("songs", "Notes found in the stems of songs", "songs/songs.json",
          f"python bench/songs.py freedoom/test openmsx odd --soundfont {TEACHER} --notes --seconds 6 -o results/songs",
          of_bench("songs")),

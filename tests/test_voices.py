@@ -204,7 +204,7 @@ def test_a_drum_track_with_a_voice_is_played_as_notes(gm, midi):
 
 def test_the_synthesizer_takes_names_and_files(gm, midi, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    gm, voice = gm.with_openings(None), copy_of(gm, 75)  # openings are the program's alone
+    gm, voice = gm.with_openings(None).with_wavers(None), copy_of(gm, 75)  # these are the program's alone
     voice.save(voices_folder() / "copy.safetensors")
     song, synthesizer = midi({"notes": [(0, 0.3, 60, 90)]}), Synthesizer(gm)
     pipes = midi({"notes": [(0, 0.3, 60, 90)], "program": 75})

@@ -29,6 +29,8 @@ from miao.bank.rises import Rises
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows, learnt_pitch
+from miao.bank.wavers import FILE as WAVERS_FILE
+from miao.bank.wavers import Wavers
 from miao.errors import BankError
 
 Rows = TypeVar("Rows", bound=KeyRows)
@@ -56,6 +58,7 @@ class Bank:
     key_levels: KeyLevels | None = None  # of voices that have some
     openings: Openings | None = None  # of voices that have one
     rises: Rises | None = None  # of voices that have one
+    wavers: Wavers | None = None  # of voices that do not stand still
 
     @staticmethod
     def load(
@@ -99,12 +102,14 @@ class Bank:
         openings = _of_voices(Openings, folder / OPENINGS_FILE, embeddings)
         rises = _of_voices(Rises, folder / RISES_FILE, embeddings)
         context = nets.encode if config.uses_context else None
-        decode = _decoder(nets, embeddings, (), drums, keys, openings, rises)
+        wavers = _of_voices(Wavers, folder / WAVERS_FILE, embeddings)
+        decode = _decoder(nets, embeddings, (), drums, keys, openings, rises, wavers)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
         return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys, openings=openings, rises=rises,
+            wavers=wavers,
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
@@ -134,7 +139,7 @@ class Bank:
         return replace(
             self,
             table=VoiceTable.joined([self.table, more.table]),
-            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, self.rises),
+            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, self.rises, self.wavers),
             embeddings=embeddings,
             key_levels=keys,
             openings=openings,
@@ -170,7 +175,9 @@ class Bank:
             self,
             courses=None if self.courses is None else self.courses.with_own(own),
             table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
-            decode=_decoder(self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings, self.rises),
+            decode=_decoder(
+                self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings, self.rises, self.wavers
+            ),
             embeddings=embeddings,
             key_levels=keys,
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
@@ -178,28 +185,35 @@ class Bank:
 
     def with_key_levels(self, levels: KeyLevels | None) -> "Bank":
         """The bank with other key levels; with None its voices sound as its nets write them and nothing is added as
-        notes open."""
-        openings, rises = (None, None) if levels is None else (self.openings, self.rises)
-        return self._with_added(self.drum_corrections, levels, openings, rises)
+        notes open, nor while they are held."""
+        if levels is None:
+            return self._with_added(self.drum_corrections, None, None, None, None)
+        return self._with_added(self.drum_corrections, levels, self.openings, self.rises, self.wavers)
 
     def with_openings(self, openings: Openings | None, rises: Rises | None = None) -> "Bank":
         """The bank with other openings of notes and other rises, or none."""
-        return self._with_added(self.drum_corrections, self.key_levels, openings, rises)
+        return self._with_added(self.drum_corrections, self.key_levels, openings, rises, self.wavers)
+
+    def with_wavers(self, wavers: Wavers | None) -> "Bank":
+        """The bank with other wavers of held notes, or none."""
+        return self._with_added(self.drum_corrections, self.key_levels, self.openings, self.rises, wavers)
 
     def with_own_drums(self, own: OwnCorrections) -> "Bank":
         """The bank with other corrections of some drums."""
         assert self.embeddings is not None
         drums = self.drum_corrections or DrumCorrections.none(self.embeddings.n_voices)
         drums = drums.replaced(own, self.embeddings.rows())
-        return self._with_added(drums, self.key_levels, self.openings, self.rises)
+        return self._with_added(drums, self.key_levels, self.openings, self.rises, self.wavers)
 
     def _with_added(
-        self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None, rises: Rises | None
-    ) -> "Bank":
+        self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None, rises: Rises | None,
+        wavers: Wavers | None,
+    ) -> "Bank":  # fmt: skip
         assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings, rises)
+        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings, rises, wavers)
         return replace(
-            self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings, rises=rises
+            self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings, rises=rises,
+            wavers=wavers,
         )  # fmt: skip
 
     @cached_property
@@ -237,6 +251,7 @@ def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: Voice
 def _decoder(
     nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None,
     keys: KeyLevels | None = None, openings: Openings | None = None, rises: Rises | None = None,
+    wavers: Wavers | None = None,
 ) -> Decoder:  # fmt: skip
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
@@ -270,6 +285,8 @@ def _decoder(
                 struck[rows] = N_PROGRAMS + kit_rows(pitch)
         if "previous" in inputs:
             note = {name: inputs[name] for name in ("pitch", "index", "age")}
+            if wavers is not None:
+                inputs["previous"] = wavers.taken_off(kind, inputs["previous"], voice, **note)
             if rises is not None:
                 velocity = inputs["velocity"]
                 inputs["previous"] = rises.taken_off(kind, inputs["previous"], struck, velocity=velocity, **note)
@@ -285,6 +302,8 @@ def _decoder(
             levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
         if rises is not None:
             levels = rises.added(kind, levels, struck, *(inputs[name] for name in _OF_A_NOTE))
+        if wavers is not None:
+            levels = wavers.added(kind, levels, voice, inputs["pitch"], inputs["age"])
         for own, rows, pitch in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE} | {"pitch": pitch}
             if own.correction is not None:

@@ -45,43 +45,64 @@ class Waver:
     @cached_property
     def _levels(self) -> Floats:
         """The moves in levels, and steps in pitch, [n * steps, C]."""
-        return self.moves.reshape(-1, tk.N_CELLS).astype(np.float32) / np.float32(PARTS)
+        return _levels(self.moves.reshape(-1, tk.N_CELLS))
 
     def at(self, pitch: Reals, times: Reals) -> Floats:
         """How far notes [B] are off at times [B, a] since their starts, [B, a, C]."""
-        first = self.moves.shape[1] * self._rows[np.asarray(pitch).astype(np.int64)][:, None]
-        last = self.moves.shape[1] - 1
-        place = last - np.abs(np.maximum(times, 0) / STEP_SECONDS % max(2 * last, 1) - last)
-        low = np.rint(place).astype(np.int64)
-        moved: Floats = self._levels.take(first + low, axis=0)
-        share = place - low
-        if np.abs(share).max() > _ON_STEP:  # as in the attack, whose steps are shorter
-            low = np.minimum(place.astype(np.int64), max(last - 1, 0))
-            share = (place - low).astype(np.float32)[..., None]
-            near, far = (self._levels.take(first + np.minimum(low + n, last), axis=0) for n in (0, 1))
-            moved = (1 - share) * near + share * far
-        if times.min() < SETS_IN[1]:
-            fade = np.clip((times - SETS_IN[0]) / (SETS_IN[1] - SETS_IN[0]), 0, 1)
-            moved *= fade.astype(np.float32)[..., None]
-        return moved
+        return moves_at(self._levels, self.moves.shape[1], self._rows[np.asarray(pitch).astype(np.int64)], times)
 
     def added(self, kind: int, levels: Floats, pitch: Reals, age: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C], moved in place; `age` is notes' as they begin."""
-        if kind == tk.RELEASE:
-            return levels
-        times = np.asarray(age, np.float64)[:, None] + _TIMES[kind]
-        return _moved(levels, self.at(pitch, times))
+        return levels if kind == tk.RELEASE else moved(levels, self.at(pitch, times_of(kind, age)))
 
     def taken_off(self, kind: int, previous: Floats, pitch: Reals, index: Integers, age: Reals) -> Floats:
         """The tokens before chunks of a kind, [B, C], as they were written."""
         if kind == tk.RELEASE:
             return previous
-        times: Doubles = np.asarray(age, np.float64) - tk.lead_seconds(kind, index)
-        return _moved(np.array(previous, np.float32), -self.at(pitch, times[:, None])[:, 0])
+        return moved(np.array(previous, np.float32), -self.at(pitch, time_before(kind, index, age))[:, 0])
 
 
-def _moved(levels: Floats, moves: Floats) -> Floats:
+def moves_at(
+    table: Floats | NDArray[np.int8], n_steps: int, rows: Integers, times: Reals, pace: Reals | float = 1.0
+) -> Floats:
+    """How far notes are off at times [B, a] since their starts, [B, a, C]: there and back along their rows [B] of a
+    table [n * steps, C], of levels or in `PARTS`, at a pace."""
+    first, last = n_steps * rows[:, None], n_steps - 1
+    place = last - np.abs(np.maximum(times, 0) * pace / STEP_SECONDS % max(2 * last, 1) - last)
+    low = np.rint(place).astype(np.int64)
+    if np.abs(place - low).max() <= _ON_STEP:
+        found = _levels(table.take(first + low, axis=0))
+    else:  # as in the attack, whose steps are shorter
+        low = np.minimum(place.astype(np.int64), max(last - 1, 0))
+        share = (place - low).astype(np.float32)[..., None]
+        near, far = (_levels(table.take(first + np.minimum(low + n, last), axis=0)) for n in (0, 1))
+        found = (1 - share) * near + share * far
+    if times.min() < SETS_IN[1]:
+        fade = np.clip((times - SETS_IN[0]) / (SETS_IN[1] - SETS_IN[0]), 0, 1)
+        found *= fade.astype(np.float32)[..., None]
+    return found
+
+
+def times_of(kind: int, age: Reals) -> Doubles:
+    """Times of the tokens of chunks of a kind, [B, a], from notes' ages as these begin."""
+    times: Doubles = np.asarray(age, np.float64)[:, None] + _TIMES[kind]
+    return times
+
+
+def time_before(kind: int, index: Integers, age: Reals) -> Doubles:
+    """Time of the token before chunks of a kind, [B, 1]."""
+    times: Doubles = np.asarray(age, np.float64) - tk.lead_seconds(kind, index)
+    return times[:, None]
+
+
+def moved(levels: Floats, moves: Floats) -> Floats:
     """Levels and pitches [..., C], moved in place; silence stays silence."""
     moves *= levels >= 0.5
     levels += moves
     return np.clip(levels, 0, tk.N_LEVELS - 1, out=levels)
+
+
+def _levels(moves: Floats | NDArray[np.int8]) -> Floats:
+    if moves.dtype == np.float32:
+        return np.asarray(moves, np.float32)
+    return moves.astype(np.float32) / np.float32(PARTS)

@@ -231,7 +231,7 @@ def finish(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="kits|spectra|drums|keys|openings|lasting|variations",
+            metavar="kits|spectra|drums|keys|openings|wavers|lasting|variations",
             help="This step alone, with the others as they are.",
         ),
     ] = None,
@@ -247,8 +247,8 @@ def finish(
     from miao.training.variations import teach_variations
 
     names = {"kits": "kits", "spectra": "spectra of keys", "drums": "drums by ear",
-             "keys": "even keys", "openings": "how notes open", "lasting": "notes that last",
-             "variations": "variations"}  # fmt: skip
+             "keys": "even keys", "openings": "how notes open", "wavers": "how notes waver",
+             "lasting": "notes that last", "variations": "variations"}  # fmt: skip
     if only is not None and only not in names:
         raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
     for step in [only] if only else names:
@@ -261,6 +261,8 @@ def finish(
                 steps.drums_by_ear(bank, font, notes, tell)
             elif step == "openings":
                 steps.openings(bank, font, notes, tell)
+            elif step == "wavers":
+                steps.wavers(bank, font, notes, tell)
             elif step == "keys":
                 steps.even_keys(bank, font, notes, tell)
             elif step == "lasting":

@@ -2,9 +2,9 @@
 
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the drums of kits,
 learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack as they are
-heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), what held notes do
-(`courses`). Each step writes its file into the bank's folder and can be run again by itself; what comes after it builds
-on it.
+heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), how held notes waver
+(`wavers`) and what they do in the end (`courses`). Each step writes its file into the bank's folder and can be run
+again by itself; what comes after it builds on it.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank
+from miao.bank.defaults import default_programs
 from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.key_levels import FILE as KEYS_FILE
@@ -21,6 +22,7 @@ from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceTable
+from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.datasets.soundfont import SoundFont
@@ -32,6 +34,7 @@ from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_
 from miao.training.key_levels import make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
 from miao.training.rises import gathered_rises, prepare_rises
+from miao.training.wavers import STILL, gathered_wavers, prepare_wavers
 
 Tell = Callable[[float], None]
 
@@ -69,13 +72,26 @@ def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     settings = read_config(folder)
     voices = {voice: source_of(voice) for voice in range(N_VOICES)}
     programs = {voice: voices[voice] for voice in range(N_PROGRAMS)}
-    for n, _ in enumerate(prepare_openings(font, notes, Bank.load(folder), programs), start=1):
+    bank = Bank.load(folder).with_wavers(None)
+    for n, _ in enumerate(prepare_openings(font, notes, bank, programs), start=1):
         tell(0.4 * n / len(programs))
     gathered_openings(notes, N_PROGRAMS).save(folder / OPENINGS_FILE)
     seal(folder, settings)
-    for n, _ in enumerate(prepare_rises(font, notes, Bank.load(folder), voices), start=1):
+    bank = Bank.load(folder).with_wavers(None)
+    for n, _ in enumerate(prepare_rises(font, notes, bank, voices), start=1):
         tell(0.4 + 0.6 * n / len(voices))
     gathered_rises(notes, N_VOICES).save(folder / RISES_FILE)
+    seal(folder, settings)
+
+
+def wavers(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write how held notes of a bank's programs waver, where that brings them nearer and no learnt voice plays them."""
+    folder = bank_folder(name)
+    settings, others = read_config(folder), {*STILL, *default_programs(folder)}
+    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS) if voice not in others}
+    for n, _ in enumerate(prepare_wavers(font, notes, Bank.load(folder, has_more=False), programs), start=1):
+        tell(n / len(programs))
+    gathered_wavers(notes, N_PROGRAMS).save(folder / WAVERS_FILE)
     seal(folder, settings)
 
 

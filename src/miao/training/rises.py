@@ -212,7 +212,8 @@ def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
     plain = bank.with_openings(bank.openings)
     for voice, source in voices.items():
         target = folder / f"rise_{voice:03d}.npz"
-        measured = f"{bank.nets_checksum} {_sum(bank.key_levels, voice)} {_sum(bank.openings, voice)}"
+        added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings)]
+        measured = " ".join([bank.nets_checksum, *added])
         if not target.exists() or str(np.load(target)["measured"]) != measured:
             found = measure_rise(teacher, plain, voice, source)
             about = {"measured": np.array(measured), "is_kept": np.array(found is not None)}
@@ -222,7 +223,7 @@ def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
         yield target
 
 
-def _sum(table: KeyRows | None, voice: int) -> str:
+def rows_checksum(table: KeyRows | None, voice: int) -> str:
     """A checksum of what a table has of a voice."""
     own = None if table is None else table.alone(voice)
     return "none" if own is None else checksum_of({name: getattr(own, name) for name in own.ARRAYS}, {})

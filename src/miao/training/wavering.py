@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from miao.arrays import Doubles, Floats, Reals
+from miao.arrays import AnyArray, Doubles, Floats, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
@@ -127,21 +127,34 @@ def _tokens(sound: Floats, pitch: int, hold_seconds: float, kind: int, sample_ra
     """A held note's levels every 20 ms from its start on, [steps, C]."""
     hz = float(pitch_hz(pitch))
     partials = fit_voice(sound, sample_rate, hz, kind).partials()
-    held = analyse_note(sound, sample_rate, hz, hold_seconds, partials).tokens.held.astype(np.float64)
+    held = analyse_note(sound, sample_rate, hz, hold_seconds, partials).tokens.held
+    levels: Doubles = by_steps(held[:, None])[0]
+    return levels
+
+
+def by_steps(chunks: Sequence[Reals] | AnyArray) -> Doubles:
+    """Attack and sustain chunks of notes, each [n, a, C], every 20 ms from their starts on, [n, steps, C]."""
     a_step = round(STEP_SECONDS / tk.STEP_SECONDS[tk.ATTACK])
-    return np.concatenate([held[0, ::a_step], held[1:].reshape(-1, tk.N_CELLS)])
+    steps: Doubles = np.concatenate([chunks[0][:, ::a_step], *chunks[1:]], axis=1).astype(np.float64)
+    return steps
 
 
 def _wavers(levels: Doubles) -> Doubles:
     """What levels [steps, C] do beside their course."""
+    return beside_course(levels, levels, _COURSE_SECONDS)[: round(_KEPT_SECONDS / STEP_SECONDS)]
+
+
+def beside_course(levels: Doubles, sounding: Doubles, course_seconds: float) -> Doubles:
+    """What levels do beside a course so slow (a standard deviation) where the cells of a sound that they are of are
+    loud, [steps, C] each."""
     fast, slow = (gaussian_filter1d(levels, seconds / STEP_SECONDS, axis=0, mode="nearest")
-                  for seconds in (_LEAST_SECONDS, _COURSE_SECONDS))  # fmt: skip
-    mean = np.mean(levels, axis=0)
+                  for seconds in (_LEAST_SECONDS, course_seconds))  # fmt: skip
+    mean = np.mean(sounding, axis=0)
     counts = np.clip((mean - (mean[: tk.PITCH_CELL].max() - _QUIET)) / _FADE, 0, 1)
     counts[tk.PITCH_CELL] = 1
     most = np.full(tk.N_CELLS, _MOST)
     most[tk.PITCH_CELL] = _MOST_PITCH
-    moves: Doubles = np.clip(counts * (fast - slow), -most, most)[: round(_KEPT_SECONDS / STEP_SECONDS)]
+    moves: Doubles = np.clip(counts * (fast - slow), -most, most)
     return moves
 
 
