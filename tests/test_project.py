@@ -142,7 +142,7 @@ WRITES = re.compile(
 IN_PLACE = {  # who writes otherwise than by files.py
     "files.py",
     "sound/writer.py",  # streams and devices, and what it spools for them
-    "synth/rendering.py",  # a file without a name between two passes
+    "synth/mastering.py",  # a file without a name between two passes
     "datasets/download.py",  # a download goes on where it stopped
     "synth/journal.py",  # it grows
     "training/trainer.py",  # a log grows

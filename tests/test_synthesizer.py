@@ -15,8 +15,9 @@ from miao.sound.audio import read_audio
 from miao.sound.desk import pan_gains
 from miao.sound.loudness import Loudness
 from miao.synth import rendering
+from miao.synth.mastering import Spool
 from miao.synth.player import Block
-from miao.synth.rendering import FADE_SECONDS, Spool
+from miao.synth.rendering import FADE_SECONDS
 from miao.synth.stems import stream_stems
 from miao.synth.synthesizer import Synthesizer
 

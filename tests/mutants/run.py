@@ -75,6 +75,7 @@ TESTS = {
     "synth/ear.py": f"test_ear {_SYNTH}",
     "synth/envelope.py": f"test_envelope {_SYNTH}",
     "synth/many.py": "test_many",
+    "synth/mastering.py": "test_synthesizer",
     "synth/journal.py": "test_many",
     "synth/note.py": f"{_SYNTH} test_lasting",
     "synth/oscillators.py": "test_oscillators",

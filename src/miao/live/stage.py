@@ -23,9 +23,10 @@ from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, USUAL
 from miao.sound.limiter import HALF_TAPS, RELEASE_SECONDS, SMALLEST_REDUCTION, interpolation
 from miao.sound.room import Acoustics, DrawnRoom, response_of
 from miao.synth import oscillators
+from miao.synth.mastering import CEILING_DB
 from miao.synth.note import Note
 from miao.synth.player import FLOOR, Player
-from miao.synth.rendering import CEILING_DB, ROOM_LEVEL
+from miao.synth.rendering import ROOM_LEVEL
 from miao.synth.settings import PlaySettings
 
 _compiled: Any

@@ -22,7 +22,8 @@ from miao.sound.chorus import USUAL, Chorus
 from miao.sound.desk import DEFAULTS, SMOOTHING_SECONDS, Desk
 from miao.sound.limiter import Limiter
 from miao.synth.chunks import Known
-from miao.synth.rendering import CEILING_DB, FADE_SECONDS, REMEMBERED, ROOM_LEVEL, acoustics_of, room_with
+from miao.synth.mastering import CEILING_DB
+from miao.synth.rendering import FADE_SECONDS, REMEMBERED, ROOM_LEVEL, acoustics_of, room_with
 from miao.synth.settings import PlaySettings
 from miao.synth.sources import Source
 

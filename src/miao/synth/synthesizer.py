@@ -18,7 +18,8 @@ from miao.sound.audio import Audio
 from miao.sound.desk import highest
 from miao.sound.limiter import Limiter
 from miao.sound.writer import SUBTYPES, AudioWriter
-from miao.synth.rendering import CEILING_DB, Levels, Spool, ahead, mastered, measured, mix_of, rows_of, stem_places
+from miao.synth.mastering import CEILING_DB, Levels, Spool, mastered, measured, mix_of
+from miao.synth.rendering import ahead, rows_of, stem_places
 from miao.synth.settings import PlaySettings
 
 STREAM_GAIN_DB = 14.0  # from the mixing desk, as nothing is known of the song yet; most want 13 to 24 dB for -16 LUFS

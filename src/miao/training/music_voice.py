@@ -219,9 +219,9 @@ def learn_music(
 
 def as_rendered(errors: Mapping[str, float]) -> list[str]:
     """What is to be said of takes, by their errors in dB, whose voices are better by the fit."""
-    if AFTER not in errors or errors[AFTER] <= min(errors[BEFORE], errors[IN_ROOM]):
+    more = errors[AFTER] - min(errors[BEFORE], errors[IN_ROOM]) if AFTER in errors else 0.0
+    if more <= 0:
         return []
-    more = errors[AFTER] - min(errors[BEFORE], errors[IN_ROOM])
     return [f"as rendered, what was held out is {more:.1f} dB further off than by the program; learn from more music"]
 
 

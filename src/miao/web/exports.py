@@ -12,7 +12,7 @@ import numpy as np
 from miao.errors import ScoreError
 from miao.expression.written import performance_bytes
 from miao.files import write_bytes
-from miao.synth.rendering import Levels
+from miao.synth.mastering import Levels
 from miao.synth.running import Running
 from miao.synth.settings import PlaySettings
 from miao.synth.synthesizer import UNSAFE_IN_NAMES, Synthesizer
