@@ -20,7 +20,7 @@ from miao.bank.bank import Bank
 from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.evaluation.held_notes import DECAY_DB, LASTING_DB, held_errors, unevenness
-from miao.evaluation.notes import HOLD_SECONDS, compare
+from miao.evaluation.notes import HOLD_SECONDS, compare, drawn_attacks
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.spectrum import FRAME_SAMPLES, log_mel, log_mel_error
 
@@ -32,7 +32,7 @@ def measured(font: SoundFont, bank: Bank, source: Source, name: str) -> dict:
     """All that is said of one variation."""
     own = bank.voice(source.program, 60, is_drum=False, bank=source.bank << 7)
     plain = bank.voice(source.program, 60, is_drum=False)
-    errors, others = [], []
+    errors, others, late = [], [], []
     for pitch in HELD_OUT_PITCHES:
         for velocity in HELD_OUT_VELOCITIES:
             theirs = render(font, source, pitch, velocity, HOLD_SECONDS)
@@ -40,6 +40,7 @@ def measured(font: SoundFont, bank: Bank, source: Source, name: str) -> dict:
                 continue
             score = one_note_score(0, pitch, velocity, HOLD_SECONDS)
             errors.append(compare(theirs, play(bank, score, voice=own)))
+            late.append(drawn_attacks(font, source, bank, 0, pitch, velocity, own).off())
             program = play(bank, score, voice=plain)
             n = max(theirs.shape[1], program.shape[1]) + FRAME_SAMPLES
             a, b = (log_mel(np.pad(sound, ((0, 0), (0, n - sound.shape[1])))) for sound in (theirs, program))
@@ -51,7 +52,7 @@ def measured(font: SoundFont, bank: Bank, source: Source, name: str) -> dict:
         "miao_db": float(np.mean([e.log_mel_db for e in errors])),
         "program_db": float(by_gain[_GAINS_DB == 0][0]), "program_at_its_best_gain_db": float(by_gain.min()),
         "loudness_db": float(np.mean([e.loudness_db for e in errors])),
-        "attack_ms": float(1000 * np.median([e.attack_seconds for e in errors])),
+        "attack_ms": float(1000 * np.median(late)),
         "lasting": [d for h in held if h.lasts for d in h.differences],
         "decaying": [d for h in held if not h.lasts for d in h.differences],
         "uneven_db": unevenness(font, bank, own, source),

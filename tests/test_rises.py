@@ -150,6 +150,25 @@ def test_how_a_teachers_notes_rise_is_found(few_keys, bank):
     assert abs(ours - theirs) < 0.2 * abs(before - theirs)
 
 
+def test_whether_a_rise_is_kept_is_no_chance_of_one_drawing(few_keys, bank, monkeypatch):
+    """One of three drawings is 100 ms late."""
+    asked = []
+
+    def played(_bank, score, seed=0, voice=None, seconds=np.inf):
+        asked.append((seed, int(score.tracks[0].notes[0]["velocity"]), seconds))
+        sound = np.zeros((2, 30_000))
+        sound[:, 4410 * (seed % 2) :] = 0.1
+        return sound
+
+    monkeypatch.setattr(training, "play", played)
+    note = training.Checked(60, 52, played(None, one_note_score(56, 60, 52, 0.9)), 0.0)
+    late = training.off(bank, 56, [note]).attack_seconds
+    assert late < 0.001
+    assert asked[1:] == [(0, 52, np.inf), (1, 51, 0.3), (2, 53, 0.3)]
+    late = dataclasses.replace(note, attack_seconds=0.5)
+    assert training.off(bank, 56, [note, late]).attack_seconds == pytest.approx(0.015, abs=0.001)
+
+
 def test_a_rise_that_brings_nothing_is_not_kept(few_keys, bank):
     assert training.measure_rise(Teacher(bank), bank, 56, Source(56)) is None
 

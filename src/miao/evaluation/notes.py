@@ -3,8 +3,12 @@
 Two systems side by side: ``encoded`` (the reference measured into audio tokens and played back: the ceiling of any
 model over these tokens) and ``miao`` (the bank). Both go through the engine that renders songs. The notes are those
 that training never renders: five pitches and three velocities of each program, three velocities of each drum key.
+
+When a note is there is partly chance, ours and the teacher's (`measuring.attack`). So that it is not chance that is
+measured, attacks are compared by notes that are drawn several times; those of single notes stand beside them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 
@@ -13,10 +17,10 @@ import numpy as np
 from miao.arrays import Reals
 from miao.bank.bank import Bank
 from miao.bank.voices import drum_key, is_drum_voice, pitch_hz
-from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, render
+from miao.datasets.notes import HELD_OUT_PITCHES, HELD_OUT_VELOCITIES, Source, render, source_of
 from miao.datasets.soundfont import SoundFont
 from miao.files import Json
-from miao.measuring.attack import attack_time
+from miao.measuring.attack import AROUND, WITHIN_SECONDS, attack_time
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import spectral_peaks
 from miao.measuring.replayed import put_right
@@ -40,6 +44,37 @@ class NoteErrors:
     loudness_db: float  # rendered minus reference, whole note
     attack_seconds: float  # absolute difference of the times at which the notes reach -10 dB of their first peak
     pitch_cents: float  # absolute; nan where a note has no clear pitch
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """When a note is there in each of its drawings, seconds."""
+
+    theirs: Sequence[float]
+    ours: Sequence[float]
+
+    def off(self) -> float:
+        """How far the usual times lie apart."""
+        return abs(float(np.median(self.ours) - np.median(self.theirs)))
+
+    def chance(self) -> tuple[float, float]:
+        """How far single drawings lie from the usual time in the mean, theirs and ours."""
+        theirs, ours = (float(np.abs(np.array(t) - np.median(t)).mean()) for t in (self.theirs, self.ours))
+        return theirs, ours
+
+
+def drawn_attacks(
+    font: SoundFont, source: Source, bank: Bank, voice: int, pitch: int, velocity: int, taught: int | None
+) -> Attacks:
+    """A note drawn at strengths around its own, by its teacher and by a voice of a bank; ``taught`` is what `play` is
+    told."""
+    theirs, ours = [], []
+    for seed, beside in enumerate(AROUND):
+        sound = render(font, source, pitch, velocity + beside, HOLD_SECONDS)
+        score = one_note_score(voice, pitch, velocity + beside, sound.shape[1] / SAMPLE_RATE)
+        theirs.append(attack_time(sound))
+        ours.append(attack_time(play(bank, score, seed, taught, WITHIN_SECONDS)))
+    return Attacks(theirs, ours)
 
 
 def held_out(voice: int) -> list[tuple[int, int]]:
@@ -92,8 +127,8 @@ def peak_difference(reference: Peaks, rendered: Peaks) -> float:
 
 
 def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
-    """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems; and by
-    how much the attacks of two of the bank's own notes differ that have nothing but another seed."""
+    """One record a held-out note that the sound bank has: voice, name, pitch, velocity, errors of both systems, and
+    when the bank's note and the teacher's are there in each of their drawings."""
     records = []
     for pitch, velocity in held_out(voice):
         reference = render(font, voice, pitch, velocity, HOLD_SECONDS)
@@ -111,8 +146,8 @@ def evaluate_voice(font: SoundFont, bank: Bank, voice: int) -> list[Json]:
         taught = None if is_drum_voice(voice) else voice  # a learnt voice that plays by default has another teacher
         for system, player in systems.items():
             record[system] = asdict(compare(reference, play(player, score, voice=taught)))
-        times = [attack_time(play(bank, score, seed=seed, voice=taught)) for seed in (0, 1)]
-        records.append(record | {"chance_seconds": abs(times[0] - times[1])})
+        attacks = drawn_attacks(font, source_of(voice), bank, voice, pitch, velocity, taught)
+        records.append(record | {"attacks": asdict(attacks)})
     return records
 
 
@@ -124,6 +159,14 @@ def _loaded(font: str, bank: str) -> tuple[SoundFont, Bank]:
 def measure_voice(font: str, bank: str, voice: int) -> list[Json]:
     """`evaluate_voice` by names, for processes: each opens the sound bank and loads the bank once."""
     return evaluate_voice(*_loaded(font, bank), voice)
+
+
+def attack_ms(records: list[Json]) -> tuple[float, float, float]:
+    """Of some notes of the bank, medians in ms: how far usual attacks lie from the teacher's, and how far single
+    drawings lie from the usual ones, theirs and ours."""
+    found = [Attacks(**r["attacks"]) for r in records]
+    off, theirs, ours = 1000 * np.median([(a.off(), *a.chance()) for a in found], axis=0)
+    return float(off), float(theirs), float(ours)
 
 
 def summary(records: list[Json], system: str) -> dict[str, float]:

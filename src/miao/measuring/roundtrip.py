@@ -15,6 +15,7 @@ from miao.measuring.note import analyse_note
 from miao.measuring.voice_fit import fit_voice
 from miao.midi.score import Curve, Score, Track, notes_array
 from miao.sound import spectrum
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 
@@ -30,12 +31,17 @@ def one_note_score(voice: int, pitch: int, velocity: int, hold_seconds: float, k
     return Score((track,), hold_seconds, Curve(np.zeros(1), np.full(1, 120.0), 120.0), (), ())
 
 
-def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None) -> Floats:
-    """The whole sound of a one-track score, before faders, [2, S]; played by a certain ``voice`` if one is given."""
+def play(bank: Bank, score: Score, seed: int = 0, voice: int | None = None, seconds: float = np.inf) -> Floats:
+    """The whole sound of a one-track score, before faders, [2, S], or its beginning, ``seconds`` and a block at most;
+    played by a certain ``voice`` if one is given."""
     voices = None if voice is None else {0: voice}
-    return np.concatenate(
-        [b.stems[0] for b in stream_stems(bank, score, PlaySettings(seed=seed), voices=voices)], axis=1
-    )
+    blocks, n = [], 0
+    for block in stream_stems(bank, score, PlaySettings(seed=seed), voices=voices):
+        blocks.append(block.stems[0])
+        n += blocks[-1].shape[1]
+        if n >= seconds * SAMPLE_RATE:
+            break
+    return np.concatenate(blocks, axis=1)
 
 
 def encoded_bank(tokens: tk.NoteTokens, table: VoiceTable) -> Bank:

@@ -2,10 +2,10 @@
 
 Ours is what our tokens say, without the chance of phases and noise, so that nothing needs to be played. Both are taken
 over the same moments. What a cell gets of the difference follows how much of the power is its own. Whether it is any
-good is asked by the sound of notes of other strengths.
+good is asked by the sound of notes of other strengths, each drawn several times: of one drawing it is partly chance.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -24,7 +24,7 @@ from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
 from miao.files import make_folder, write_arrays
-from miao.measuring.attack import attack_time
+from miao.measuring.attack import WITHIN_SECONDS, usual_attack_time
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
@@ -33,6 +33,8 @@ from miao.training.key_levels import KEYS, energy_db, their_note
 
 CHECKED_KEYS = range(29, 97, 4)
 CHECKED_STRENGTHS = (52, 100)  # in turn; none of those measured, nor of those that errors are measured at
+CHECKED_DRUM_STRENGTHS = (24, 52, 70, 100, 124)  # all of them: a drum has but one key
+CHECKED_DRAWN = (-1, 0, 1)  # strengths beside a checked one at which its attack is asked for
 SECONDS = 0.9  # of a note, longer than anything is added
 _PASSES = 3  # powers are compared over moments, and what is added to a token is heard beside it
 _WHOLE_DB, _NONE_DB = -10.0, -30.0  # below the strongest cell: cells get all of the difference, or none of it
@@ -41,6 +43,7 @@ _FLOOR_DB = -35.0  # below a note's loudest moment that its rise is compared
 _MOST_LEVELS = 16.0
 _LEAST_MOMENTS = (0.005, 0.015)  # over which power is taken, seconds: a period of low notes, within these; the longer
 _FAR = 0.003  # for all notes where attacks are farther than that, seconds, with the shorter one
+_MOST_LATE = 0.03
 _DB_A_SECOND, _DB_A_DECIBEL = 30.0, 0.2  # of log-mel error that attacks that are off, and notes too loud, count as
 _LEAST_GAIN_DB = 0.02
 _MOST_LOUDER_DB = 0.3  # by which notes may be farther from as loud: clicks are, whose power is not in their tokens
@@ -52,13 +55,23 @@ _SILENT = 1e-5
 class Off:
     """How far notes of a voice are from the teacher's."""
 
-    attack_seconds: float = 0.0  # median
+    attack_seconds: float = 0.0  # mean, none counting as more than `_MOST_LATE`
     log_mel_db: float = 0.0  # mean
     loudness_db: float = 0.0  # mean of what single notes are too loud or soft by
 
     def all_db(self) -> float:
         """All of it together, as a log-mel error."""
         return self.log_mel_db + _DB_A_SECOND * self.attack_seconds + _DB_A_DECIBEL * self.loudness_db
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A note of the teacher that ours is compared with."""
+
+    key: int
+    velocity: int
+    sound: Floats  # [2, S]
+    attack_seconds: float  # its usual one
 
 
 @dataclass(frozen=True)
@@ -91,26 +104,43 @@ def with_rise(bank: Bank, voice: int, rise: Rise) -> Bank:
     return bank.with_openings(bank.openings, Rises.of([None] * voice + [rise]))
 
 
-def checked_notes(font: SoundFont, source: Source) -> list[tuple[int, int, Floats]]:
-    """Keys, velocities and sounds of some notes of a sound bank, as far as it has them."""
-    keys = CHECKED_KEYS if source.key is None else [source.key] * len(CHECKED_STRENGTHS)
-    both = zip(keys, cycle(CHECKED_STRENGTHS), strict=False)
-    notes = [(key, velocity, _their_note(font, source, key, velocity)) for key, velocity in both]
-    return [note for note in notes if np.abs(note[2]).max(initial=0.0) >= _SILENT]
+def checked_notes(font: SoundFont, source: Source) -> list[Checked]:
+    """Some notes of a sound bank, as far as it has them."""
+    notes = [*zip(CHECKED_KEYS, cycle(CHECKED_STRENGTHS), strict=False)]
+    if source.key is not None:
+        notes = [(source.key, velocity) for velocity in CHECKED_DRUM_STRENGTHS]
+    found = []
+    for key, velocity in notes:
+        drawn = [_their_note(font, source, key, velocity + beside) for beside in CHECKED_DRAWN]
+        sound = drawn[CHECKED_DRAWN.index(0)]
+        if np.abs(sound).max(initial=0.0) >= _SILENT:
+            found.append(Checked(key, velocity, sound, usual_attack_time(drawn)))
+    return found
 
 
-def off(bank: Bank, voice: int, notes: list[tuple[int, int, Floats]]) -> Off:
+def off(bank: Bank, voice: int, notes: Sequence[Checked]) -> Off:
     """How far a voice is from notes of the teacher."""
     found = []
-    for key, velocity, theirs in notes:
-        is_drum = is_drum_voice(voice)
-        score = one_note_score(voice, key, velocity, theirs.shape[1] / SAMPLE_RATE if is_drum else SECONDS)
-        ours = play(bank, score, voice=None if is_drum else voice)[:, : theirs.shape[1]]
-        late = abs(attack_time(ours) - attack_time(theirs))
+    for note in notes:
+        drawn = _drawn(bank, voice, note)
+        late = abs(usual_attack_time(drawn) - note.attack_seconds)
+        theirs, ours = note.sound, drawn[0][:, : note.sound.shape[1]]
         error = spectrum.log_mel_error(spectrum.log_mel(theirs), spectrum.log_mel(ours))
         found.append((late, error, abs(energy_db(ours) - energy_db(theirs))))
     lates, errors, louds = np.array(found).T
-    return Off(float(np.median(lates)), float(np.mean(errors)), float(np.mean(louds)))
+    return Off(float(np.mean(np.minimum(lates, _MOST_LATE))), float(np.mean(errors)), float(np.mean(louds)))
+
+
+def _drawn(bank: Bank, voice: int, note: Checked) -> list[Floats]:
+    """A voice's own drawings of a note, each with another seed: the note whole, and how those beside it begin."""
+    is_drum = is_drum_voice(voice)
+    hold = note.sound.shape[1] / SAMPLE_RATE if is_drum else SECONDS
+    drawings = [(0, np.inf), *((beside, WITHIN_SECONDS) for beside in CHECKED_DRAWN if beside)]
+    return [
+        play(bank, one_note_score(voice, note.key, note.velocity + beside, hold), seed, None if is_drum else voice,
+             seconds)
+        for seed, (beside, seconds) in enumerate(drawings)
+    ]  # fmt: skip
 
 
 def measure_powers(font: SoundFont, bank: Bank, voice: int, source: Source) -> Powers:
@@ -205,15 +235,15 @@ def cell_powers(table: VoiceTable, voice: int, pitch: int, tokens: Reals) -> Dou
 
 
 def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Source]) -> Iterator[Path]:
-    """`measure_rise` of voices of a bank into ``rise_NNN.npz``; what is there for the same nets, key levels and
-    openings is kept. Raises: DataError."""
+    """`measure_rise` of voices of a bank into ``rise_NNN.npz``; what is there for the same nets, key levels,
+    openings and drawings is kept. Raises: DataError."""
     teacher = SoundFont(font)
     make_folder(folder, DataError)
     plain = bank.with_openings(bank.openings)
     for voice, source in voices.items():
         target = folder / f"rise_{voice:03d}.npz"
         added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings)]
-        measured = " ".join([bank.nets_checksum, *added])
+        measured = " ".join([bank.nets_checksum, *added, str(CHECKED_DRUM_STRENGTHS if source.is_drum else CHECKED_DRAWN)])
         if not target.exists() or str(np.load(target)["measured"]) != measured:
             found = measure_rise(teacher, plain, voice, source)
             about = {"measured": np.array(measured), "is_kept": np.array(found is not None)}
