@@ -5,6 +5,7 @@ DEV_VENV ?= .venv-dev
 SONG ?= examples/greensleeves.mid
 SOUNDFONT ?= MuseScore_General.sf2
 BANK ?= runs/bank
+PRESET ?= gm
 JOBS ?= 2
 N ?= 20
 
@@ -72,9 +73,10 @@ bench: $(DEV_VENV)/.installed
 	OPENBLAS_NUM_THREADS=1 $(DEV_VENV)/bin/python bench/memory.py $(if $(filter command,$(origin SONG)),$(SONG))
 
 bank: $(DEV_VENV)/.installed  # from a sound bank to a finished bank; go on with the same command if it is stopped
-	$(DEV_VENV)/bin/miao data soundfont $(SOUNDFONT) -o $(BANK)/notes
-	$(DEV_VENV)/bin/miao train gm --data $(BANK)/notes --devices 2 -o $(BANK)/run
-	$(DEV_VENV)/bin/miao export $(BANK)/run --data $(BANK)/notes --no-context -o $(BANK)/bank
+	$(DEV_VENV)/bin/miao data soundfont $(SOUNDFONT) -o $(BANK)/notes $(if $(VOICES),--voices $(VOICES))
+	$(DEV_VENV)/bin/miao train $(PRESET) --data $(BANK)/notes --devices 2 -o $(BANK)/run
+	test -f $(BANK)/bank/config.toml \
+	    || $(DEV_VENV)/bin/miao export $(BANK)/run --data $(BANK)/notes --no-context -o $(BANK)/bank
 	$(DEV_VENV)/bin/miao finish $(BANK)/bank --soundfont $(SOUNDFONT) --data $(BANK)/notes
 
 examples: $(DEV_VENV)/.installed

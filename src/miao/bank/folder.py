@@ -1,8 +1,9 @@
 """A bank's folder: where it is, what it says of itself, and whether its files are whole and what they should be."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,29 @@ def read_config(folder: Path) -> BankConfig:
     return config
 
 
-def seal(folder: Path, config: BankConfig) -> None:
-    """Write a bank's config.toml, with the checksums of the other files; last, since a change to them is noticed then.
+def seal(folder: Path, config: BankConfig, but: str | None = None) -> None:
+    """Write a bank's config.toml, with the checksums of the other files, ``but`` one; last, since a change to them is
+    noticed then.
 
     Raises: BankError if the disk refuses.
     """
     lines = [f"{name} = {str(value).lower()}" for name, value in asdict(config).items()]
-    files = sorted(p.name for p in folder.iterdir() if p.suffix in _SEALED)
+    files = sorted(p.name for p in folder.iterdir() if p.suffix in _SEALED and p.name != but)
     lines += ["", f"[{CHECKSUMS}]", *(f'"{name}" = "{file_crc(folder / name)}"' for name in files)]
     write_text(folder / "config.toml", "\n".join(lines) + "\n", BankError)
+
+
+@contextmanager
+def changed(folder: Path, name: str) -> Iterator[Path]:
+    """The path of a file of a bank that is written, or removed, in a `with`. Whenever that is interrupted, the bank is
+    whole, with what was there before or with what was written.
+
+    Raises: BankError if the bank is damaged, or the disk refuses.
+    """
+    config = read_config(folder)
+    seal(folder, config, but=name)
+    yield folder / name
+    seal(folder, config)
 
 
 def file_crc(path: Path) -> str:

@@ -28,7 +28,11 @@ def soundfont(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the shards go.")],
     voices: Annotated[
         str | None,
-        typer.Option(metavar="1,5-8", help="Only these voices: 1 to 128 are programs, 129 to 189 drum keys."),
+        typer.Option(
+            metavar="1,5-8",
+            help="Only these voices, and what kits and variations have of them: 1 to 128 are programs, "
+            "129 to 189 drum keys.",
+        ),
     ] = None,
     jobs: Jobs = 2,
 ) -> None:
@@ -41,7 +45,7 @@ def soundfont(
     """
     needs("train", "joblib", "fluidsynth")
     from miao.bank.voices import N_VOICES
-    from miao.datasets.kits import FILE, find_extras, load_extras, own_voices, save_extras
+    from miao.datasets.kits import FILE, begin, find_extras, load_extras, own_voices, save_extras
     from miao.datasets.notes import prepare, source_of
     from miao.datasets.soundfont import SoundFont
     from miao.datasets.variations import find_variations, load_variations, numbered, save_variations, variations_folder
@@ -50,20 +54,22 @@ def soundfont(
     if not all(0 <= voice < N_VOICES for voice in chosen):
         raise MiaoError(f"there are voices 1 to {N_VOICES}")
     sources = {voice: source_of(voice) for voice in chosen}
-    if voices is None:
-        output.mkdir(parents=True, exist_ok=True)
-        if not (output / FILE).is_file():
-            with progress("listening to kits") as tell:
-                save_extras(find_extras(SoundFont(font), tell), output)
-        if load_variations(output) is None:
-            with progress("listening to variations") as tell:
-                save_variations(find_variations(SoundFont(font), tell), output)
-        sources |= {extra.voice: extra.source for extra in own_voices(load_extras(output))}
+    teacher = SoundFont(font)
+    begin(output, chosen)
+    if not (output / FILE).is_file():
+        with progress("listening to kits") as tell:
+            keys = [source.key for source in sources.values() if source.key is not None]
+            save_extras(find_extras(teacher, tell, keys), output)
+    if load_variations(output) is None:
+        with progress("listening to variations") as tell:
+            programs = [source.program for source in sources.values() if source.key is None]
+            save_variations(find_variations(teacher, tell, programs), output)
+    sources |= {extra.voice: extra.source for extra in own_voices(load_extras(output))}
     with progress("measuring") as tell:
         for n, _ in enumerate(prepare(font, output, sources, jobs), start=1):
             tell(n / (2 * len(sources)))
     say(f"{output}: {2 * len(sources)} shards")
-    if voices is None and (more := numbered(load_variations(output) or ())):
+    if more := numbered(load_variations(output) or ()):
         with progress("measuring variations") as tell:
             for n, _ in enumerate(prepare(font, variations_folder(output), more, jobs), start=1):
                 tell(n / len(more))
@@ -120,7 +126,7 @@ class Material:
     @staticmethod
     def of(folders: list[Path]) -> "Material":
         """Raises: DataError if a folder holds neither notes nor pairs, or two hold the same."""
-        from miao.bank.voices import VoiceTable
+        from miao.bank.voices import N_VOICES, VoiceTable
         from miao.datasets.notes import load_notes, load_table
 
         notes = pairs = validation = table = None
@@ -128,7 +134,7 @@ class Material:
             if any(folder.glob("voice_*.npz")):
                 if notes is not None:
                     raise DataError(f"{folder}: notes have been given already; one folder of them at a time")
-                notes, table = load_notes(folder), load_table(folder)
+                notes, table = load_notes(folder, range(N_VOICES)), load_table(folder)  # kits are learnt later
                 continue
             train = folder / "train" if (folder / "train").is_dir() else folder
             if not any(train.glob("pairs-*.tar")):
@@ -238,38 +244,27 @@ def finish(
 ) -> None:
     """Give a bank what needs no training of its nets: kits, spectra, drums, loudness, openings, held notes, variations.
 
-    Can be interrupted; what was measured is kept beside the notes.
+    Can be interrupted; the same command goes on where it was.
 
     \b
     miao finish my-bank --soundfont MuseScore_General.sf2 --data notes
     """
-    from miao.training import finish as steps
-    from miao.training.variations import teach_variations
+    needs("train", "fluidsynth")
+    from miao.datasets.soundfont import SoundFont
+    from miao.training.finish import STEPS, done, left
 
-    names = {"kits": "kits", "spectra": "spectra of keys", "drums": "drums by ear",
-             "keys": "even keys", "openings": "how notes open", "wavers": "how notes waver",
-             "lasting": "notes that last", "variations": "variations"}  # fmt: skip
-    if only is not None and only not in names:
-        raise MiaoError(f'there is no step "{only}"; there are {", ".join(names)}')
-    for step in [only] if only else names:
-        with progress(names[step]) as tell:
-            if step == "kits":
-                steps.more_voices(bank, notes, tell)
-            elif step == "spectra":
-                steps.key_spectra(bank, font, notes, tell)
-            elif step == "drums":
-                steps.drums_by_ear(bank, font, notes, tell)
-            elif step == "openings":
-                steps.openings(bank, font, notes, tell)
-            elif step == "wavers":
-                steps.wavers(bank, font, notes, tell)
-            elif step == "keys":
-                steps.even_keys(bank, font, notes, tell)
-            elif step == "lasting":
-                steps.lasting_notes(bank, font, notes, tell)
-            else:
-                teach_variations(bank, font, notes, tell)
-        say(f"{bank}: {names[step]}")
+    if only is not None and only not in STEPS:
+        raise MiaoError(f'there is no step "{only}"; there are {", ".join(STEPS)}')
+    SoundFont(font).close()  # whether it is one is not told after minutes
+    todo = [only] if only else left(bank, notes)
+    for name in todo:
+        what, step = STEPS[name]
+        with progress(what) as tell:
+            step(bank, font, notes, tell)
+        done(bank, name)
+        say(f"{bank}: {what}")
+    if not todo:
+        say(f"{bank}: nothing is left to do; --only STEP does a step again ({', '.join(STEPS)})")
 
 
 def export(

@@ -6,7 +6,7 @@ velocities, the second at its best gain: teachers that play one sample are below
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from miao.bank.voices import DRUM_KEYS, N_VOICES, drum_voice
 from miao.datasets.notes import Source, render, source_of
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
-from miao.files import write_json
+from miao.files import make_folder, write_json
 from miao.sound import spectrum
 
 KITS = (8, 16, 24, 25, 32, 40, 48)  # room, power, electronic, TR-808, jazz, brush, orchestra
 FILE = "extra.json"
+_VOICES = "voices.json"  # which voices a folder of shards is for
 _ALIKE_DB = 1.0
 _GAINS_DB = np.arange(-15, 15.5, 0.5)
 _SILENT = 1e-5
@@ -37,14 +38,16 @@ class Extra:
     gain_db: float  # against that one
 
 
-def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: None) -> list[Extra]:
-    """All voices of a sound bank's kits that are not just those of the standard kit; own rows first.
+def find_extras(
+    font: SoundFont, tell: Callable[[float], None] = lambda done: None, keys: Collection[int] = DRUM_KEYS
+) -> list[Extra]:
+    """All voices of some keys of a sound bank's kits that are not just those of the standard kit; own rows first.
 
     Voices are numbered from N_VOICES on, those with rows of their own first.
     """
     found: list[tuple[Source, Source, float]] = []  # a voice, what it is like (itself if like nothing), gain
     known: dict[int, list[tuple[Source, list[Floats]]]] = {}
-    sources = list(_sources())
+    sources = list(_sources(keys))
     for n, (place, source) in enumerate(sources):
         tell(n / len(sources))
         mels = listened(font, source)
@@ -73,9 +76,9 @@ def find_extras(font: SoundFont, tell: Callable[[float], None] = lambda done: No
     return extras
 
 
-def _sources() -> Iterator[tuple[int, Source]]:
+def _sources(keys: Collection[int]) -> Iterator[tuple[int, Source]]:
     """What to listen to: the General MIDI voice it would replace, and where it is; General MIDI's own first."""
-    for key in DRUM_KEYS:
+    for key in keys:
         for kit in (0, *KITS):
             yield drum_voice(key), Source(kit, key=key)
 
@@ -102,6 +105,24 @@ def likeness(before: list[Floats], mels: list[Floats]) -> tuple[float, float]:
 def own_voices(extras: list[Extra]) -> list[Extra]:
     """The voices that have rows of their own, in their order, each once: others may sound just like them."""
     return sorted({e.voice: e for e in reversed(extras) if e.voice == e.row}.values(), key=lambda e: e.voice)
+
+
+def begin(folder: Path, voices: Sequence[int]) -> None:
+    """A folder for the shards of some voices, and of what kits and variations have of these: those are numbered one
+    after another, so that no others can come in between later.
+
+    Raises: DataError if it was begun for others.
+    """
+    make_folder(folder, DataError)
+    path, before = folder / _VOICES, sorted(voices)
+    if path.is_file():
+        before = json.loads(path.read_text())
+    elif (folder / FILE).is_file():  # of a time when only all voices had kits
+        before = list(range(N_VOICES))
+    if before != sorted(voices):
+        begun = "all voices" if len(before) == N_VOICES else f"--voices {','.join(str(v + 1) for v in before)}"
+        raise DataError(f"{folder}: was begun for {begun}; go on with these, or give another folder")
+    write_json(path, before, DataError)
 
 
 def save_extras(extras: list[Extra], folder: Path) -> None:

@@ -5,7 +5,7 @@ sounds only listen to another controller are left out, and the sections of a str
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,12 +31,15 @@ class Variation:
     name: str
 
 
-def find_variations(font: SoundFont, tell: Callable[[float], None] = lambda done: None) -> list[Variation]:
-    """The variations of a sound bank that sound unlike their programs, in the order of `BANKS`, then by program."""
+def find_variations(
+    font: SoundFont, tell: Callable[[float], None] = lambda done: None, of: Collection[int] = range(N_PROGRAMS)
+) -> list[Variation]:
+    """The variations of some programs of a sound bank that sound unlike these, in the order of `BANKS`, then by
+    program."""
     found = []
     for n, bank in enumerate(BANKS):
         tell(n / len(BANKS))
-        programs = [program for program in range(N_PROGRAMS) if bank != 20 or program not in _SECTIONS]
+        programs = [program for program in sorted(of) if bank != 20 or program not in _SECTIONS]
         places = [Source(program, bank) for program in programs if font.has(program, bank)]
         found += [Variation(source, font.name(source.program, bank)) for source in places if _differs(font, source)]
     return found

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from miao.arrays import Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.bank.drums import OwnCorrections
+from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
 from miao.bank.voices import drum_voice
 from miao.datasets.notes import Source, render
@@ -84,8 +84,7 @@ class _Player(nn.Module):
         told = [bank.embeddings.at(kind, np.full(n, voice), np.full(n, key, np.float32)) for kind in range(2)]
         self._told = [[torch.from_numpy(array) for array in some] for some in told]
         self._weights = [torch.from_numpy(knot_weights(kind)) for kind in range(2)]
-        drums, keys = bank.drum_corrections, bank.key_levels
-        assert drums is not None
+        drums, keys = bank.drum_corrections or DrumCorrections.none(bank.embeddings.n_voices), bank.key_levels
         attack, sustain = drums.at(voice)
         self.attack = nn.Parameter(torch.from_numpy(attack)[None])  # [1, knots, 2, C]
         self.sustain = nn.Parameter(torch.from_numpy(sustain))  # [indices, knots, 2, C]

@@ -4,9 +4,11 @@ None of it needs the nets to be trained again, and all of it is measured on the 
 learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack as they are
 heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), how held notes waver
 (`wavers`) and what they do in the end (`courses`). Each step writes its file into the bank's folder and can be run
-again by itself; what comes after it builds on it.
+again by itself; what comes after it builds on it. What a folder of notes has no notes of, is
+left out.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from miao.bank.bank import Bank
 from miao.bank.defaults import default_programs
 from miao.bank.drums import FILE as DRUMS_FILE
-from miao.bank.folder import bank_folder, read_config, seal
+from miao.bank.folder import bank_folder, changed
 from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
@@ -26,7 +28,9 @@ from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.datasets.kits import Extra, load_extras, own_voices
 from miao.datasets.notes import NoteData, Source, load_notes, load_table, source_of
 from miao.datasets.soundfont import SoundFont
-from miao.errors import DataError
+from miao.datasets.variations import load_variations
+from miao.errors import BankError, DataError
+from miao.files import write_json
 from miao.training.by_ear import EarConfig, gathered, prepare_ear
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import as_loud, prepare_keys, with_even_keys
@@ -34,96 +38,94 @@ from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_
 from miao.training.key_levels import make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
 from miao.training.rises import gathered_rises, prepare_rises
+from miao.training.variations import teach_variations
 from miao.training.wavers import STILL, gathered_wavers, prepare_wavers
 
 Tell = Callable[[float], None]
+Step = Callable[[str | Path, Path, Path, Tell], None]  # of a bank, a sound bank and the notes of it
+_DONE_FILE = "finished.json"  # the steps that are done; an exported bank has none
 
 
 def key_spectra(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Write what the keys of a bank's voices have more or less of than its nets say, drums and kits too."""
     folder = bank_folder(name)
-    config, bank = read_config(folder), Bank.load(folder)
-    voices = {voice: source_of(voice) for voice in range(N_VOICES)}
-    voices |= _own(notes, bank)
+    bank = Bank.load(folder)
+    voices = sources(notes) | _own(notes, bank)
     for n, _ in enumerate(prepare_bands(font, notes, bank, voices), start=1):
         tell(n / len(voices))
-    make_key_levels(bank, notes).save(folder / KEYS_FILE)
-    seal(folder, config)
+    levels = make_key_levels(bank, notes)
+    with changed(folder, KEYS_FILE) as path:
+        levels.save(path)
 
 
 def drums_by_ear(name: str | Path, font: Path, notes: Path, tell: Tell, config: EarConfig | None = None) -> None:
     """Write the corrections of a bank's drums, of its kits' too, that bring them nearer as they are heard."""
     folder = bank_folder(name)
-    settings = read_config(folder)
-    (folder / DRUMS_FILE).unlink(missing_ok=True)
-    seal(folder, settings)  # whole without it, should this be interrupted
+    with changed(folder, DRUMS_FILE) as path:
+        path.unlink(missing_ok=True)
     bank = Bank.load(folder)
-    drums = {voice: source_of(voice) for voice in range(N_PROGRAMS, N_VOICES)} | _own(notes, bank)
+    drums = {v: source for v, source in sources(notes).items() if source.is_drum} | _own(notes, bank)
     for n, _ in enumerate(prepare_ear(font, notes, bank, drums, config or EarConfig()), start=1):
         tell(n / len(drums))
-    gathered(notes, drums).save(folder / DRUMS_FILE)
-    seal(folder, settings)
+    corrections = gathered(notes, drums)
+    with changed(folder, DRUMS_FILE) as path:
+        corrections.save(path)
 
 
 def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Write how the notes of a bank's programs open, and how those of all its voices rise, where that brings them
     nearer."""
     folder = bank_folder(name)
-    settings = read_config(folder)
-    voices = {voice: source_of(voice) for voice in range(N_VOICES)}
-    programs = {voice: voices[voice] for voice in range(N_PROGRAMS)}
+    voices, programs = sources(notes), _programs(notes)
     bank = Bank.load(folder).with_wavers(None)
     for n, _ in enumerate(prepare_openings(font, notes, bank, programs), start=1):
         tell(0.4 * n / len(programs))
-    gathered_openings(notes, N_PROGRAMS).save(folder / OPENINGS_FILE)
-    seal(folder, settings)
+    with changed(folder, OPENINGS_FILE) as path:
+        gathered_openings(notes, N_PROGRAMS).save(path)
     bank = Bank.load(folder).with_wavers(None)
     for n, _ in enumerate(prepare_rises(font, notes, bank, voices), start=1):
         tell(0.4 + 0.6 * n / len(voices))
-    gathered_rises(notes, N_VOICES).save(folder / RISES_FILE)
-    seal(folder, settings)
+    with changed(folder, RISES_FILE) as path:
+        gathered_rises(notes, N_VOICES).save(path)
 
 
 def wavers(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Write how held notes of a bank's programs waver, where that brings them nearer and no learnt voice plays them."""
     folder = bank_folder(name)
-    settings, others = read_config(folder), {*STILL, *default_programs(folder)}
-    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS) if voice not in others}
+    others = {*STILL, *default_programs(folder)}
+    programs = {voice: source for voice, source in _programs(notes).items() if voice not in others}
     for n, _ in enumerate(prepare_wavers(font, notes, Bank.load(folder, has_more=False), programs), start=1):
         tell(n / len(programs))
-    gathered_wavers(notes, N_PROGRAMS).save(folder / WAVERS_FILE)
-    seal(folder, settings)
+    with changed(folder, WAVERS_FILE) as path:
+        gathered_wavers(notes, N_PROGRAMS).save(path)
 
 
 def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Set the trims of a bank's programs by key."""
-    programs = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
+    folder, programs = bank_folder(name), _programs(notes)
     for n, _ in enumerate(prepare_keys(font, notes, programs), start=1):
         tell(n / len(programs))
-    folder = bank_folder(name)
-    config = read_config(folder)
-    with_even_keys(_plain(folder), notes).save(folder / "voices.safetensors")
-    seal(folder, config)
-    bank = Bank.load(folder)
-    trims = _plain(folder).table.trim_db.copy()
-    for voice, change in as_loud(SoundFont(font), bank, {voice: source_of(voice) for voice in range(N_VOICES)}):
+    table = with_even_keys(_plain(folder), notes)
+    with changed(folder, "voices.safetensors") as path:
+        table.save(path)
+    trims = table.trim_db.copy()
+    for voice, change in as_loud(SoundFont(font), Bank.load(folder), sources(notes)):
         trims[voice] += change
-    replace(_plain(folder).table, trim_db=trims).save(folder / "voices.safetensors")
-    seal(folder, config)
+    with changed(folder, "voices.safetensors") as path:
+        replace(table, trim_db=trims).save(path)
 
 
 def lasting_notes(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     """Write the courses of a bank's held notes."""
-    folder = bank_folder(name)
+    folder, voices = bank_folder(name), _programs(notes)
     bank = Bank.load(folder)
-    voices = {voice: source_of(voice) for voice in range(N_PROGRAMS)}
     for n, _ in enumerate(prepare_held(font, notes, bank.table, voices), start=1):
         tell(0.7 * n / len(voices))
     for n, _ in enumerate(prepare_held_keys(font, notes, voices), start=1):
         tell(0.7 + 0.3 * n / len(voices))
-    config, courses = read_config(folder), make_courses(bank, notes, {})
-    courses.save(folder / "courses.safetensors")
-    seal(folder, config)
+    courses = make_courses(bank, notes, {})
+    with changed(folder, "courses.safetensors") as path:
+        courses.save(path)
 
 
 def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig | None = None) -> None:
@@ -144,16 +146,74 @@ def more_voices(name: str | Path, notes: Path, tell: Tell, config: ExtrasConfig 
 
 def gather_voices(extras: list[Extra], own: list[Extra], table: VoiceTable, learnt: LearntRows, folder: Path) -> None:
     """Write what was learnt of drums, and which keys of which kits they play, into a bank's folder."""
-    config = read_config(folder)
     assert learnt.attack is not None and learnt.sustain is not None
     shared = sorted({e.voice: e for e in extras if e.voice != e.row}.values(), key=lambda e: e.voice)
     shared = [e for e in shared if e.voice >= own[0].voice + len(own)]
     kits = Kits({(e.source.program, e.source.key): e.voice for e in extras if e.source.key is not None}, {})
-    MoreVoices(
+    more = MoreVoices(
         kits, table, learnt.embeddings, learnt.attack, learnt.sustain, np.array([e.row for e in shared], np.int16),
         np.array([e.gain_db for e in shared], np.float32),
-    ).save(folder / KITS_FILE)  # fmt: skip
-    seal(folder, config)
+    )  # fmt: skip
+    with changed(folder, KITS_FILE) as path:
+        more.save(path)
+
+
+def _kits(name: str | Path, _font: Path, notes: Path, tell: Tell) -> None:
+    more_voices(name, notes, tell)
+
+
+STEPS: dict[str, tuple[str, Step]] = {
+    "kits": ("kits", _kits),
+    "spectra": ("spectra of keys", key_spectra),
+    "drums": ("drums by ear", drums_by_ear),
+    "keys": ("even keys", even_keys),
+    "openings": ("how notes open", openings),
+    "wavers": ("how notes waver", wavers),
+    "lasting": ("notes that last", lasting_notes),
+    "variations": ("variations", teach_variations),
+}
+"""All steps by name, in order: what each gives, and the function that does it."""
+
+
+def left(name: str | Path, notes: Path) -> list[str]:
+    """The steps that a bank still lacks; those of kits and variations only if there are notes of some.
+
+    Raises: DataError if there are no notes at all.
+    """
+    sources(notes)
+    over = set(_steps_done(bank_folder(name)))
+    if not own_voices(load_extras(notes)):
+        over.add("kits")
+    if not load_variations(notes):
+        over.add("variations")
+    return [step for step in STEPS if step not in over]
+
+
+def done(name: str | Path, step: str) -> None:
+    """Write down in a bank's folder that a step is done."""
+    folder = bank_folder(name)
+    write_json(folder / _DONE_FILE, sorted({*_steps_done(folder), step}), BankError)
+
+
+def _steps_done(folder: Path) -> list[str]:
+    path = folder / _DONE_FILE
+    found: list[str] = json.loads(path.read_text()) if path.is_file() else []
+    return found
+
+
+def sources(notes: Path) -> dict[int, Source]:
+    """Where the voices of General MIDI come from whose notes are in a folder, by their numbers.
+
+    Raises: DataError if there are none.
+    """
+    found = {voice: source_of(voice) for voice in range(N_VOICES) if any(notes.glob(f"voice_{voice:03d}.?.npz"))}
+    if not found:
+        raise DataError(f"{notes}: holds no notes; make them with `miao data soundfont FILE.sf2 -o {notes}`")
+    return found
+
+
+def _programs(notes: Path) -> dict[int, Source]:
+    return {voice: source for voice, source in sources(notes).items() if not source.is_drum}
 
 
 def _plain(folder: Path) -> Bank:

@@ -243,7 +243,9 @@ def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
     for voice, source in voices.items():
         target = folder / f"rise_{voice:03d}.npz"
         added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings)]
-        measured = " ".join([bank.nets_checksum, *added, str(CHECKED_DRUM_STRENGTHS if source.is_drum else CHECKED_DRAWN)])
+        measured = " ".join(
+            [bank.nets_checksum, *added, str(CHECKED_DRUM_STRENGTHS if source.is_drum else CHECKED_DRAWN)]
+        )
         if not target.exists() or str(np.load(target)["measured"]) != measured:
             found = measure_rise(teacher, plain, voice, source)
             about = {"measured": np.array(measured), "is_kept": np.array(found is not None)}
