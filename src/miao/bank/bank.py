@@ -136,13 +136,15 @@ class Bank:
         embeddings = VoiceEmbeddings.joined([self.embeddings, more.embeddings])
         keys = KeyLevels.joined([self.key_levels, more.keys], sizes)
         openings = Openings.joined([self.openings, more.openings], sizes)
+        rises = Rises.joined([self.rises, more.rises], sizes)
         return replace(
             self,
             table=VoiceTable.joined([self.table, more.table]),
-            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, self.rises, self.wavers),
+            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, rises, self.wavers),
             embeddings=embeddings,
             key_levels=keys,
             openings=openings,
+            rises=rises,
             courses=None if self.courses is None else Courses.joined([self.courses, more.courses], sizes),
             kits=more.numbered(self.kits, sizes[0]),
         )

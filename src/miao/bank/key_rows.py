@@ -80,16 +80,19 @@ class KeyRows:
         columns = {name: getattr(self, name)[at] for name, of in self.ARRAYS.items() if of.shape == _OF_VOICES}
         return replace(self, **columns | {"first": np.where(known, columns["first"], -1).astype(np.int32)})
 
+    def only(self, voices: Integers) -> Self:
+        """Those of some voices, in their order, each with rows of its own; rows of others are left out."""
+        some = self.chosen(voices)
+        counts = np.where(some.first >= 0, some.n_keys * some.rows_a_key(), 0)
+        first = first_rows(counts.tolist())
+        rows = np.repeat(some.first - first, counts) + np.arange(counts.sum())
+        arrays = {name: getattr(some, name)[rows] for name, of in self.ARRAYS.items() if of.shape != _OF_VOICES}
+        return replace(some, first=first, **arrays)
+
     def alone(self, voice: int) -> Self | None:
         """Those of one voice, or None if it has none."""
-        if not len(self.having(np.array([voice]))):
-            return None
-        first, n = int(self.first[voice]), int(self.n_keys[voice]) * int(self.rows_a_key()[voice])
-        kept = {
-            name: getattr(self, name)[slice(voice, voice + 1) if of.shape == _OF_VOICES else slice(first, first + n)]
-            for name, of in self.ARRAYS.items()
-        }
-        return replace(self, **kept | {"first": np.zeros(1, np.int32)})
+        found = self.only(np.array([voice]))
+        return found if found.n_rows() else None
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""

@@ -21,7 +21,7 @@ from miao.bank.openings import END_SECONDS, FINE, shares
 
 FILE = "rises.safetensors"
 STRENGTHS = np.array([40, 64, 88, 112])  # velocities between which a curve runs straight; beyond as the outermost
-_ARRAYS = ROW_ARRAYS | {
+RISE_ARRAYS = ROW_ARRAYS | {
     "power": Array(np.int8, ("keys", len(STRENGTHS), len(FINE))),
     "cells": Array(np.uint8, ("keys", tk.N_CELLS - 1)),
 }
@@ -45,7 +45,7 @@ class Rises(KeyRows):
     power: NDArray[np.int8]  # [rows, STRENGTHS, FINE] quarters of a level
     cells: NDArray[np.uint8]  # [rows, C - 1]
 
-    ARRAYS = _ARRAYS
+    ARRAYS = RISE_ARRAYS
 
     @staticmethod
     def of(voices: Sequence[Rise | None]) -> "Rises":

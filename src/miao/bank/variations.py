@@ -1,8 +1,8 @@
 """Variations of programs: voices beside General MIDI's, with bank numbers of their own, in one file of a bank's folder.
 
 They are taught beside the finished nets and have all that a taught voice has: what nets are told of them, partials,
-spectra and loudness by key, openings, courses of held notes. The file says which bank number of which program each is,
-and what it is called.
+spectra and loudness by key, openings, rises, courses of held notes. The file says which bank number of which program
+each is, and what it is called.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Integers
@@ -18,14 +19,18 @@ from miao.bank.arrays import Array, check_arrays, read_arrays
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.kits import Kits
 from miao.bank.lasting import COURSE_ARRAYS, Courses
-from miao.bank.openings import COARSE, FINE, OPENING_ARRAYS, Openings
+from miao.bank.openings import OPENING_ARRAYS, Openings
+from miao.bank.rises import RISE_ARRAYS, Rises
 from miao.bank.voices import EMBEDDINGS, N_PROGRAMS, TABLE, VoiceEmbeddings, VoiceTable, check_table
 from miao.errors import BankError
 from miao.files import write_bytes
 
 FILE = "variations.safetensors"
 _PLACES = {"places": Array(np.uint8, ("V", 2), 0, N_PROGRAMS - 1)}
-_PARTS = {"table": TABLE, "told": EMBEDDINGS, "keys": KEY_ARRAYS, "openings": OPENING_ARRAYS, "courses": COURSE_ARRAYS}
+_PARTS = {
+    "table": TABLE, "told": EMBEDDINGS, "keys": KEY_ARRAYS, "openings": OPENING_ARRAYS, "rises": RISE_ARRAYS,
+    "courses": COURSE_ARRAYS,
+}  # fmt: skip
 _T = TypeVar("_T")
 
 
@@ -39,6 +44,7 @@ class Variations:
     embeddings: VoiceEmbeddings
     keys: KeyLevels
     openings: Openings
+    rises: Rises
     courses: Courses
 
     def numbered(self, kits: Kits, first: int) -> Kits:
@@ -50,22 +56,16 @@ class Variations:
 
     def chosen(self, rows: Integers) -> "Variations":
         """Some of them, in the order that is said, with what belongs to these alone."""
-        which = [int(row) for row in rows]
-        told = VoiceEmbeddings(self.embeddings.embeddings[which], self.embeddings.profiles[:, which])
-        table, keys = self.table.chosen(np.array(which, np.int16)), self.keys.chosen(np.array(which))
-        openings, courses = self.openings.chosen(np.array(which)), self.courses
-        modes, mode_row = _renumbered(table.mode_row, np.ones(len(which), np.int64))
-        of_keys, first_key = _renumbered(keys.first, keys.n_keys)
-        n_knots = np.where(openings.is_fine > 0, len(FINE), len(COARSE))
-        of_openings, first_knot = _renumbered(openings.first, openings.n_keys * n_knots)
-        of_courses, course_row = _renumbered(courses.row[which], np.ones(len(which), np.int64))
+        which = np.asarray(rows, np.int64)
+        table, courses = self.table.chosen(which.astype(np.int16)), self.courses
+        modes, courses_of = (own[own >= 0] for own in (table.mode_row, courses.row[which]))
         return Variations(
             tuple(self.places[n] for n in which), tuple(self.names[n] for n in which),
-            replace(table, modes=table.modes[modes], mode_row=mode_row.astype(np.int16)), told,
-            replace(keys, levels=keys.levels[of_keys], first=first_key.astype(np.int32)),
-            replace(openings, levels=openings.levels[of_openings], first=first_knot.astype(np.int32)),
-            Courses(course_row.astype(np.int16), courses.first[of_courses], courses.offsets[of_courses],
-                    None if courses.keys is None else courses.keys[of_courses]),
+            replace(table, modes=table.modes[modes], mode_row=_in_turn(table.mode_row)),
+            VoiceEmbeddings(self.embeddings.embeddings[which], self.embeddings.profiles[:, which]),
+            self.keys.only(which), self.openings.only(which), self.rises.only(which),
+            Courses(_in_turn(courses.row[which]), courses.first[courses_of], courses.offsets[courses_of],
+                    None if courses.keys is None else courses.keys[courses_of]),
         )  # fmt: skip
 
     @staticmethod
@@ -74,17 +74,19 @@ class Variations:
         sizes = [len(part.places) for part in parts]
         keys = KeyLevels.joined([part.keys for part in parts], sizes)
         openings = Openings.joined([part.openings for part in parts], sizes)
-        assert keys is not None and openings is not None
+        rises = Rises.joined([part.rises for part in parts], sizes)
+        assert keys is not None and openings is not None and rises is not None
         return Variations(
             tuple(place for part in parts for place in part.places), tuple(n for part in parts for n in part.names),
             VoiceTable.joined([part.table for part in parts]),
-            VoiceEmbeddings.joined([part.embeddings for part in parts]), keys, openings,
+            VoiceEmbeddings.joined([part.embeddings for part in parts]), keys, openings, rises,
             Courses.joined([part.courses for part in parts], sizes),
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        parts = {"table": self.table, "keys": self.keys, "openings": self.openings, "courses": self.courses}
+        parts = {"table": self.table, "keys": self.keys, "openings": self.openings, "rises": self.rises,
+                 "courses": self.courses}  # fmt: skip
         arrays: dict[str, AnyArray] = {"places": np.array(self.places, np.uint8).reshape(-1, 2)}
         arrays |= {f"{part}.{name}": getattr(own, name) for part, own in parts.items() for name in _PARTS[part]}
         arrays |= {"told.embeddings": self.embeddings.embeddings, "told.profiles": self.embeddings.profiles}
@@ -115,19 +117,17 @@ class Variations:
 
         found = Variations(
             places, names, part(VoiceTable, "table"), part(VoiceEmbeddings, "told"), part(KeyLevels, "keys"),
-            part(Openings, "openings"), part(Courses, "courses"),
+            part(Openings, "openings"),
+            part(Rises, "rises") if "rises.first" in arrays else Rises.of([None] * n_voices),
+            part(Courses, "courses"),
         )  # fmt: skip
         if arrays:
             raise BankError(f"{path}: holds {min(arrays)}, which is nothing of a variation's")
-        if not (found.keys.is_whole() and found.openings.is_whole()):
+        if not all(rows.is_whole() for rows in (found.keys, found.openings, found.rises)):
             raise BankError(f"{path}: names keys that are not there")
         return found
 
 
-def _renumbered(first: AnyArray, counts: AnyArray) -> tuple[Integers, Integers]:
-    """Of a table whose rows belong to voices, so many from a first one on (-1: none): the rows of all in turn, and the
-    first ones among these."""
-    owned = np.where(np.asarray(first) >= 0, counts, 0).astype(np.int64)
-    rows = [np.arange(start, start + n, dtype=np.int64) for start, n in zip(np.asarray(first), owned, strict=True) if n]
-    starts = np.where(owned > 0, np.cumsum(owned) - owned, -1)
-    return np.concatenate(rows) if rows else np.zeros(0, np.int64), starts
+def _in_turn(row: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Rows of voices, -1 for those without, once each voice that has one has its own, in their order."""
+    return np.where(row >= 0, np.cumsum(row >= 0) - 1, -1).astype(np.int16)

@@ -1,8 +1,8 @@
 """Variations of programs, taught beside the finished nets of a bank, and what is measured of them as of taught voices.
 
 Each sets out from its program, and is learnt from its notes with all others at once (`extras`). Then follows what
-General MIDI's voices get, by the same functions: spectra by key, openings, loudness, courses of held notes. What is
-measured is kept in the folder of their shards. A variation that is no nearer to its notes than its program, and not
+General MIDI's voices get, by the same functions: spectra by key, openings, loudness, rises, courses of held notes. What
+is measured is kept in the folder of their shards. A variation that is no nearer to its notes than its program, and not
 near either, is left out: the program plays in its place, and `miao info` says so.
 """
 
@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from miao.bank.bank import Bank
-from miao.bank.folder import bank_folder, read_config, seal
+from miao.bank.folder import bank_folder, changed
 from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import Courses
 from miao.bank.openings import Openings
+from miao.bank.rises import Rises
 from miao.bank.variations import FILE, Variations
 from miao.bank.voices import N_PITCHES, N_VOICES, VoiceEmbeddings, VoiceTable
 from miao.datasets.notes import Source, load_notes, load_table
@@ -29,6 +30,7 @@ from miao.training.evenness import as_loud, off_by_sound, prepare_keys, with_eve
 from miao.training.extras import ExtrasConfig, learn_rows, starting_programs
 from miao.training.key_levels import checked_error, make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
+from miao.training.rises import gathered_rises, prepare_rises
 
 NEAR_DB = 5.0  # log-mel error of checked notes up to which a variation plays in any case
 CONFIG = ExtrasConfig(steps=400)
@@ -45,22 +47,24 @@ def teach_variations(name: str | Path, font: Path, notes: Path, tell: Tell, conf
     if not found:
         raise DataError(f"{notes}: no notes of variations; make them with `miao data soundfont`")
     voices, folder = numbered(found), bank_folder(name)
-    plain, settings = Bank.load(folder, has_more=False), read_config(folder)
+    plain = Bank.load(folder, has_more=False)
     table, told = _learnt(plain, shards, voices, config, lambda done: tell(0.25 * done))
     own = Variations(
         tuple((v.source.bank, v.source.program) for v in found), tuple(v.name for v in found), table, told,
-        KeyLevels.of([None] * len(found)), Openings.of([None] * len(found)), Courses.none(),
+        KeyLevels.of([None] * len(found)), Openings.of([None] * len(found)), Rises.of([None] * len(found)),
+        Courses.none(),
     )  # fmt: skip
     own = measured(plain, own, font, shards, voices, lambda done: tell(0.25 + 0.75 * done))
     own = with_programs(plain, own, font, voices)
-    own.chosen(np.flatnonzero(worth(plain, own, font, voices))).save(folder / FILE)
-    seal(folder, settings)
+    own = own.chosen(np.flatnonzero(worth(plain, own, font, voices)))
+    with changed(folder, FILE) as path:
+        own.save(path)
 
 
 def measured(plain: Bank, own: Variations, font: Path, shards: Path, voices: Mapping[int, Source],
              tell: Tell) -> Variations:  # fmt: skip
-    """The variations with spectra, openings, loudness and courses; ``plain`` is the bank without what is beyond General
-    MIDI, ``voices`` says where they come from, by their numbers behind it."""
+    """The variations with spectra, openings, loudness, rises and courses; ``plain`` is the bank without what is beyond
+    General MIDI, ``voices`` says where they come from, by their numbers behind it."""
     rows, n = np.array(list(voices)), len(voices)
 
     def told(first: float, share: float, done: int) -> None:
@@ -82,10 +86,14 @@ def measured(plain: Bank, own: Variations, font: Path, shards: Path, voices: Map
         trims[voice - N_VOICES] += change
     own = replace(own, table=replace(own.table, trim_db=trims))
     bank = plain.with_variations(own)
+    for done, _ in enumerate(prepare_rises(font, shards, bank, voices), start=1):
+        told(0.75, 0.1, done)
+    own = replace(own, rises=gathered_rises(shards, N_VOICES + n).chosen(rows))
+    bank = plain.with_variations(own)
     for done, _ in enumerate(prepare_held(font, shards, bank.table, voices), start=1):
-        told(0.75, 0.15, done)
+        told(0.85, 0.1, done)
     for done, _ in enumerate(prepare_held_keys(font, shards, voices), start=1):
-        told(0.9, 0.1, done)
+        told(0.95, 0.05, done)
     courses = make_courses(bank, shards, {})
     return replace(own, courses=replace(courses, row=courses.row[rows]))
 
@@ -103,6 +111,7 @@ def with_programs(plain: Bank, own: Variations, font: Path, voices: Mapping[int,
     rival = Variations(
         own.places, own.names, replace(table, trim_db=np.broadcast_to(trims, (n, N_PITCHES)).astype(np.float32)), told,
         plain.key_levels.chosen(programs), (plain.openings or Openings.of([None] * N_VOICES)).chosen(programs),
+        (plain.rises or Rises.of([None] * N_VOICES)).chosen(programs),
         replace(plain.courses, row=plain.courses.row[programs]),
     )  # fmt: skip
     banks = [plain.with_variations(some) for some in (own, rival)]
