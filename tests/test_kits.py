@@ -93,6 +93,16 @@ def test_voices_of_kits_lie_behind_those_of_general_midi(more, toy_bank, tmp_pat
     assert levels[:, 4, 4].tolist() == [20, 25, 25] and plain.max() == 20
 
 
+def test_kits_that_share_no_voice_stand_beside_voices_that_have_trims_by_key(more, toy_bank):
+    alone = dataclasses.replace(more, like=more.like[:0], gain_db=more.gain_db[:0])
+    by_key = np.tile(np.arange(128, dtype=np.float32) / 100, (N_VOICES, 1))
+    table, _, _ = alone.added_to(
+        dataclasses.replace(toy_bank.table, trim_db=by_key), embeddings(N_VOICES, PITCH_NODES, 1)
+    )
+    assert len(table.kind) == N_VOICES + 2
+    assert table.trim_db[N_VOICES:, 5].tolist() == [1, 2] and table.trim(3, 50) == np.float32(0.5)
+
+
 def test_corrections_follow_velocity_and_stay_out_of_releases():
     attack = np.zeros((1, 6, 2, tk.N_CELLS), np.float16)
     attack[:, :, 1] = 10

@@ -157,7 +157,8 @@ class VoiceTable:
         rows = [np.where(t.mode_row >= 0, t.mode_row + firsts[id(t.modes)], -1) for t in tables]
         parts["mode_row"] = [r.astype(np.int16) for r in rows]
         if any(trim.ndim == 2 for trim in parts["trim_db"]):
-            parts["trim_db"] = [np.broadcast_to(t.reshape(len(t), -1), (len(t), N_PITCHES)) for t in parts["trim_db"]]
+            by_key = [t if t.ndim == 2 else t[:, None] for t in parts["trim_db"]]  # a part may be of no voices
+            parts["trim_db"] = [np.broadcast_to(t, (len(t), N_PITCHES)) for t in by_key]
         return VoiceTable(**{name: np.concatenate(a) if len(a) > 1 else a[0] for name, a in parts.items()})
 
     def save(self, path: Path) -> None:
