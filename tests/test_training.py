@@ -193,7 +193,9 @@ def test_the_learning_rate_ramps_up_and_then_falls():
 def test_an_unknown_setting_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r'"model.widht" is not a setting; there are .*width'):
         load_preset(RunConfig, "tiny", ("model.widht=3",))
-    with pytest.raises(ConfigError, match=r'no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, tiny'):
+    with pytest.raises(
+        ConfigError, match=r'no preset "huge"; there are gm, inverter, mi-ddpm, .*, pairs, paper, small, tiny'
+    ):
         load_preset(RunConfig, "huge")
     with pytest.raises(ConfigError, match=r'"train\.steps" is "many": it must be a whole number, 1 or more'):
         load_preset(RunConfig, "tiny", ("train.steps=many",))
