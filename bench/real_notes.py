@@ -32,7 +32,7 @@ from miao.bank.folder import bank_folder, read_config, seal
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.voices import MODES
 from miao.datasets.notes import PITCHES
-from miao.datasets.samples import LAYERS, Recording, note_hz
+from miao.datasets.samples import Recording, note_hz
 from miao.datasets.soundfont import SoundFont
 from miao.datasets.voice_sources import recordings_from
 from miao.evaluation.held_notes import MOMENTS
@@ -71,7 +71,8 @@ class Source:
     licence: str
     only: str | None = None
     lasts: bool = True  # while a key is held
-    strengths: tuple[int, int] | None = None  # of the softest and the hardest numbered layer, where they are known
+    layers: dict[int, int] | None = None  # those of its numbered layers that it is learnt from, and their velocities
+    release_seconds: float | None = None  # in which a note that is let go falls by 60 dB, where that is known
 
 
 def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bool = True) -> Source:
@@ -83,6 +84,10 @@ def _sfz(name: str, file: str, program: int, lasts: bool = True) -> Source:
     return Source(name, f"gm-sfz/Melodic/{file}.sfz", program, SFZ_BANK, FREE, lasts=lasts)
 
 
+# nine of its sixteen layers, each at the middle of the velocities that its own .sfz plays it at: v1 up to 26, v2 up to
+# 34, v4 from 37, v6 from 47, v8 from 57; damped notes have ampeg_release=1 there, which players take for e^-9 a second
+SALAMANDER = {1: 14, 2: 30, 4: 40, 6: 48, 8: 60, 10: 76, 12: 92, 14: 108, 16: 124}
+SALAMANDER_SECONDS = 0.77
 SFZ_BANK, FREEPATS = "recordings of the SFZ General MIDI bank", "recordings of the FreePats project"
 KARORYFER = "recordings by Karoryfer Samples"
 SOURCES = [
@@ -109,9 +114,9 @@ SOURCES = [
         0,
         "Salamander Grand Piano V3 by Alexander Holm",
         PIANO,
-        "*v*[02468].ogg",
-        False,
-        (4, 124),
+        lasts=False,
+        layers=SALAMANDER,
+        release_seconds=SALAMANDER_SECONDS,
     ),
     _sfz("sitar", "105-Sitar", 104, lasts=False),
     _sfz("shanai", "112-Shanai", 111),
@@ -125,11 +130,12 @@ SOURCES = [
 
 def read(source: Source, folder: Path) -> list[Recording]:
     """The recordings of an instrument; an .sfz among them names noises, too, which are not those asked for."""
+    if source.layers is not None:
+        place = folder / source.place
+        found = {v: recordings_from(place, only=f"*v{layer}.*")[0] for layer, v in source.layers.items()}
+        return [replace(r, velocity=v) for v, layer in found.items() for r in layer]
     recordings, _ = recordings_from(folder / source.place, only=source.only)
-    some = [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
-    if source.strengths is None:
-        return some
-    return [replace(r, velocity=round(np.interp(r.velocity, LAYERS, source.strengths))) for r in some]
+    return [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
 
 
 def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
@@ -252,8 +258,8 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     recordings = read(source, folder)
     if not path.exists():
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
-        learn_default(bank, recordings, source.program, about, lasts=source.lasts,
-                      wavers=source.name in WAVERING).save(path)  # fmt: skip
+        learn_default(bank, recordings, source.program, about, lasts=source.lasts, wavers=source.name in WAVERING,
+                      release_seconds=source.release_seconds).save(path)  # fmt: skip
     voice = LearntVoice.load(path)
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import midi_bytes as midi
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -29,13 +30,20 @@ from miao.datasets.samples import Recording
 from miao.errors import BankError
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import read_score
+from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.synth.note import Strike
+from miao.synth.player import Player
+from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
+from miao.training.dampers import release_pace
 from miao.training.default_voice import FADE_SEMITONES, Range, cut_below, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import heard_db, recorded_dynamics, rising, smooth, wanted_db
+from miao.training.new_voice import program_copy
 
-OBOE = 68
+BELLS, OBOE = 14, 68
+SECOND = 960
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +235,70 @@ def test_a_voice_that_dies_goes_on_falling_at_any_pitch_and_for_ever(taught, obo
         fall = bank.courses.at(number, pitch)[:, : tk.PITCH_CELL] * tk.LEVEL_STEP_DB
         assert (fall[0] == 0).all() and (np.diff(fall[1:], axis=0) <= 0).all() and (fall[-1] < -80).all()
         assert fall.max(axis=1)[-2] - fall.max(axis=1)[-3] == pytest.approx(-15, abs=2)
+
+
+def lasting(taught, program, **about):
+    """A bank with a copy of a program, and the number that the copy has."""
+    about = {"name": "copy", "bank": taught.name, "nets": taught.nets_checksum} | about
+    return taught.with_voices([program_copy(taught, program, 0.0, about)]), len(taught.table.kind)
+
+
+def test_a_release_that_is_to_last_twice_as_long_falls_half_as_fast_and_begins_as_ever(taught):
+    def heard(**about):
+        bank, number = lasting(taught, 0, **about)
+        return play(bank, one_note_score(0, 57, 80, 0.6), voice=number)
+
+    def seconds(sound):
+        power = np.square(sound).reshape(2, -1, 441).mean(axis=(0, 2))[60:]
+        return 0.01 * np.argmax(power < 1e-4 * power[0])
+
+    plain, same, twice = heard(), heard(release="1.00"), heard(release="2.00")
+    until = round(0.6 * SAMPLE_RATE)
+    assert np.array_equal(plain, same) and np.array_equal(plain[:, :until], twice[:, :until])
+    plain, twice = (np.pad(x, ((0, 0), (0, 441 * 200 - x.shape[1] % 441))) for x in (plain, twice))
+    assert seconds(twice) / seconds(plain) == pytest.approx(2, rel=0.15)
+
+
+@pytest.mark.parametrize("release", ["", "0", "0.1", "5", "-1", "nan", "1e2", "long"])
+def test_a_release_that_no_voice_can_have_is_refused(taught, release):
+    with pytest.raises(BankError, match="its release is"):
+        lasting(taught, 0, release=release)
+
+
+def test_a_slow_release_sounds_the_same_in_blocks_of_any_size(taught):
+    bank, number = lasting(taught, 0, release="3.00")
+
+    def played(size):
+        player, until = Player(bank, (0,), PlaySettings(sample_rate=SAMPLE_RATE)), 3 * SAMPLE_RATE
+        handle = player.start(Strike(0.0, 0, number, 45, 0.7))
+        player.release(handle, 0.5)
+        return np.concatenate([player.block(size).stems[0] for _ in range(until // size)], axis=1)
+
+    whole, parts = played(3 * SAMPLE_RATE), played(700)
+    assert np.abs(whole[:, : parts.shape[1]] - parts).max() < 10 ** (-90 / 20) * np.abs(whole).max()
+
+
+def test_a_slow_release_sounds_the_same_from_its_middle_on(taught):
+    bank, number = lasting(taught, BELLS, release="3.00")
+    notes = (0, midi.on(60)), (SECOND, midi.off(60)), (5 * SECOND, midi.on(84)), (9, midi.off(84))
+    score = read_score(midi.smf(midi.track((0, midi.program(BELLS)), *notes)))
+    whole, rest = (np.concatenate([b.stems for b in stream_stems(bank, score, voices={0: number}, start=s)], axis=2)
+                   for s in (0.0, 6.5))  # fmt: skip
+    whole = whole[..., round(6.5 * SAMPLE_RATE) :]  # later than any release lasts
+    n = min(whole.shape[2], rest.shape[2])
+    assert np.abs(whole[..., :n] - rest[..., :n]).max() < 10 ** (-90 / 20) * np.abs(whole).max()
+    assert np.abs(rest[..., : SAMPLE_RATE // 2]).max() > 1e-4
+
+
+@pytest.mark.parametrize("pitch", [40, 52, 64])
+def test_damped_notes_of_a_program_last_as_long_as_is_asked_for(taught, pitch):
+    pace = release_pace(taught, 0, 0.77, np.arange(21, 109))
+    bank, number = lasting(taught, 0, release=f"{pace:.2f}")
+    sound = play(bank, one_note_score(0, pitch, 80, 0.6), voice=number)
+    at = [
+        energy_db(sound[:, round(s * SAMPLE_RATE) : round((s + 0.05) * SAMPLE_RATE)]) for s in (0.45, 0.55, 0.62, 0.82)
+    ]
+    assert (at[2] - at[3]) / 0.2 - (at[0] - at[1]) / 0.1 == pytest.approx(60 / 0.77, rel=0.2)
 
 
 def test_a_share_fades_beyond_a_range():

@@ -1,8 +1,8 @@
 """Banks: voices and the nets that play them, as folders that ONNX Runtime and the engine can use."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 
 from miao.arrays import Floats, Integers, distinct
 from miao.bank import tokens as tk
-from miao.bank.defaults import default_voices, kits_with, lasts, program_of
+from miao.bank.defaults import default_voices, kits_with, lasts, program_of, release_pace
 from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.folder import bank_folder, read_config
@@ -52,6 +52,7 @@ class Bank:
     defaults: tuple[LearntVoice, ...] = ()  # that play in place of programs, behind all others of the bank
     added: tuple[str, ...] = ()  # names of voices behind those of the bank
     own_kits: frozenset[int] = frozenset()  # those of learnt voices that are drum kits
+    paces: Mapping[int, float] = field(default_factory=dict)  # of learnt voices' releases; see `release_pace`
     courses: Courses | None = None  # of notes that are held for long; None where decode writes them to their end
     kits: Kits = GENERAL_MIDI  # which voice plays which note
     drum_corrections: DrumCorrections | None = None
@@ -120,6 +121,10 @@ class Bank:
         """The sustain chunk from which notes of a voice repeat themselves; infinite if nets write them to their end."""
         return float("inf") if self.courses is None else float(self.courses.starts_at(voice))
 
+    def release_pace(self, voice: int) -> float:
+        """How many times as long as nets write them the releases of a voice last."""
+        return self.paces.get(voice, 1.0)
+
     def with_voices(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind its own: the first has the number that the bank had voices.
 
@@ -182,6 +187,7 @@ class Bank:
             ),
             embeddings=embeddings,
             key_levels=keys,
+            paces={**self.paces} | {first + n: release_pace(voice) for n, voice in enumerate(voices)},
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
         )
 

@@ -3,6 +3,7 @@
 What the bank's nets were taught of such a program stays beside it, as its variation 1 (bank select MSB 1).
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, N_VOICES
 from miao.errors import BankError
 
+PACES = 0.25, 4.0  # of releases
 AS_TAUGHT = 1  # the variation that a program becomes when a learnt voice takes its place
 _FILES = "default_???.safetensors"
 
@@ -47,6 +49,15 @@ def program_of(voice: LearntVoice) -> int:
 def lasts(voice: LearntVoice) -> bool:
     """Whether held notes of a learnt voice stay as loud as they are."""
     return voice.about.get("lasts") == "yes"
+
+
+def release_pace(voice: LearntVoice) -> float:
+    """How many times as long as its nets write them the releases of a learnt voice last."""
+    said = voice.about.get("release", "1")
+    pace = float(said) if re.fullmatch(r"\d+(\.\d+)?", said) else 0.0
+    if not PACES[0] <= pace <= PACES[1]:
+        raise BankError(f'voice "{voice.name}": its release is "{said}"; it must be {PACES[0]:g} to {PACES[1]:g}')
+    return pace
 
 
 def default_programs(folder: Path) -> list[int]:

@@ -131,6 +131,7 @@ class Note:
     next_chunk: float = 0.0  # when it starts
     envelope: Envelope | None = None  # None: its voice's own
     pace: float = 1.0  # times that its release takes as long
+    most_release: int = MOST_RELEASE_CHUNKS
     lag: float = 0.0  # seconds by which its release is late by now
     last: NDArray[np.float32] = field(default_factory=lambda: _NOTHING)  # token before it
     loudest: float = 0.0
@@ -210,7 +211,7 @@ class Note:
         is_silent = chunk.at_end < max(1.0, self.loudest - _INAUDIBLE_LEVELS)
         if self.kind == tk.RELEASE:
             self.index += 1
-            self.is_written = is_silent or self.index >= MOST_RELEASE_CHUNKS
+            self.is_written = is_silent or self.index >= self.most_release
         else:
             self._held = [*self._held[-1:], _Held(self.next_chunk, step, self.n_held, chunk.levels)]
             if self.kind == tk.SUSTAIN and self.index < self.repeats_from:

@@ -24,7 +24,7 @@ from miao.synth.course import Sound, course_of
 from miao.synth.ear import Ear
 from miao.synth.envelope import Envelope, release_factor
 from miao.synth.lots import lots_of_seed, noise_of
-from miao.synth.note import STOLEN_SECONDS, Bend, Note, Strike, timbre
+from miao.synth.note import MOST_RELEASE_CHUNKS, STOLEN_SECONDS, Bend, Note, Strike, timbre
 from miao.synth.parts import Part
 from miao.synth.settings import PlaySettings
 from miao.synth.stealing import Ranking
@@ -374,14 +374,14 @@ class Player:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
             own = np.array([strike.gain * left, strike.gain * right], np.float32)
             gains, balance = gains * own, balance * own
-        turns = lots.turns[: len(sound.ratios)]
+        turns, pace = lots.turns[: len(sound.ratios)], self._bank.release_pace(strike.voice)
         own_sound = Sound(sound.ratios, sound.cells, sound.shares, turns, gains, balance, sound.is_wide)
         return Note(
             strike, own_sound, course_of(sound.hz * 2.0 ** (strike.cents / 1200), own_sound),
             np.float32(variation) * lots.sway if variation else None,
             next_chunk=strike.time, repeats_from=self._bank.repeats_from(strike.voice),
             envelope=Envelope(strike.time, strike.attack, strike.decay) if strike.attack or strike.decay else None,
-            pace=release_factor(strike.release),
+            pace=pace * release_factor(strike.release), most_release=max(int(MOST_RELEASE_CHUNKS / pace), 1),
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:

@@ -8,7 +8,7 @@ piano, harps, bells) ring on as before, and are left to.
 
 import numpy as np
 
-from miao.arrays import Floats
+from miao.arrays import Flags, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.level_shift import SINCE
@@ -21,18 +21,14 @@ BEGIN_SECONDS = 0.05  # a damper takes to reach its string
 _HOLD_SECONDS, _HEARD_SECONDS, _VELOCITY = 0.6, 3.0, 80
 _FOLLOWED_DB = 25.0  # of a fall, by which it is judged
 _MOST_HELD_DB_A_SECOND = 200.0
+_PITCHES = np.minimum(np.arange(PITCH_NODES) * SEMITONES_A_NODE, N_PITCHES - 1)
 _LEAST_DB_A_SECOND, _LEAST_TIMES = 60.0, 1.5  # a note that is damped falls at least so fast, and faster than before
 
 
 def dampers(bank: Bank, program: int) -> Floats:
     """Levels that are added to a program's notes by time since they were let go (`SINCE`) and pitch node, so that they
     end as dry notes do: [SINCE, PITCH_NODES], 0 where they ring on by nature or end as soon by themselves."""
-    pitches = np.minimum(np.arange(PITCH_NODES) * SEMITONES_A_NODE, N_PITCHES - 1)
-    notes = notes_array([(0.0, _HOLD_SECONDS, _HOLD_SECONDS, int(pitch), _VELOCITY, program, 0, False)
-                         for pitch in pitches])  # fmt: skip
-    courses = note_courses(bank, program, notes, round(_HEARD_SECONDS / FRAME_SECONDS))
-    rates = np.array([fall_rates(bank, program, pitch, courses) for pitch in pitches.tolist()])
-    is_damped = rates[:, 1] >= np.maximum(_LEAST_DB_A_SECOND, _LEAST_TIMES * rates[:, 0])
+    rates, is_damped = _falls(bank, program)
     near = np.lib.stride_tricks.sliding_window_view(np.pad(is_damped, 2, mode="edge"), 5)
     missing = np.maximum(60 / (DRY_T60_SECONDS - BEGIN_SECONDS) - rates[:, 1], 0)
     missing[near.mean(axis=1) < 0.5] = 0  # as most of the neighbours are: single pitches are misjudged
@@ -42,6 +38,23 @@ def dampers(bank: Bank, program: int) -> Floats:
     decibels = held * before[:, None] - missing * after[:, None]
     added: Floats = (decibels / tk.LEVEL_STEP_DB).astype(np.float32)
     return added
+
+
+def release_pace(bank: Bank, program: int, seconds: float, pitches: Integers) -> float:
+    """How many times as long releases of a program have to last for damped notes to fall by 60 dB in some seconds,
+    beside how they fall while they are held: the median of those of some pitches."""
+    rates, is_damped = _falls(bank, program)
+    some = rates[is_damped & np.isfinite(rates[:, 1]) & np.isin(_PITCHES, pitches)]
+    return float(np.median(some[:, 1] / (60 / seconds + np.maximum(some[:, 0], 0)))) if len(some) else 1.0
+
+
+def _falls(bank: Bank, program: int) -> tuple[Floats, Flags]:
+    """The `fall_rates` of each pitch node, [PITCH_NODES, 2], and whether it is damped."""
+    notes = notes_array([(0.0, _HOLD_SECONDS, _HOLD_SECONDS, int(pitch), _VELOCITY, program, 0, False)
+                         for pitch in _PITCHES])  # fmt: skip
+    courses = note_courses(bank, program, notes, round(_HEARD_SECONDS / FRAME_SECONDS))
+    rates = np.array([fall_rates(bank, program, pitch, courses) for pitch in _PITCHES.tolist()])
+    return rates, rates[:, 1] >= np.maximum(_LEAST_DB_A_SECOND, _LEAST_TIMES * rates[:, 0])
 
 
 def fall_rates(bank: Bank, program: int, pitch: int, courses: Courses) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from miao.arrays import Doubles, Floats, Integers, Numbers, Reals
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.defaults import PACES
 from miao.bank.key_levels import KeyLevels
 from miao.bank.lasting import CHUNK_SECONDS, FIRST_CHUNK, KNOT_SECONDS, OwnCourse, as_offsets
 from miao.bank.learnt_voice import Correction, LearntVoice
@@ -31,6 +32,7 @@ from miao.midi.general_midi import program_name
 from miao.training.by_sound import surface_voice
 from miao.training.common_tone import common_tone
 from miao.training.courses import held_chunks
+from miao.training.dampers import release_pace
 from miao.training.key_gains import even_voice, played_db, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
 from miao.training.surface import LEAST_FALL_DB, as_loud
@@ -135,12 +137,13 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 
 def learn_default(
     bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool,
-    wavers: bool = False,
+    wavers: bool = False, release_seconds: float | None = None,
 ) -> LearntVoice:  # fmt: skip
     """A default voice of a program from recordings, of which every fifth pitch is left to measure it by.
 
     Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. If
-    held notes are to waver, that is measured on some of them (`training.wavering`). Raises: BankError, ValueError.
+    held notes are to waver, that is measured on some of them (`training.wavering`). How notes end is the program's, but
+    if they are known to fall by 60 dB in ``release_seconds`` they take as long. Raises: BankError, ValueError.
     """
     assert bank.embeddings is not None
     held_out = held_out_pitches([r.pitch for r in recordings])
@@ -164,6 +167,9 @@ def learn_default(
     pitches = [r.pitch for r in some]
     recorded = Range(min(pitches), max(pitches))
     voice = over_the_keyboard(bank, voice, program, recorded, lasts=lasts, dynamics=dynamics, heard=heard)
+    if release_seconds is not None:
+        pace = release_pace(bank, program, release_seconds, np.arange(recorded.low, recorded.high + 1))
+        voice = replace(voice, about=voice.about | {"release": f"{np.clip(pace, *PACES):.2f}"})
     return wavering(bank, voice, some) if wavers else voice
 
 
