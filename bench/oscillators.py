@@ -54,7 +54,7 @@ def noise_case(n_notes: int, is_wide: bool, n_samples: int = SAMPLE_RATE):
     levels[:, oscillators.REACHED] = 1
     none, balance = np.zeros(0, np.float32), np.ones((len(table), 2), np.float32)
     note = oscillators.NotePart(
-        knots, knots, knots, levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 2), np.float32),
+        knots, knots, knots, levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 3), np.float32),
         balance, is_wide,
     )  # fmt: skip
     places = rng.integers(0, table.shape[1], (len(table), 2))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(oscillators.KERNELS != "compiled", reason="there
 def sound(rng, n=20):
     return Sound(
         np.arange(1.0, n + 1), rng.integers(0, tk.N_PARTIALS - 1, n).astype(np.int32), rng.random(n, np.float32),
-        rng.random(n, np.float32), rng.random((n, 2), np.float32), rng.random((tk.N_NOISE, 2), np.float32),
+        rng.random(n, np.float32), rng.random((n, 3), np.float32), rng.random((tk.N_NOISE, 2), np.float32),
         True,
     )  # fmt: skip
 

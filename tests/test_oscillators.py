@@ -76,10 +76,11 @@ def lively_note(seed=0, n_knots=30, n_partials=150, spread=True):
 
 
 def lively_parts(table, seed=0, count=3, is_wide=True):
-    """Notes as the engine hands them over: loud, soft, silent and very soft cells, an odd number of knots."""
+    """Notes as the engine hands them over: loud, soft, silent and very soft cells, an odd number of knots; every other
+    one has partials that are ahead on the right."""
     rng = np.random.default_rng(seed)
     parts = []
-    for _ in range(count):
+    for n in range(count):
         knots, phase, _, ratios, offsets, gains = lively_note(rng.integers(1000), n_partials=60)
         levels = rng.uniform(0, 63, (len(knots), tk.N_CELLS)).astype(np.float32)
         levels[:, 5:9] = 0
@@ -94,7 +95,8 @@ def lively_parts(table, seed=0, count=3, is_wide=True):
         # the pitch has more knots than the levels, and turns there
         pitch_knots = np.sort(np.concatenate([knots, rng.uniform(knots[0], knots[-1], 20)]))
         phase = np.interp(pitch_knots, knots, phase) + 0.3 * np.sin(np.arange(len(pitch_knots)))
-        rest = (offsets, ratios, cells, shares, gains, balance, is_wide)
+        ahead = (n % 2 == 0) * rng.normal(0, 0.3, (60, 1)).astype(np.float32)
+        rest = (offsets, ratios, cells, shares, np.concatenate([gains, ahead], axis=1), balance, is_wide)
         parts.append(NotePart(knots, pitch_knots, phase, levels, *rest))
     return parts
 
@@ -236,9 +238,27 @@ def hissing(table, level, start=0.0, end=20000.0, side=(1.0, 1.0), is_wide=False
     knots, none = np.array([start, end]), np.zeros(0, np.float32)
     balance = np.tile(np.float32(side), (len(table), 1))
     return NotePart(
-        knots, knots, np.zeros(2), levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 2), np.float32),
+        knots, knots, np.zeros(2), levels, none, np.zeros(0), np.zeros(0, np.int32), none, np.zeros((0, 3), np.float32),
         balance, is_wide, factor,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("frequency", [0.0003, 0.11, 0.249, 0.251, 0.38, 0.49])
+@pytest.mark.parametrize("turn", [0.1, -0.25, 0.45])
+def test_a_partial_is_ahead_on_the_right_as_far_as_its_gains_say(add_notes, token_table, frequency, turn):
+    levels = np.zeros((2, tk.N_CELLS), np.float32)
+    levels[:, 0], levels[:, oscillators.REACHED] = tk.N_LEVELS - 1, 1
+    knots, none = np.array([0.0, 3000.0]), np.zeros(1, np.float32)
+    gains = np.float32([[0.6, 0.8 * np.cos(2 * np.pi * turn), 0.8 * np.sin(2 * np.pi * turn)]])
+    part = NotePart(
+        knots, knots, frequency * knots, levels, none, np.ones(1), np.zeros(1, np.int32), none, gains,
+        np.ones((len(token_table), 2), np.float32), False, 0.5,
+    )  # fmt: skip
+    out, cycles = block_of(3000), frequency * np.arange(3000.0)
+    add_notes(out, [part], token_table, places_in(token_table), 0, 1e-6)
+    loud = 0.5 * float(tk.level_to_amplitude(np.float32(tk.N_LEVELS - 1)))
+    wanted = loud * np.stack([0.6 * np.sin(2 * np.pi * cycles), 0.8 * np.sin(2 * np.pi * (cycles + turn))])
+    np.testing.assert_allclose(out, wanted, atol=3 * ACCURACY * loud)
 
 
 def test_the_noises_of_notes_are_one_whose_power_is_the_sum_of_theirs(add_notes, token_table):

@@ -104,6 +104,15 @@ FAULTS = (
     Fault("all strokes of a note start at the same phases", "synth/player.py",
           "(round(strike.time * 1e6) * 128 + strike.pitch) * 16 + channel", "strike.pitch * 16 + channel",
           "test_engine.py -k takes_of_their_own"),
+    # partials that are ahead on one side
+    Fault("partials are behind instead", "synth/note.py", "right * np.sin(2 * np.pi * turns)",
+          "-right * np.sin(2 * np.pi * turns)", "test_sides.py -k as_far_as_the_bank_says"),
+    Fault("what is ahead is not panned with the rest", "synth/player.py", "own[[0, 1, 1]]", "own[[0, 1, 0]]",
+          "test_sides.py -k as_far_as_the_bank_says"),
+    Fault("live nothing is ahead", "live/stage.py", "np.ascontiguousarray(sound.gains, np.float32)",
+          "np.ascontiguousarray(sound.gains * [1, 1, 0], np.float32)", "test_sides.py -k live"),
+    Fault("a learnt voice forgets its program's sides", "bank/bank.py", "np.array([*range(n_voices), *programs])",
+          "np.arange(n_voices)", "test_sides.py -k learnt_voice"),
     # data
     Fault("pairs split by path", "datasets/bank_pairs.py", "path.name.encode()", "str(path).encode()",
           "test_splits.py -k songs_of_pairs"),

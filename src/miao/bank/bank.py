@@ -26,6 +26,8 @@ from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.openings import Openings
 from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.rises import Rises
+from miao.bank.sides import FILE as SIDES_FILE
+from miao.bank.sides import Sides
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows, learnt_pitch
@@ -60,6 +62,7 @@ class Bank:
     openings: Openings | None = None  # of voices that have one
     rises: Rises | None = None  # of voices that have one
     wavers: Wavers | None = None  # of voices that do not stand still
+    sides: Sides | None = None  # of voices whose partials differ between the sides
 
     @staticmethod
     def load(
@@ -110,7 +113,7 @@ class Bank:
         return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys, openings=openings, rises=rises,
-            wavers=wavers,
+            wavers=wavers, sides=_of_voices(Sides, folder / SIDES_FILE, embeddings),
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
@@ -162,8 +165,10 @@ class Bank:
         if not voices:
             return self
         assert not self.defaults
-        kits = kits_with(self.kits, map(program_of, voices), len(self.table.kind))
-        return replace(self._with(voices), defaults=tuple(voices), kits=kits)
+        programs, n_voices = [program_of(voice) for voice in voices], len(self.table.kind)
+        kits = kits_with(self.kits, programs, n_voices)
+        sides = None if self.sides is None else self.sides.chosen(np.array([*range(n_voices), *programs]))
+        return replace(self._with(voices), defaults=tuple(voices), kits=kits, sides=sides)
 
     def _with(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind all it has."""

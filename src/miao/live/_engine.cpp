@@ -137,7 +137,7 @@ class Bound {
     // The slot of a new note, or -1 where all are taken.
     int start(int64_t handle, int part, int pitch, double start, double glide, double glide_seconds, double phase, float send,
               bool may_be_late, Array<double, nb::ndim<1>> ratios, Array<int32_t, nb::ndim<1>> cells,
-              Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets, Array<float, nb::shape<-1, 2>> gains,
+              Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets, Array<float, nb::shape<-1, 3>> gains,
               Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> places, bool is_wide) {
         const size_t n = ratios.shape(0), bands = (size_t)engine->plan.n_bands;
         require(part >= 0 && part < engine->plan.n_parts && pitch >= 0 && pitch < N_PITCHES, "no such part or pitch");

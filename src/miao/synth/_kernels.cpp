@@ -76,7 +76,7 @@ static NotePart to_note(const nb::tuple &part, int64_t n_bands, std::vector<cons
     auto ratios = field<Array<double, nb::ndim<1>>>(part, 5);
     auto cells = field<Array<int32_t, nb::ndim<1>>>(part, 6);
     auto shares = field<Array<float, nb::ndim<1>>>(part, 7);
-    auto gains = field<Array<float, nb::shape<-1, 2>>>(part, 8);
+    auto gains = field<Array<float, nb::shape<-1, 3>>>(part, 8);
     auto balance = field<Array<float, nb::shape<-1, 2>>>(part, 9);
     const size_t n = knots.shape(0), n_cells = levels.shape(1), partials = ratios.shape(0), bands = (size_t)n_bands;
     require(phase.shape(0) == pitch_knots.shape(0) && levels.shape(0) == n && n_cells >= bands + 3);
@@ -232,7 +232,7 @@ static void bind_rows(nb::module_ &module) {
                 array_of(std::vector<double>(self.phase), {self.phase.size()}), levels_of(self.held.rows, self.n_cells),
                 array_of(std::vector<float>(s.offsets), {partials}), array_of(std::vector<double>(s.ratios), {partials}),
                 array_of(std::vector<int32_t>(s.cells), {partials}), array_of(std::vector<float>(s.shares), {partials}),
-                array_of(std::vector<float>(s.gains), {partials, 2}), array_of(std::vector<float>(s.balance), {bands, 2}),
+                array_of(std::vector<float>(s.gains), {partials, 3}), array_of(std::vector<float>(s.balance), {bands, 2}),
                 s.is_wide, self.factor);
         });
 }
@@ -242,7 +242,7 @@ static void bind_course(nb::module_ &module) {
         .def("__init__",
              [](Course *self, double hz, size_t n_cells, Array<double, nb::ndim<1>> ratios,
                 Array<int32_t, nb::ndim<1>> cells, Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets,
-                Array<float, nb::shape<-1, 2>> gains, Array<float, nb::shape<-1, 2>> balance,
+                Array<float, nb::shape<-1, 3>> gains, Array<float, nb::shape<-1, 2>> balance,
                 bool is_wide) {
                  const size_t n = ratios.shape(0), bands = balance.shape(0);
                  require(cells.shape(0) == n && shares.shape(0) == n && offsets.shape(0) == n && gains.shape(0) == n);

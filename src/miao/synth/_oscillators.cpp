@@ -8,13 +8,13 @@ namespace {
 // A note on its way through a block: what is heard of it in a window of knots, and how loud.
 struct Sounding {
     const NotePart *note;
-    bool is_middle;
+    Side side;
     float least;  // level below which nothing is heard
     Place place;
     int64_t first, last;  // knots of the window
     int64_t heard, padded;
     double *ratios;
-    float *offsets, *left, *right, *shares, *amplitudes;  // [WINDOW + 1, padded]
+    float *offsets, *left, *right, *ahead, *shares, *amplitudes;  // [WINDOW + 1, padded]
     int32_t *cells;
 };
 
@@ -22,7 +22,7 @@ struct Sounding {
 inline Sounding begin_partials(const NotePart &note, float least, char *&scratch) {
     Sounding sounding;
     sounding.note = &note;
-    sounding.is_middle = lies_in_the_middle(note.gains, note.n_partials);
+    sounding.side = side_of(note.gains, note.n_partials);
     sounding.least = least;
     sounding.first = sounding.last = sounding.heard = sounding.padded = 0;
     const int64_t most = note.n_partials + miao::MOST_LANES;
@@ -30,6 +30,7 @@ inline Sounding begin_partials(const NotePart &note, float least, char *&scratch
     sounding.offsets = (float *)give(scratch, most * 4);
     sounding.left = (float *)give(scratch, most * 4);
     sounding.right = (float *)give(scratch, most * 4);
+    sounding.ahead = (float *)give(scratch, most * 4);
     sounding.shares = (float *)give(scratch, most * 4);
     sounding.cells = (int32_t *)give(scratch, most * 4);
     sounding.amplitudes = (float *)give(scratch, (WINDOW + 1) * most * 4);
@@ -53,13 +54,14 @@ inline void look(Sounding &sounding, const Scale &scale, int64_t k, float *highe
         sounding.cells[heard] = cell;
         sounding.shares[heard] = share;
         sounding.offsets[heard] = note.offsets[p];
-        sounding.left[heard] = note.factor * note.gains[2 * p];
-        sounding.right[heard] = note.factor * note.gains[2 * p + 1];
+        sounding.left[heard] = note.factor * note.gains[3 * p];
+        sounding.right[heard] = note.factor * note.gains[3 * p + 1];
+        sounding.ahead[heard] = note.factor * note.gains[3 * p + 2];
         ++heard;
     }
     sounding.heard = heard, sounding.padded = in_lanes(heard);
     for (int64_t p = heard; p < sounding.padded; ++p)
-        sounding.ratios[p] = sounding.offsets[p] = sounding.left[p] = sounding.right[p] = 0;
+        sounding.ratios[p] = sounding.offsets[p] = sounding.left[p] = sounding.right[p] = sounding.ahead[p] = 0;
     for (int64_t row = k; heard && row <= sounding.last; ++row) {
         float *to = sounding.amplitudes + (row - k) * sounding.padded;
         amplitudes_at(note, scale, row, heard, to, [&](const float *levels, int64_t p) {
@@ -102,7 +104,7 @@ void add_notes(const Block &block, const NotePart *notes, int64_t n_notes, const
                 if (k >= one.last) look(one, scale, k, highest);
                 if (!one.heard) return;
                 const float *from = one.amplitudes + (k - one.first) * one.padded;
-                const Heard heard{one.padded, one.ratios, one.offsets, one.left, one.right, one.is_middle};
+                const Heard heard{one.padded, one.ratios, one.offsets, one.left, one.right, one.ahead, one.side};
                 add_straight(rows, heard, from, from + one.padded, scale.floor, way, range, first);
             });
         }

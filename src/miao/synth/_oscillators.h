@@ -32,7 +32,7 @@ struct NotePart {
     const float *const *rows;                // [n] of n_cells levels: partial cells, n_bands, how far it was reached
     const double *ratios;                    // [P]
     const int32_t *cells;                    // [P] the lower of the two neighbouring cells that set a partial's level
-    const float *shares, *offsets, *gains;   // [P] of the upper cell, [P], [P, 2]
+    const float *shares, *offsets, *gains;   // [P] of the upper cell, [P], [P, 3]
     const float *balance;                    // [N, 2] of the noise bands
     bool is_wide;                            // each side has a noise of its own
     float factor;                            // of all its gains
@@ -51,7 +51,7 @@ constexpr int64_t PAST = 64;  // samples before a block of which its noise tells
 
 // The memory that `add_notes` works in: for all notes together, and for each of them.
 constexpr int64_t SHARED_BYTES = 3 * 512 * 4 * MOST_LANES + 4 * MOST_CELLS + 40960;
-inline int64_t scratch_bytes(int64_t n_partials) { return 1024 + (n_partials + MOST_LANES) * 64 + MOST_BANDS * 44; }
+inline int64_t scratch_bytes(int64_t n_partials) { return 1024 + (n_partials + MOST_LANES) * 68 + MOST_BANDS * 44; }
 inline int64_t scratch_bytes(const Partials &note) {
     const int64_t padded = note.n_partials + MOST_LANES;
     return padded * (20 + 4 * note.n_knots) + 64;

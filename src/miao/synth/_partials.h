@@ -47,12 +47,16 @@ struct Rows {
     }
 };
 
+// Where a note is heard: the same on both sides, louder on one, or with partials that are ahead on one, too.
+enum class Side { MIDDLE, SIDES, TURNED };
+
 // Partials of a note that may be heard, in whole lanes: those behind the last one are silent.
 struct Heard {
     int64_t padded;
     const double *ratios;
     const float *offsets, *left, *right;  // gains; of a note in the middle both are the same
-    bool is_middle;
+    const float *ahead;                   // of the right, a quarter of a cycle ahead, if the sides are turned
+    Side side;
 };
 
 inline int64_t in_lanes(int64_t n) { return (n + W - 1) / W * W; }
@@ -61,6 +65,15 @@ inline bool lies_in_the_middle(const float *gains, int64_t n) {
     for (int64_t i = 0; i < n; ++i)
         if (gains[2 * i] != gains[2 * i + 1]) return false;
     return true;
+}
+
+inline Side side_of(const float *gains, int64_t n) {  // [n, 3]
+    bool is_middle = true;
+    for (int64_t i = 0; i < n; ++i) {
+        if (gains[3 * i + 2] != 0) return Side::TURNED;
+        is_middle &= gains[3 * i] == gains[3 * i + 1];
+    }
+    return is_middle ? Side::MIDDLE : Side::SIDES;
 }
 
 // Where amplitudes and pitch both run straight: amplitudes since a knot, the phase of the block's sample 0, and how far it
@@ -113,12 +126,12 @@ inline void start(Group &group, const double *__restrict ratios, const float *__
 }
 
 // W partials for n samples, at most PIECE of them.
-template <bool is_middle, bool is_folded>
-inline void run(const Group &group, const float *gains_left, const float *gains_right, int n, Floats *__restrict left,
-                Floats *__restrict right) {
+template <Side side, bool is_folded>
+inline void run(const Group &group, const Heard &heard, int64_t at, int n, Floats *__restrict left, Floats *__restrict right) {
+    constexpr bool is_middle = side == Side::MIDDLE;
     const Words phase = *(const Words *)group.phase, step = *(const Words *)group.step;
     const Floats e = *(const Floats *)group.rotation, sign = *(const Floats *)group.sign;
-    const Floats to_left = load(gains_left), to_right = load(gains_right);
+    const Floats to_left = load(heard.left + at), to_right = load(heard.right + at);
     const Floats weight = is_middle ? to_left : sign * sign;  // in the middle it goes into the amplitude
     const Floats level = *(const Floats *)group.level * weight, grade = *(const Floats *)group.slope * weight;
     const int stretch = n / STREAMS;
@@ -130,6 +143,12 @@ inline void run(const Group &group, const float *gains_left, const float *gains_
     const Words turn = step * (uint32_t)stretch;
     const Floats across = sine(turn) * *(const Floats *)group.stretch, along = sine(turn + QUARTER);
     const Floats skew = across * (e * 0.5f), to_x = along + skew, to_y = along - skew;  // that many rotations at once
+    // the cosine is (x - y sin(w/2)) / cos(w/2)
+    Floats from_x = to_right, from_y = to_right;
+    if (side == Side::TURNED) {
+        from_x = load(heard.ahead + at) * *(const Floats *)group.stretch;
+        from_y = to_right - from_x * (e * 0.5f);
+    }
     const Floats turned = is_folded && stretch % 2 ? sign : sign * sign;
     MIAO_UNROLL
     for (int v = 1; v < STREAMS; ++v) {
@@ -142,10 +161,13 @@ inline void run(const Group &group, const float *gains_left, const float *gains_
     const auto add = [&](int v, int s) {
         if (is_middle) {
             left[s] = left[s] + a[v] * y[v];
-        } else {
+        } else if (side == Side::SIDES) {
             const Floats z = a[v] * y[v];
             left[s] = left[s] + to_left * z;
             right[s] = right[s] + to_right * z;
+        } else {
+            left[s] = left[s] + to_left * (a[v] * y[v]);
+            right[s] = right[s] + a[v] * (from_y * y[v] + from_x * x[v]);
         }
         if (is_folded) {
             slope[v] = slope[v] * sign;
@@ -163,10 +185,16 @@ inline void run(const Group &group, const float *gains_left, const float *gains_
     for (int s = STREAMS * stretch; s < n; ++s) add(STREAMS - 1, s);  // the last one goes on
 }
 
+template <Side side>
+inline void run(const Group &group, const Heard &heard, int64_t at, int n, Floats *left, Floats *right) {
+    group.is_folded ? run<side, true>(group, heard, at, n, left, right) : run<side, false>(group, heard, at, n, left, right);
+}
+
 // A note's partials in some samples of the block, which begins at sample `origin` in the rows.
 inline void add_straight(Rows &rows, const Heard &heard, const float *from, const float *to, float floor,
                          const Straight &way, Range range, int64_t origin) {
-    rows.use(heard.is_middle);
+    const bool is_middle = heard.side == Side::MIDDLE;
+    rows.use(is_middle);
     Group group;
     for (int64_t at = 0; at < heard.padded; at += W) {
         const double *ratios = heard.ratios + at;
@@ -175,12 +203,13 @@ inline void add_straight(Rows &rows, const Heard &heard, const float *from, cons
         for (int64_t first = range.first, left = n_pieces; left > 0; --left) {
             const int n = (int)((range.last - first + left - 1) / left);
             start(group, ratios, heard.offsets + at, way, first);
-            const float *gl = heard.left + at, *gr = heard.right + at;
-            Floats *l = (heard.is_middle ? rows.middle : rows.left) + (first - origin), *r = rows.right + (first - origin);
-            if (heard.is_middle)
-                group.is_folded ? run<true, true>(group, gl, gr, n, l, r) : run<true, false>(group, gl, gr, n, l, r);
+            Floats *l = (is_middle ? rows.middle : rows.left) + (first - origin), *r = rows.right + (first - origin);
+            if (heard.side == Side::MIDDLE)
+                run<Side::MIDDLE>(group, heard, at, n, l, r);
+            else if (heard.side == Side::SIDES)
+                run<Side::SIDES>(group, heard, at, n, l, r);
             else
-                group.is_folded ? run<false, true>(group, gl, gr, n, l, r) : run<false, false>(group, gl, gr, n, l, r);
+                run<Side::TURNED>(group, heard, at, n, l, r);
             first += n;
         }
     }
@@ -229,7 +258,8 @@ void add_partials(const Block &block, const Partials &note, void *scratch) {
     }
     for (int64_t k = 0; k < note.n_knots; ++k)
         for (int64_t p = 0; p < padded; ++p) amplitudes[k * padded + p] = p < n ? note.amplitudes[k * n + p] : 0;
-    const Heard heard{padded, ratios, offsets, left, right, lies_in_the_middle(note.gains, n)};
+    const bool is_middle = lies_in_the_middle(note.gains, n);
+    const Heard heard{padded, ratios, offsets, left, right, nullptr, is_middle ? Side::MIDDLE : Side::SIDES};
     const float floor = note.floor > 0 ? note.floor : 1e-30f;  // so that what pads the lanes is never heard
     Rows rows;
     Place place;

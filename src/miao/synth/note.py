@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from miao.arrays import Doubles
 from miao.bank import tokens as tk
+from miao.bank.sides import Sides
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.synth.course import Sound, rows_of
 from miao.synth.envelope import LAST_FADE_SECONDS, Envelope
@@ -73,14 +74,17 @@ class Timbre:
 
 
 @lru_cache(maxsize=2048)
-def timbre(table: VoiceTable, voice: int, pitch: int, sample_rate: int) -> Timbre:
+def timbre(table: VoiceTable, sides: Sides | None, voice: int, pitch: int, sample_rate: int) -> Timbre:
     """The timbre of a voice at a pitch; partials beyond hearing or the sample rate are left out."""
     hz = float(pitch_hz(pitch))
     partials = table.partials(voice, pitch).below(min(0.47 * sample_rate, _HIGHEST_HZ) / hz)
     cells = np.minimum((partials.spread > 0).argmax(axis=0), tk.N_PARTIALS - 2).astype(np.int32)
     shares = np.ascontiguousarray(partials.spread[cells + 1, np.arange(len(cells))], np.float32)
     gains = table.gains(voice, pitch)
-    partial_gains = np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS], np.float32)
+    left, right = np.ascontiguousarray(partials.spread.T @ gains[: tk.N_PARTIALS], np.float32).T
+    turns = np.zeros(len(cells)) if sides is None else sides.turns(voice, pitch, cells + (shares > 0.5))
+    both = [left, right * np.cos(2 * np.pi * turns), right * np.sin(2 * np.pi * turns)]
+    partial_gains = np.ascontiguousarray(np.stack(both, axis=1), np.float32)
     balance = np.ascontiguousarray(gains[tk.N_PARTIALS :], np.float32)
     is_wide = bool(table.is_wide[voice, pitch])
     return Timbre(np.ascontiguousarray(partials.ratios), cells, shares, partial_gains, balance, is_wide, hz)

@@ -86,7 +86,7 @@ class NotePart(NamedTuple):
     ratios: NDArray[np.float64]  # [P] frequency of each partial over the base frequency
     cells: NDArray[np.int32]  # [P] the level of a partial lies between this cell's and the next one's,
     shares: NDArray[np.float32]  # [P] so far from the one to the other
-    gains: NDArray[np.float32]  # [P, 2] left and right
+    gains: NDArray[np.float32]  # [P, 3] left, right, and right a quarter of a cycle ahead
     balance: NDArray[np.float32]  # [N, 2] left and right
     is_wide: bool  # each side has a noise of its own
     factor: float = 1.0  # of all its gains
@@ -188,9 +188,10 @@ def add_partials(
 
 def add_partials_numpy(
     out: Floats, knots: Doubles, phase: Doubles, amplitudes: Floats, ratios: Doubles, offsets: Floats, gains: Floats,
-    floor: float, pitch_knots: Doubles | None = None,
+    floor: float, pitch_knots: Doubles | None = None, ahead: Floats | None = None,
 ) -> None:  # fmt: skip
-    """`add_partials` in NumPy: the oracle, and the fallback where nothing could be compiled."""
+    """`add_partials` in NumPy: the oracle, and the fallback where nothing could be compiled; ``ahead`` [P] are gains of
+    the right side for partials a quarter of a cycle ahead."""
     pitch_knots = knots if pitch_knots is None else pitch_knots
     for k in range(len(knots) - 1):
         length = knots[k + 1] - knots[k]
@@ -212,6 +213,8 @@ def add_partials_numpy(
                 a0, a1 = amplitudes[k, is_heard], amplitudes[k + 1, is_heard]
                 level = a0[:, None] + (a1 - a0)[:, None] * at.astype(np.float32)
                 out[:, samples] += gains[is_heard].T @ (level * np.sin(angle))
+                if ahead is not None and ahead.any():
+                    out[1, samples] += ahead[is_heard] @ (level * np.cos(angle))
 
 
 def add_notes_numpy(
@@ -235,9 +238,10 @@ def add_notes_numpy(
         if part.factor:
             between = levels[:, part.cells] + part.shares * (levels[:, part.cells + 1] - levels[:, part.cells])
             amplitudes = _turned(tk.level_to_amplitude(between), part.levels)
+            own = part.gains * np.float32(part.factor)
             add_partials_numpy(
-                out, part.knots, part.phase, amplitudes, part.ratios, part.offsets,
-                part.gains * np.float32(part.factor), floor, part.pitch_knots,
+                out, part.knots, part.phase, amplitudes, part.ratios, part.offsets, own[:, :2], floor,
+                part.pitch_knots, own[:, 2],
             )  # fmt: skip
         gains = _turned(tk.level_to_amplitude(bands), part.levels)
         inside = (moments >= part.knots[0]) & (moments < part.knots[-1])

@@ -144,7 +144,7 @@ class Player:
         """Have a voice at hand before its first note: its timbres, and nets that have been run."""
         chosen = list(pitches)
         for pitch in chosen:
-            timbre(self._bank.table, voice, pitch, self.sample_rate)
+            timbre(self._bank.table, self._bank.sides, voice, pitch, self.sample_rate)
         strikes = [Strike(0.0, 0, voice, pitch, 80 / 127) for pitch in chosen]
         ChunkWriter(self._bank, self._ear.so_far).write([self._note(strike) for strike in strikes], 0.2)
 
@@ -367,13 +367,13 @@ class Player:
             self.forget(handle)
 
     def _note(self, strike: Strike) -> Note:
-        sound = timbre(self._bank.table, strike.voice, strike.pitch, self.sample_rate)
+        sound = timbre(self._bank.table, self._bank.sides, strike.voice, strike.pitch, self.sample_rate)
         lots, variation = self._lots.of_note(strike, self._parts[strike.part].channel), self.settings.variation
         gains, balance = sound.gains, sound.balance
         if strike.gain != 1 or strike.pan:
             left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
             own = np.array([strike.gain * left, strike.gain * right], np.float32)
-            gains, balance = gains * own, balance * own
+            gains, balance = gains * own[[0, 1, 1]], balance * own
         turns, pace = lots.turns[: len(sound.ratios)], self._bank.release_pace(strike.voice)
         own_sound = Sound(sound.ratios, sound.cells, sound.shares, turns, gains, balance, sound.is_wide)
         return Note(

@@ -92,7 +92,7 @@ class _Player(nn.Module):
         self._shift = torch.from_numpy(nothing if keys is None else keys.of_key(voice, key))
         chunk_seconds = tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.SUSTAIN]
         self._n_sustains = int(np.ceil(max(n_samples / SAMPLE_RATE - tk.ATTACK_SECONDS, 0) / chunk_seconds))
-        self._timbre, self._n_samples = timbre(bank.table, voice, key, SAMPLE_RATE), n_samples
+        self._timbre, self._n_samples = timbre(bank.table, None, voice, key, SAMPLE_RATE), n_samples
         held = tk.held_times(1 + self._n_sustains)
         knots = np.concatenate([[0.0, ONSET_SECONDS], held[1:], [held[-1] + tk.STEP_SECONDS[tk.SUSTAIN]]])
         moments = np.arange(n_samples) / SAMPLE_RATE
@@ -144,7 +144,7 @@ class _Player(nn.Module):
         cycles += rng.random((len(audible), 1))
         sines = torch.from_numpy(np.sin(2 * np.pi * (cycles % 1)).astype(np.float32).T)  # [S, P]
         tones = _between(amplitude[:, :, cells[audible]], *self._lines) * sines  # [n, S, P]
-        heard = (tones @ torch.from_numpy(sound.gains)[audible]).transpose(1, 2)
+        heard = (tones @ torch.from_numpy(sound.gains[:, :2])[audible]).transpose(1, 2)
         noisy = torch.nonzero(loudest[tk.N_PARTIALS :] > _FLOOR)[:, 0]
         bands = _between(amplitude[:, :, tk.N_PARTIALS + noisy], *self._noise_lines)  # [n, S, N]
         sides = []

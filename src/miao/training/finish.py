@@ -3,9 +3,9 @@
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the drums of kits,
 learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack as they are
 heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), how held notes waver
-(`wavers`) and what they do in the end (`courses`). Each step writes its file into the bank's folder and can be run
-again by itself; what comes after it builds on it. What a folder of notes has no notes of, is
-left out.
+(`wavers`), how far partials are ahead on one side (`sides`) and what notes do in the end (`courses`). Each step writes
+its file into the bank's folder and can be run again by itself; what comes after it builds on it. What a folder of notes
+has no notes of, is left out.
 """
 
 import json
@@ -23,6 +23,7 @@ from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.rises import FILE as RISES_FILE
+from miao.bank.sides import FILE as SIDES_FILE
 from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceTable
 from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.datasets.kits import Extra, load_extras, own_voices
@@ -38,6 +39,7 @@ from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_
 from miao.training.key_levels import make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
 from miao.training.rises import gathered_rises, prepare_rises
+from miao.training.sides import gathered_sides, prepare_sides
 from miao.training.variations import teach_variations
 from miao.training.wavers import STILL, gathered_wavers, prepare_wavers
 
@@ -98,6 +100,15 @@ def wavers(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
         tell(n / len(programs))
     with changed(folder, WAVERS_FILE) as path:
         gathered_wavers(notes, N_PROGRAMS).save(path)
+
+
+def sides(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write how far partials of a bank's programs are ahead on the right."""
+    folder, programs = bank_folder(name), _programs(notes)
+    for n, _ in enumerate(prepare_sides(font, notes, _plain(folder).table, programs), start=1):
+        tell(n / len(programs))
+    with changed(folder, SIDES_FILE) as path:
+        gathered_sides(notes, N_PROGRAMS).save(path)
 
 
 def even_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
@@ -169,6 +180,7 @@ STEPS: dict[str, tuple[str, Step]] = {
     "keys": ("even keys", even_keys),
     "openings": ("how notes open", openings),
     "wavers": ("how notes waver", wavers),
+    "sides": ("sides of partials", sides),
     "lasting": ("notes that last", lasting_notes),
     "variations": ("variations", teach_variations),
 }
