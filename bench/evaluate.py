@@ -3,7 +3,7 @@
 The banks are called by their part: --source is the SoundFont that the bank was learnt from and plays gm-heldout and
 dissonant, --other an unrelated one that plays gm-othersource, --relative a third. What is done already is not done
 again, neither after a kill nor with a higher limit. Results lie in OUTPUT/report-NAME/report.md, and the times in
-OUTPUT/times.json.
+OUTPUT/times.json. Systems play dry; with --effects as they come, each with its own room (OUTPUT/report-NAME-effects).
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 FLOORS = ("silence", "noise", "sine")
+WITH_EFFECTS = ("miao", "fluidsynth:")
 
 
 def main() -> None:
@@ -47,7 +48,11 @@ def commands(options: argparse.Namespace) -> list[list[str]]:
         build = ["data", "benchmark", name, "-o", folder, *roots, *(["--soundfont", font] if font else [])]
         systems = ["miao", "encoded", *(f"fluidsynth:{path}" for path in samplers[name]), "reference", *FLOORS]
         systems = [system for system in systems if system not in options.without]
-        run = ["evaluate", *systems, "--data", folder, "-o", str(options.output / f"report-{name}")]
+        report = options.output / f"report-{name}"
+        if options.effects:  # what has none sounds as it is, and "encoded" is no system to compare with
+            systems = [f"{s}+effects" if s.startswith(WITH_EFFECTS) else s for s in systems if s != "encoded"]
+            report = report.with_name(f"{report.name}-effects")
+        run = ["evaluate", *systems, "--data", folder, "-o", str(report)]
         run += [word for embedder in options.embedder for word in ("--embedder", embedder)]
         run += ["--limit", str(options.limit)] if options.limit else []
         found += [[*build, "--seconds", f"{options.seconds:g}", "-j", str(options.jobs)],
@@ -65,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each piece")
     parser.add_argument("--limit", type=int, help="only the first pieces of each group")
     parser.add_argument("--without", action="append", default=[], help="a system that is left out, such as encoded")
+    parser.add_argument("--effects", action="store_true", help="banks in their room, samplers with reverb and chorus")
     parser.add_argument("--only", action="append", help="this benchmark; may be repeated")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -11,8 +11,9 @@ the recordings: rooms and microphones rumble there. Loudness and brightness: ran
 the strengths, means of all pitches (`follows`). A voice may take the place of its program if it passes the gate
 (`refusals`): nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where
 it is struck harder, held notes that last within 3 dB of their level up to 20 s, decays within 4 dB of the recordings'
-or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` puts the voices that
-passed into a bank's folder; ``--waver`` gives those of `WAVERING`, as they are, the waver of their notes anew.
+or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` learns those that passed
+once more, from all notes, and puts them into a bank's folder if they pass again in all that needs no notes left out;
+``--waver`` gives those of `WAVERING`, as they are, the waver of their notes anew.
 """
 
 import argparse
@@ -254,13 +255,9 @@ def refusals(row: dict) -> list[str]:
 
 def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[SoundFont]) -> dict:
     """Learn one voice if it is not there, and give its row of the table."""
-    began, path = time.process_time(), output / f"{source.name}.safetensors"
+    began = time.process_time()
     recordings = read(source, folder)
-    if not path.exists():
-        about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
-        learn_default(bank, recordings, source.program, about, lasts=source.lasts, wavers=source.name in WAVERING,
-                      release_seconds=source.release_seconds).save(path)  # fmt: skip
-    voice = LearntVoice.load(path)
+    voice = learnt(source, recordings, bank, output / f"{source.name}.safetensors")
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])
     every = [cut_below(r) if source.lasts else r for r in recordings]
@@ -270,11 +267,7 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
     in_tune = [played(bank.with_voices([tuned(voice, n)]), number, n) for n in notes]
     theirs = [played(bank, source.program, n) for n in notes]
-    lowest, highest = int(voice.about["lowest"]), int(voice.about["highest"])
-    keys = np.arange(max(lowest - AROUND, PITCHES[0]), min(highest + AROUND, PITCHES[-1]) + 1)
-    levels, taught = (np.array([first_second_db(b, n, keys, v) for v in STROKES])
-                      for b, n in ((player, number), (bank, source.program)))  # fmt: skip
-    thirds = [lowest + (highest - lowest) * n // 4 for n in (1, 2, 3)]
+    levels, taught = (keyboard(voice, b, n) for b, n in ((player, number), (bank, source.program)))
     row = {
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
         "layers": len({n.velocity for n in notes}), "is_levelled": is_levelled,
@@ -283,17 +276,61 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
         "teacher": best_error(targets, theirs, groups),
         "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes], groups)
                   for f in fonts},
-        "uneven_db": float(np.abs(np.diff(levels, axis=1)).max()),
+        **standing(source, voice, player, levels, notes, ours),
         "uneven_taught_db": float(np.abs(np.diff(taught, axis=1)).max()),
-        "falls_db": float(max(0.0, -np.diff(levels, axis=0).min())),
-        "drift_db": drift_db(player, number, thirds) if source.lasts else 0.0,
-        "decay_db": 0.0 if source.lasts else decay_db(notes, ours),
         "decay_taught_db": 0.0 if source.lasts else decay_db(notes, theirs),
         "range_db": float(np.median(levels[-1] - levels[0])),
         "follows": follows(every, notes, ours, is_levelled), "cpu_seconds": time.process_time() - began,
         "bank": bank.checksum,
     }  # fmt: skip
     return row | {"refused": refusals(row)}
+
+
+def learnt(
+    source: Source, recordings: list[Recording], bank: Bank, path: Path, *, holds_out: bool = True
+) -> LearntVoice:  # fmt: skip
+    """The voice that lies there, learnt if none does."""
+    if not path.exists():
+        about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
+        learn_default(bank, recordings, source.program, about, lasts=source.lasts, wavers=source.name in WAVERING,
+                      release_seconds=source.release_seconds, holds_out=holds_out).save(path)  # fmt: skip
+    return LearntVoice.load(path)
+
+
+def keyboard(voice: LearntVoice, bank: Bank, number: int) -> np.ndarray:
+    """How loud a voice of a bank plays the keys around those that a voice was learnt from, dB [strokes, keys]."""
+    lowest, highest = int(voice.about["lowest"]), int(voice.about["highest"])
+    keys = np.arange(max(lowest - AROUND, PITCHES[0]), min(highest + AROUND, PITCHES[-1]) + 1)
+    return np.array([first_second_db(bank, number, keys, v) for v in STROKES])
+
+
+def standing(source: Source, voice: LearntVoice, player: Bank, levels: np.ndarray, notes: list[Recording],
+             ours: list[np.ndarray]) -> dict[str, float]:  # fmt: skip
+    """How even a voice is, the last of the player's, and how its notes last, beside some recorded ones."""
+    lowest, highest = int(voice.about["lowest"]), int(voice.about["highest"])
+    thirds = [lowest + (highest - lowest) * n // 4 for n in (1, 2, 3)]
+    return {
+        "uneven_db": float(np.abs(np.diff(levels, axis=1)).max()),
+        "falls_db": float(max(0.0, -np.diff(levels, axis=0).min())),
+        "drift_db": drift_db(player, len(player.table.kind) - 1, thirds) if source.lasts else 0.0,
+        "decay_db": 0.0 if source.lasts else decay_db(notes, ours),
+    }
+
+
+def installed(source: Source, row: dict, folder: Path, output: Path, bank: Bank) -> LearntVoice:
+    """What may play by default: the voice learnt from all notes, unless what its gate asks without left-out notes is
+    against it."""
+    recordings = read(source, folder)
+    voice = learnt(source, recordings, bank, output / "whole" / f"{source.name}.safetensors", holds_out=False)
+    player, number = bank.with_defaults([voice]), len(bank.table.kind)
+    held_out = held_out_pitches([r.pitch for r in recordings])
+    notes = [] if source.lasts else [r for r in recordings if r.pitch in held_out]
+    ours = [played(player, number, note) for note in notes]
+    why = refusals(row | standing(source, voice, player, keyboard(voice, player, number), notes, ours))
+    if not why:
+        return voice
+    print(f"{source.name} is installed without the notes that were left out: {'; '.join(why)}", flush=True)
+    return LearntVoice.load(output / f"{source.name}.safetensors")
 
 
 def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
@@ -359,11 +396,13 @@ def main() -> None:
     print("\n".join(table(rows)))
     if arguments.install:
         folder = bank_folder(arguments.install)
-        config = read_config(folder)
+        config, by_name = read_config(folder), {source.name: source for source in SOURCES}
+        (arguments.output / "whole").mkdir(exist_ok=True)
         for row in rows:
             if not row["refused"]:
-                source_path = arguments.output / f"{row['name']}.safetensors"
-                default_path(folder, row["program"]).write_bytes(source_path.read_bytes())
+                voice = installed(by_name[row["name"]], row, arguments.folder, arguments.output, bank)
+                voice.save(default_path(folder, row["program"]))
+                print(f"{row['name']} is installed", flush=True)
         seal(folder, config)
 
 

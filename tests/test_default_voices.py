@@ -37,7 +37,7 @@ from miao.synth.player import Player
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 from miao.training.dampers import release_pace
-from miao.training.default_voice import FADE_SEMITONES, Range, cut_below, dying_course, over_the_keyboard
+from miao.training.default_voice import FADE_SEMITONES, Range, _ringing, cut_below, dying_course, over_the_keyboard
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import heard_db, recorded_dynamics, rising, smooth, wanted_db
 from miao.training.new_voice import program_copy
@@ -406,3 +406,15 @@ def test_beyond_the_keys_that_were_taught_a_voice_is_its_outermost_key_moved(gm,
     for velocity in (40, 100):
         levels = first_second_db(gm, number, np.array([22, 0, 8, 16, 21, 106, 107, 108, 110, 112]), velocity)
         assert np.abs(levels[1:5] - levels[0]).max() < 0.5 and np.abs(levels[6:] - levels[5]).max() < 0.5
+
+
+def test_few_strings_that_were_let_go_among_many_were_not():
+    def note(pitch, is_released):
+        return Recording(
+            "", pitch, 90, np.zeros((1, 2 * SAMPLE_RATE), np.float32), 0.4 if is_released else 2.0, is_released
+        )
+
+    many = [note(40 + n, n == 5) for n in range(12)]
+    assert [(r.is_released, r.hold_seconds) for r in _ringing(many)] == [(False, 2.0)] * 12
+    damped = [note(40 + n, n < 2) for n in range(10)]
+    assert _ringing(damped) == damped, "two in ten tell how dampers fall"

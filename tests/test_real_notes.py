@@ -33,3 +33,22 @@ def test_a_note_that_is_out_of_tune_is_met_where_it_is(monkeypatch):
     assert tunings[1] - tunings[0] == pytest.approx(24, abs=0.5)  # the program's own pitch is not quite the key's
     errors = [bench.best_error([sharp.mel], [heard(v).sound], [0]) for v in (at(0.0), bench.tuned(voice, sharp))]
     assert errors[1] < errors[0] - 0.2
+
+
+def test_what_is_installed_is_learnt_from_all_notes(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCH)
+    bench = importlib.import_module("real_notes")
+    gm = Bank.load("gm", 1, has_more=False)
+    recordings = []
+    for pitch in range(70, 80, 2):
+        asked = Recording(str(pitch), pitch, 90, np.zeros((2, 0), np.float32), 0.8, True)
+        recordings.append(replace(asked, sound=bench.played(gm, OBOE, asked)))
+    monkeypatch.setattr(bench, "read", lambda source, folder: recordings)
+    (tmp_path / "whole").mkdir()
+    source = next(source for source in bench.SOURCES if source.name == "bassoon")
+    row = {"miao": 1.0, "teacher": 9.0, "fonts": {}, "decay_taught_db": 0.0}
+    measured = bench.learnt(source, recordings, gm, tmp_path / "bassoon.safetensors")
+    installed = bench.installed(source, row, tmp_path, tmp_path, gm)
+    assert [voice.about["n_notes"] for voice in (measured, installed)] == ["4", "5"]
+    refused = bench.installed(source, row | {"teacher": 1.2}, tmp_path, tmp_path, gm)
+    assert refused.about["n_notes"] == "4", "what does not pass does not play"

@@ -29,6 +29,7 @@ from miao.datasets.samples import Recording, note_hz
 from miao.datasets.single_note import without_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.by_sound import surface_voice
 from miao.training.common_tone import common_tone
 from miao.training.courses import held_chunks
@@ -39,6 +40,7 @@ from miao.training.surface import LEAST_FALL_DB, as_loud
 from miao.training.wavering import wavering
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
+_LET_GO = 0.1  # of the notes, at least, if they are to tell how strings that die away are damped
 _MOST_RAISED = 0.98  # quantile of all that is raised
 
 
@@ -119,6 +121,13 @@ def cut_below(recording: Recording) -> Recording:
     return replace(recording, sound=without_rumble(recording.sound, note_hz(recording)))
 
 
+def _ringing(recordings: list[Recording]) -> list[Recording]:
+    """Of strings few of which were let go none were: those beat, and are held to their ends as the others are."""
+    if np.mean([r.is_released for r in recordings]) >= _LET_GO:
+        return recordings
+    return [replace(r, is_released=False, hold_seconds=r.sound.shape[1] / SAMPLE_RATE) for r in recordings]
+
+
 def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float16]) -> NDArray[np.float16]:
     """Node tables [..., nodes, W], learnt ones as far as they count."""
     mixed = share * learnt.astype(np.float32) + (1 - share) * program.astype(np.float32)
@@ -137,17 +146,18 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 
 def learn_default(
     bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool,
-    wavers: bool = False, release_seconds: float | None = None,
+    wavers: bool = False, release_seconds: float | None = None, holds_out: bool = True,
 ) -> LearntVoice:  # fmt: skip
-    """A default voice of a program from recordings, of which every fifth pitch is left to measure it by.
+    """A default voice of a program from recordings, of which every fifth pitch is left to measure it by, or from all.
 
     Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. If
     held notes are to waver, that is measured on some of them (`training.wavering`). How notes end is the program's, but
     if they are known to fall by 60 dB in ``release_seconds`` they take as long. Raises: BankError, ValueError.
     """
     assert bank.embeddings is not None
-    held_out = held_out_pitches([r.pitch for r in recordings])
+    held_out = held_out_pitches([r.pitch for r in recordings]) if holds_out else set()
     some = sorted((r for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
+    some = some if lasts else _ringing(some)
     dynamics = recorded_dynamics(some)
     gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
     some = [replace(r, sound=r.sound * gain) for r in some]
