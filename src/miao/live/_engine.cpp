@@ -187,6 +187,13 @@ class Bound {
         return send_off(message);
     }
 
+    // Steps that were told and are still to come are not taken: another player tells what is.
+    bool begin_again() {
+        auto message = std::make_unique<Message>();
+        message->kind = Message::AGAIN;
+        return send_off(message);
+    }
+
     // What is sent goes to another room from the next block on, or to none; false where the queue is full.
     bool change_room(nb::object room) {
         std::unique_ptr<Message> message = room_of(room);
@@ -293,6 +300,7 @@ NB_MODULE(_engine, module) {
         .def("start", &Bound::start)
         .def("knots", &Bound::knots)
         .def("step", &Bound::step)
+        .def("begin_again", &Bound::begin_again)
         .def("change_room", &Bound::change_room, "room"_a.none())
         .def("reports", &Bound::reports)
         .def("render", &Bound::render, "out"_a.noconvert())

@@ -67,7 +67,7 @@ class Queue {
 };
 
 struct Message {
-    enum Kind { START, KNOTS, STEP, ROOM } kind = START;
+    enum Kind { START, KNOTS, STEP, AGAIN, ROOM } kind = START;
     int slot = 0;
     int64_t handle = 0;
     Sound sound;
@@ -293,6 +293,8 @@ class Engine {
             }
             if (message->kind == Message::STEP) {
                 parts[(size_t)message->part].tell(message->name, message->value, std::max(message->time, (double)position));
+            } else if (message->kind == Message::AGAIN) {
+                for (Part &part : parts) part.take_back((double)position);
             } else if (message->kind == Message::START) {
                 std::swap(voices[(size_t)message->slot].sound, message->sound);
                 voices[(size_t)message->slot].begin();

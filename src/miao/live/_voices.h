@@ -48,6 +48,10 @@ struct StepsOf {
         at[0] = -INFINITE;
     }
 
+    void take_back(double after) {
+        while (n > 1 && at[n - 1] > after) --n;
+    }
+
     bool is_still() const {
         for (int i = 0; i < n; ++i)
             if (values[i] != 0) return false;
@@ -159,6 +163,13 @@ struct Part {
         int place = n_coming++;
         for (; place > 0 && coming[place - 1].time > time; --place) coming[place] = coming[place - 1];
         coming[place] = {time, name, value};
+    }
+
+    // What was told and is still to come is not.
+    void take_back(double after) {
+        n_coming = 0;
+        for (Steps &steps : moves) steps.take_back(after);
+        for (auto &steps : keys) steps.take_back(after);
     }
 
     // A fader follows the controllers: in a ramp from a time on, or at once.

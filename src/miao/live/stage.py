@@ -179,6 +179,7 @@ class Stage:
         self._carry(now)
         self._sent.clear()
         self._handles.clear()
+        self.engine.begin_again()
         self.channels = self.channels if channels is None else tuple(channels)
         start = int(now * self.sample_rate)
         self.player = Player(self.bank, self.channels, self.settings, start, self.attacks)
