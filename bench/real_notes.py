@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 from miao import __version__
 from miao.bank.bank import Bank
 from miao.bank.defaults import default_path
-from miao.bank.folder import bank_folder, read_config, seal
+from miao.bank.folder import bank_folder, changed
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.voices import MODES
 from miao.datasets.notes import PITCHES
@@ -334,12 +334,13 @@ def installed(source: Source, row: dict, folder: Path, output: Path, bank: Bank)
 
 
 def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
-    """Measure how an installed voice wavers, on the notes that it was learnt from."""
+    """Measure how an installed voice wavers, on the notes that are not held out."""
     path, recordings = default_path(into, source.program), read(source, folder)
     held_out = held_out_pitches([r.pitch for r in recordings])
     some = sorted((cut_below(r) for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
     voice = wavering(bank, LearntVoice.load(path), some)
-    voice.save(path)
+    with changed(into, path.name) as place:
+        voice.save(place)
     print(source.name, "still" if voice.waver is None else voice.waver.moves.shape, flush=True)
 
 
@@ -377,12 +378,10 @@ def main() -> None:
     record, bank = arguments.output / "real.json", Bank.load(arguments.bank, 1, has_more=False)
     if arguments.waver:
         into = bank_folder(arguments.waver)
-        config = read_config(into)
         for source in SOURCES:
             is_wanted = source.name in WAVERING and source.name in (arguments.voice or [source.name])
             if is_wanted and default_path(into, source.program).exists() and (arguments.folder / source.place).exists():
                 waver(source, arguments.folder, bank, into)
-        seal(into, config)
         return
     fonts = [SoundFont(path) for path in arguments.soundfont]
     rows = json.loads(record.read_text()) if record.exists() else []
@@ -396,14 +395,14 @@ def main() -> None:
     print("\n".join(table(rows)))
     if arguments.install:
         folder = bank_folder(arguments.install)
-        config, by_name = read_config(folder), {source.name: source for source in SOURCES}
+        by_name = {source.name: source for source in SOURCES}
         (arguments.output / "whole").mkdir(exist_ok=True)
         for row in rows:
             if not row["refused"]:
                 voice = installed(by_name[row["name"]], row, arguments.folder, arguments.output, bank)
-                voice.save(default_path(folder, row["program"]))
+                with changed(folder, default_path(folder, row["program"]).name) as place:
+                    voice.save(place)
                 print(f"{row['name']} is installed", flush=True)
-        seal(folder, config)
 
 
 if __name__ == "__main__":
