@@ -96,6 +96,8 @@ def test_nets_are_asked_as_if_nothing_were_added():
     for kind, index, age in ((tk.ATTACK, 0, 0.0), (tk.SUSTAIN, 0, 0.16), (tk.SUSTAIN, 1, 0.8), (tk.RELEASE, 0, 1.44)):
         at = {"index": np.array([index]), "age": np.array([age], np.float32)}
         plain, own = (b.decode(kind, **note, **at, previous=p)[0] for b, p in zip((bank, moved), last, strict=True))
+        settled = slice(15 if kind == tk.RELEASE else 0, None)  # a release sets out from where the note is
+        plain, own = plain[:, settled], own[:, settled]
         loud = plain[..., : tk.PITCH_CELL] > 8
         np.testing.assert_allclose((own - plain)[..., : tk.PITCH_CELL][loud], 1.5 * (kind + 1), atol=1e-3)
         last = [plain[:, -1], own[:, -1]]

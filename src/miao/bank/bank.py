@@ -21,6 +21,7 @@ from miao.bank.key_rows import KeyRows
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.level_shift import set_out
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.openings import Openings
@@ -275,6 +276,7 @@ def _decoder(
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)
+        reached = inputs["previous"] if kind == tk.RELEASE else None
         present = distinct(voice[voice >= first]) if learnt else ()
         # what was learnt of a voice beyond the bank's keys counts there, unless its keys were made even within them
         own_rows = [
@@ -316,7 +318,7 @@ def _decoder(
         if rises is not None:
             levels = rises.added(kind, levels, struck, *(inputs[name] for name in _OF_A_NOTE))
         if wavers is not None:
-            levels = wavers.added(kind, levels, voice, inputs["pitch"], inputs["age"])
+            levels = wavers.added(kind, levels, voice, *(inputs[name] for name in ("pitch", "index", "age")))
         for own, rows, pitch in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE} | {"pitch": pitch}
             if own.correction is not None:
@@ -331,6 +333,11 @@ def _decoder(
                 levels[rows] = own.waver.added(kind, levels[rows], note["pitch"], inputs["age"][rows])
             if own.gains is not None:
                 levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
+        if reached is not None:  # what leads a learnt voice sets out from there by itself
+            sets_out = np.asarray(inputs["index"]) == 0
+            for own, rows, _ in own_rows:
+                sets_out[rows] &= own.recorded is None and own.surface is None
+            levels[sets_out] = set_out(levels[sets_out], reached[sets_out])
         return levels, spread
 
     return decode

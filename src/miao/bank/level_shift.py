@@ -2,6 +2,7 @@
 
 It is added behind the nets and taken off again before they are asked how a note goes on, so that they write as they
 always do: what is learnt from the sum of many notes is then exactly what each note will have more or less of.
+And how notes of any voice set out when they are let go.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from miao.bank.voices import DRUM_KEYS, N_PITCHES, PITCH_NODES, SEMITONES_A_NODE
 AGES = np.array([0.0, 0.03, 0.1, 0.3, 0.8, 2.0, 5.0])  # seconds since the note's start, between which it runs straight
 RAMP = np.linspace(-1, 1, len(AGES), dtype=np.float32)  # at these ages: a key's own decay
 SINCE = np.array([0.0, 0.05, 0.15, 0.4, 1.0])  # seconds since it was let go; at 0 nothing is added yet
+_SETTLES_SECONDS = 0.15  # since a note was let go, until it is as it was written
+_LEFT = np.clip(1 - np.arange(tk.CHUNK_STEPS) * tk.STEP_SECONDS[tk.RELEASE] / _SETTLES_SECONDS, 0, 1).astype(np.float32)
+_MOST_OFF = 8.0  # levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,3 +103,12 @@ def shifted(levels: Floats, shift: Floats) -> Floats:
     np.maximum(cells, np.float32(0.5) * heard, out=cells)
     np.minimum(cells, np.float32(tk.N_LEVELS - 1), out=cells)
     return levels
+
+
+def set_out(release: Floats, reached: Floats) -> Floats:
+    """First chunks of releases, [B, a, C], from the levels on that their notes had reached, [B, C]: nets write what is
+    to be expected, but a note that beats is let go in a trough as well as on a crest. Soon they are as written."""
+    first = release[:, 0, : tk.PITCH_CELL]
+    off = np.clip(reached[:, : tk.PITCH_CELL] - first, -_MOST_OFF, _MOST_OFF)
+    off *= (reached[:, : tk.PITCH_CELL] >= 0.5) & (first >= 0.5)
+    return shifted(np.array(release, np.float32), _LEFT[:, None] * off[:, None])

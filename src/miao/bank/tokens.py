@@ -30,6 +30,7 @@ STEP_SECONDS = (0.005, 0.020, 0.010)  # by chunk kind
 ATTACK_SECONDS = CHUNK_STEPS * STEP_SECONDS[ATTACK]
 MAX_CHUNK_INDEX = 15  # later chunks of a kind share this number; their age still tells them apart
 
+_ON_TOKEN = 1e-4  # of a step
 N_SINGLE = 24  # harmonics 1..24 have a cell each, the higher ones share
 MAX_HARMONIC = 320
 
@@ -120,6 +121,14 @@ def held_times(n_chunks: int) -> Doubles:
     attack = np.arange(CHUNK_STEPS) * STEP_SECONDS[ATTACK]
     sustain = ATTACK_SECONDS + np.arange(max(n_chunks - 1, 0) * CHUNK_STEPS) * STEP_SECONDS[SUSTAIN]
     return np.concatenate([attack, sustain])[: n_chunks * CHUNK_STEPS]
+
+
+def held_time_before(moment: Doubles) -> Doubles:
+    """Times of the last tokens of attack and sustain before moments, seconds from the note's start."""
+    start = np.where(moment > ATTACK_SECONDS, ATTACK_SECONDS, 0.0)
+    step = np.where(moment > ATTACK_SECONDS, STEP_SECONDS[SUSTAIN], STEP_SECONDS[ATTACK])
+    before: Doubles = start + np.maximum(np.ceil((moment - start) / step - _ON_TOKEN) - 1, 0) * step
+    return before
 
 
 def release_times(n_chunks: int) -> Doubles:

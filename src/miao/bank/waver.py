@@ -92,6 +92,8 @@ def times_of(kind: int, age: Reals) -> Doubles:
 def time_before(kind: int, index: Integers, age: Reals) -> Doubles:
     """Time of the token before chunks of a kind, [B, 1]."""
     times: Doubles = np.asarray(age, np.float64) - tk.lead_seconds(kind, index)
+    if kind == tk.RELEASE:
+        times = np.where(np.asarray(index) == 0, tk.held_time_before(times), times)
     return times[:, None]
 
 

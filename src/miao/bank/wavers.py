@@ -18,7 +18,7 @@ from miao.bank import tokens as tk
 from miao.bank.arrays import Array
 from miao.bank.key_rows import ROW_ARRAYS, KeyRows, first_rows
 from miao.bank.voices import N_PITCHES
-from miao.bank.waver import moved, moves_at, time_before, times_of
+from miao.bank.waver import STEP_SECONDS, moved, moves_at, time_before, times_of
 
 FILE = "wavers.safetensors"
 
@@ -68,9 +68,9 @@ class Wavers(KeyRows):
         own = zip(self.first.tolist(), self.n_keys.tolist(), strict=True)
         return all((np.diff(tops[first : first + n]) > 0).all() for first, n in own if first >= 0)
 
-    def added(self, kind: int, levels: Floats, voice: Integers, pitch: Reals, age: Reals) -> Floats:
+    def added(self, kind: int, levels: Floats, voice: Integers, pitch: Reals, index: Integers, age: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C]; the other arrays are [B]."""
-        at = self._held(kind, voice)
+        at = self._wavering(kind, voice, index, age)
         if not len(at):
             return levels
         sounding = np.array(levels, np.float32)
@@ -81,16 +81,22 @@ class Wavers(KeyRows):
         self, kind: int, previous: Floats, voice: Integers, pitch: Reals, index: Integers, age: Reals
     ) -> Floats:
         """The tokens before chunks of a kind, [B, C], as they were before anything was added."""
-        at = self._held(kind, voice)
+        at = self._wavering(kind, voice, index, age)
         if not len(at):
             return previous
         written = np.array(previous, np.float32)
         written[at] = moved(written[at], -self._moves(voice, pitch, at, time_before(kind, index, age))[:, 0])
         return written
 
-    def _held(self, kind: int, voice: Integers) -> Integers:
-        """Which of some notes waver in chunks of a kind: those let go do as nets let them."""
-        return self.having(voice) if kind != tk.RELEASE else np.zeros(0, np.int64)
+    def _wavering(self, kind: int, voice: Integers, index: Integers, age: Reals) -> Integers:
+        """Which of some notes waver in chunks of a kind: those let go go on with it, but not where they had repeated
+        themselves, and are at no moment of their rows any more."""
+        at = self.having(voice)
+        if kind != tk.RELEASE:
+            return at
+        let_go = np.asarray(age, np.float64) - np.asarray(index) * tk.CHUNK_STEPS * tk.STEP_SECONDS[tk.RELEASE]
+        going: Integers = at[let_go[at] < (self.moves.shape[1] - 1) * STEP_SECONDS]
+        return going
 
     def _moves(self, voice: Integers, pitch: Reals, at: Integers, times: Reals) -> Floats:
         """How far some notes are off at times [B, a] since their starts, [b, a, C]."""
