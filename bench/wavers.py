@@ -1,10 +1,11 @@
-"""What the waver of held notes is worth, program by program: log-mel error and two ears beside the teacher's notes.
+"""What the waver of held notes is worth, of programs and variations: log-mel error and two ears beside the teacher's.
 
     python bench/wavers.py --soundfont MuseScore_General_Full.sf2 --yamnet yamnet.tflite -o results/wavers
 
 Notes of 2 s, at one loudness, one after another: the teacher's, the bank's, the bank's without waver. Half of the keys
 were not measured, nor were the strengths. An ear's errors are the change over its standard error, as if windows were
-independent. What either ear finds further off belongs into `training.wavers.STILL`. Resumable.
+independent. What either ear finds further off belongs into `training.wavers.STILL`, or `training.variations.STILL`.
+Resumable.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import numpy as np
 from miao.arrays import Floats, Reals
 from miao.bank.bank import Bank
 from miao.bank.voices import N_PROGRAMS
+from miao.datasets.notes import Source
 from miao.datasets.soundfont import SoundFont
 from miao.evaluation.embedders import Embedder, musicnn, yamnet
 from miao.measuring.roundtrip import one_note_score, play
@@ -29,13 +31,14 @@ LOUD_DB = -26.0
 SILENT = 1e-5
 
 
-def played(font: SoundFont, program: int, banks: list[Bank]) -> tuple[list[Floats], list[list[Floats]]]:
-    """Notes of a program that the sound bank has, and the same of each bank."""
+def played(font: SoundFont, source: Source, voice: int, banks: list[Bank]) -> tuple[list[Floats], list[list[Floats]]]:
+    """Notes of a program or a variation that the sound bank has, and the same of each bank's voice."""
     notes = [(key, VELOCITIES[n % len(VELOCITIES)]) for n, key in enumerate(KEYS)]
-    theirs = [font.note(program, key, velocity, SECONDS, tail_seconds=0.0) for key, velocity in notes]
+    program, bank = source.program, source.bank
+    theirs = [font.note(program, key, velocity, SECONDS, bank=bank, tail_seconds=0.0) for key, velocity in notes]
     has = [n for n, sound in enumerate(theirs) if np.abs(sound).max(initial=0.0) >= SILENT]
     length = round(SECONDS * SAMPLE_RATE)
-    ours = [[play(b, one_note_score(0, *notes[n], SECONDS), voice=program)[:, :length] for n in has] for b in banks]
+    ours = [[play(b, one_note_score(0, *notes[n], SECONDS), voice=voice)[:, :length] for n in has] for b in banks]
     return [theirs[n][:, :length] for n in has], ours
 
 
@@ -68,7 +71,7 @@ def markdown(report: list[dict]) -> str:
     for row in report:
         cells = [f"{row[name]['still']:.2f} to {row[name]['with']:.2f}" for name in names]
         cells.append(", ".join(f"{row[name]['errors']:.1f}" for name in names[1:]))
-        lines.append(f"| {program_name(row['program'], False)} | {row['rows']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['name']} | {row['rows']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -81,26 +84,29 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    font, bank = SoundFont(options.soundfont), Bank.load(options.bank, 1, has_more=False)
+    font, bank = SoundFont(options.soundfont), Bank.load(options.bank, 1)
     assert bank.wavers is not None
     ears = {"musicnn": musicnn(), "YAMNet": yamnet(options.yamnet)}
     log = options.output / "wavers.jsonl"
     rows = [json.loads(row) for row in log.read_text().splitlines()] if log.exists() else []
-    done = {row["program"]: row for row in rows if row["bank"] == bank.checksum}
-    for program in bank.wavers.having(np.arange(N_PROGRAMS)).tolist():
-        if program in done:
+    done = {row["voice"]: row for row in rows if row["bank"] == bank.checksum}
+    voices = {program: (Source(program), program_name(program, False)) for program in range(N_PROGRAMS)}
+    for (number, program), name in bank.kits.names.items():
+        voices[bank.voice(program, 60, is_drum=False, bank=number << 7)] = Source(program, number), name
+    for voice, (source, name) in voices.items():
+        if voice in done or not bank.wavers.has(voice):
             continue
-        theirs, ours = played(font, program, [bank, bank.with_wavers(None)])
+        theirs, ours = played(font, source, voice, [bank, bank.with_wavers(None)])
         mels = [log_mel(sound) for sound in theirs]
         errors = [float(np.mean([log_mel_error(mel, log_mel(sound)) for mel, sound in zip(mels, some, strict=True)]))
                   for some in ours]  # fmt: skip
-        row = {"bank": bank.checksum, "program": program, "rows": int(bank.wavers.n_keys[program])}
+        row = {"bank": bank.checksum, "voice": voice, "name": name, "rows": int(bank.wavers.n_keys[voice])}
         row |= {"log_mel": {"still": errors[1], "with": errors[0]}}
         row |= {name: heard(ear, theirs, ours) for name, ear in ears.items()}
-        done[program] = row
+        done[voice] = row
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    report = [done[program] for program in sorted(done)]
+    report = [done[voice] for voice in sorted(done)]
     (options.output / "wavers.json").write_text(json.dumps(report, indent=1) + "\n")
     print(markdown(report))
 

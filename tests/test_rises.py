@@ -9,6 +9,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.openings import END_SECONDS, FINE
 from miao.bank.rises import Rise, Rises
+from miao.bank.wavers import Wavering, Wavers
 from miao.datasets.notes import Source
 from miao.errors import BankError
 from miao.measuring.attack import attack_time
@@ -193,3 +194,45 @@ def test_power_of_tokens_is_that_of_their_sound(bank):
     np.testing.assert_allclose((louder - lacks)[8:50], 6.02 / tk.LEVEL_STEP_DB, atol=0.01)
     half = training.rise_levels(training.block_powers(2 * sound), power, every / 2, 0.01)
     np.testing.assert_allclose(half[8:50] / 2, louder[8:50], atol=0.05)  # cells that get half of it need twice as much
+
+
+def test_notes_that_waver_are_measured_at_several_strengths_and_as_they_waver(bank, monkeypatch):
+    """Theirs begin elsewhere in a sample at each strength: a click that comes later the harder it is struck."""
+    monkeypatch.setattr(training, "KEYS", range(60, 61))
+    asked = []
+
+    class Clicks:
+        def note(self, _program, pitch, velocity, seconds, **_):
+            asked.append(velocity)
+            sound = np.zeros((2, 40_000), np.float32)
+            sound[:, 220 * (velocity - 30) :][:, :44] = 0.01 * velocity
+            return sound
+
+    still = bank.with_wavers(None)
+    moves = np.zeros((1, 73, tk.N_CELLS), np.int8)
+    moves[:, 20:, : tk.PITCH_CELL] = 16
+    wavering = still.with_wavers(Wavers.of([None] * 56 + [Wavering(np.array([60], np.uint8), moves)]))
+    plain, own = (training.measure_powers(Clicks(), some, 56, Source(56)) for some in (still, wavering))
+    assert asked[:4] == [40, 64, 88, 112]
+    assert asked[4:9] == [34, 37, 40, 43, 46]
+    assert (plain.theirs[0] > 0).sum(axis=1).max() <= 2
+    for strength, power, one in zip((40, 64), own.theirs[0], plain.theirs[0], strict=False):
+        assert np.flatnonzero(power > 0.1 * power.max()).tolist() == pytest.approx(
+            [5 * (strength + beside - 30) for beside in training.DRAWN], abs=2
+        )
+        assert power.sum() == pytest.approx(one.sum(), rel=0.05)
+    louder = 10 * np.log10(own.ours[0, :, 46:54].sum(axis=2) / plain.ours[0, :, 46:54].sum(axis=2))
+    np.testing.assert_allclose(louder, 2 * tk.LEVEL_STEP_DB, atol=0.3)
+
+
+def test_a_rise_takes_the_place_of_one_that_is_further_off_alone(few_keys, bank):
+    teacher = Teacher(training.with_rise(bank, 56, late(12)))
+    known = training.measure_rise(teacher, bank, 56, Source(56))
+    assert training.measure_rise(teacher, training.with_rise(bank, 56, known), 56, Source(56)) is None
+    wrong = training.with_rise(bank, 56, late(24))
+    assert training.measure_rise(teacher, wrong, 56, Source(56)) is not None
+    old, new = Rises.of([late(3), None, late(4)]), Rises.of([None, None, late(5)])
+    both = training.replaced(old, new)
+    assert both.first.tolist() == [0, -1, 5] and both.n_rows() == 10
+    assert (both.power[0, 0, :6] < 0).tolist() == [True] * 3 + [False] * 3
+    assert (both.power[5, 0, :6] < 0).tolist() == [True] * 5 + [False]

@@ -18,8 +18,11 @@ from miao.bank.lasting import KNOT_SECONDS, Courses
 from miao.bank.learnt_voice import find_voice
 from miao.bank.openings import COARSE, FINE, Opening, Openings
 from miao.bank.rises import STRENGTHS, Rise, Rises
+from miao.bank.sides import Sides, Turned
+from miao.bank.taught import TaughtKeys
 from miao.bank.variations import FILE, Variations
-from miao.bank.voices import N_VOICES, PITCH_NODES, VoiceEmbeddings
+from miao.bank.voices import LEARNT_PITCHES, N_VOICES, PITCH_NODES, VoiceEmbeddings
+from miao.bank.wavers import Wavering, Wavers
 from miao.cli.main import app
 from miao.datasets import variations as datasets
 from miao.datasets.notes import Source, draw_notes
@@ -47,7 +50,7 @@ def gm():
 
 def copies(bank, programs):
     """Variation 8 of the violin and 16 of the flute, which are other programs in all that is told of them; the second
-    has key levels, an opening, a rise and a course."""
+    has key levels, an opening, a rise, a waver, turned sides and a course, and ends at key 90."""
     rows, told = np.array(programs), bank.embeddings
     levels = np.full((1, 3, tk.N_CELLS - 1), -4.0, np.float32)
     opening = Opening(60, 1, False, np.full((1, len(COARSE), tk.N_CELLS - 1), 2.0, np.float32))
@@ -59,6 +62,8 @@ def copies(bank, programs):
         VoiceEmbeddings(told.embeddings[rows], told.profiles[:, rows]),
         KeyLevels.of([None, (60, levels)]), Openings.of([None, opening]), Rises.of([None, rise]),
         Courses(np.array([-1, 0], np.int16), np.array([2], np.uint8), offsets),
+        Wavers.of([None, Wavering(np.array([60], np.uint8), np.full((1, 73, tk.N_CELLS), 8, np.int8))]),
+        Sides.of([None, Turned(60, np.full((1, tk.N_PARTIALS), 0.25))]), TaughtKeys.of([None, range(40, 91)]),
     )  # fmt: skip
 
 
@@ -80,13 +85,32 @@ def test_a_variation_is_its_own_voice_and_its_program_stays_what_it_is(taught):
 
 
 def test_it_has_its_own_key_levels_opening_rise_and_course(taught):
-    bank, bare = taught.with_variations(copies(taught, (ORGAN, OBOE))), taught.with_openings(None).with_key_levels(None)
+    own = dataclasses.replace(copies(taught, (ORGAN, OBOE)), wavers=None)
+    bank, bare = taught.with_variations(own), taught.with_openings(None).with_key_levels(None)
     other = len(taught.table.kind) + 1
     loud = attack(bare, OBOE)[-1] > 20
     moved = (attack(bank, other) - attack(bare, OBOE))[-1][loud][:10]
     np.testing.assert_allclose(moved, -1, atol=0.01)  # 4 levels less, 2 more while it opens, and 1 while it rises
     assert bank.repeats_from(other) == 2 and bank.courses.at(other, 60.0)[3, 5] == -3
     assert bank.courses.at(other - 1, 60.0) is None
+
+
+def test_it_wavers_is_turned_and_ends_by_itself(taught):
+    own = copies(taught, (ORGAN, OBOE))
+    bank, still = taught.with_variations(own), taught.with_variations(dataclasses.replace(own, wavers=None))
+    first, other = len(taught.table.kind) + np.arange(2)
+    for voice, moved in ((first, 0), (other, 1)):
+        levels, plain = (held_chunks(b, voice, np.array([60]), 90, 1)[1][0, 10] for b in (bank, still))
+        loud = (plain > 20) & (plain < 60)
+        np.testing.assert_allclose((levels - plain)[loud], moved, atol=0.01)
+    cells = np.arange(4)
+    assert not bank.sides.turns(first, 60, cells).any() and (np.abs(bank.sides.turns(other, 60, cells)) > 0.2).all()
+    np.testing.assert_array_equal(bank.sides.turns(0, 43, cells), taught.sides.turns(0, 43, cells))
+    np.testing.assert_array_equal(attack(bank, other, 90), attack(bank, other, 99))
+    assert (attack(bank, first, 90) != attack(bank, first, 99)).any()
+    longer = Wavers.of([None, Wavering(np.array([60], np.uint8), np.zeros((1, 9, tk.N_CELLS), np.int8))])
+    with pytest.raises(BankError, match="waver for another time than others"):
+        taught.with_variations(dataclasses.replace(own, wavers=longer))
 
 
 def test_a_learnt_voice_that_plays_the_program_does_not_lead_its_variation(taught):
@@ -113,6 +137,20 @@ def test_what_is_saved_is_what_is_loaded_and_some_can_be_chosen(taught, tmp_path
         np.testing.assert_array_equal(*(attack(bank, N_VOICES + n) for bank in banks))
     np.testing.assert_array_equal(attack(last, N_VOICES), attack(banks[0], N_VOICES + 1))
     assert last.kits.names == {(16, FLUTE): "Other"} and last.repeats_from(N_VOICES) == 2
+    assert last.wavers.has(N_VOICES) and last.sides.has(N_VOICES) and last.taught.keys(N_VOICES) == range(40, 91)
+    assert again.wavers.first.tolist() == again.sides.first.tolist() == [-1, 0]
+    both = Variations.joined([own, again.chosen(np.array([1]))])
+    assert both.wavers.first.tolist() == [-1, 0, 1] and both.taught.keys(2) == range(40, 91)
+
+
+def test_a_file_from_before_they_wavered_has_none_of_it(taught, tmp_path):
+    path = tmp_path / FILE
+    copies(taught, (ORGAN, OBOE)).save(path)
+    kept = {k: v for k, v in load_file(path).items() if k.split(".")[0] not in ("wavers", "sides", "taught")}
+    save_file(kept, path, {"names": "One\nOther"})
+    bank = taught.with_variations(Variations.load(path))
+    assert not bank.wavers.has(N_VOICES + 1) and not bank.sides.has(N_VOICES + 1)
+    assert bank.taught.keys(N_VOICES + 1) == LEARNT_PITCHES
 
 
 def test_a_file_from_before_rises_has_none(taught, tmp_path):
@@ -133,6 +171,9 @@ def damaged(arrays):
     yield arrays | {"courses.row": np.array([0, 3], np.int16)}, "row names courses that are not there"
     yield arrays | {"openings.first": np.array([-1, 9], np.int32)}, "names keys that are not there"
     yield arrays | {"rises.power": arrays["rises.power"][:0], "rises.cells": arrays["rises.cells"][:0]}, "names keys"
+    yield arrays | {"wavers.top": arrays["wavers.top"][:0], "wavers.moves": arrays["wavers.moves"][:0]}, "names keys"
+    yield arrays | {"sides.turn": arrays["sides.turn"][:0]}, "names keys that are not there"
+    yield arrays | {"taught.highest": arrays["taught.lowest"][::-1] - np.array([0, 18], np.uint8)}, "taught.highest has"
     yield arrays | {"keys.levels": arrays["keys.levels"][:0]}, "names keys that are not there"
     yield {k: v for k, v in arrays.items() if k != "table.kind"}, "has no table.kind"
     yield arrays | {"colour": np.zeros(3)}, "holds colour"

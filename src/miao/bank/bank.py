@@ -11,7 +11,7 @@ import numpy as np
 
 from miao.arrays import Floats, Integers, distinct
 from miao.bank import tokens as tk
-from miao.bank.defaults import default_voices, kits_with, lasts, program_of, release_pace
+from miao.bank.defaults import default_voices, keys_of, kits_with, lasts, program_of, release_pace
 from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.folder import bank_folder, read_config
@@ -29,9 +29,11 @@ from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.rises import Rises
 from miao.bank.sides import FILE as SIDES_FILE
 from miao.bank.sides import Sides
+from miao.bank.taught import FILE as TAUGHT_FILE
+from miao.bank.taught import TaughtKeys
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
-from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows, learnt_pitch
+from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.bank.wavers import Wavers
 from miao.errors import BankError
@@ -64,6 +66,7 @@ class Bank:
     rises: Rises | None = None  # of voices that have one
     wavers: Wavers | None = None  # of voices that do not stand still
     sides: Sides | None = None  # of voices whose partials differ between the sides
+    taught: TaughtKeys | None = None  # of all voices; None where decode plays any key by itself
 
     @staticmethod
     def load(
@@ -108,13 +111,15 @@ class Bank:
         rises = _of_voices(Rises, folder / RISES_FILE, embeddings)
         context = nets.encode if config.uses_context else None
         wavers = _of_voices(Wavers, folder / WAVERS_FILE, embeddings)
-        decode = _decoder(nets, embeddings, (), drums, keys, openings, rises, wavers)
+        path, rows = folder / TAUGHT_FILE, embeddings.rows()
+        taught = (TaughtKeys.load(path) if path.is_file() else TaughtKeys.of([])).chosen(rows)
+        decode = _decoder(nets, embeddings, taught, (), drums, keys, openings, rises, wavers)
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
         return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
             courses=courses, kits=kits, drum_corrections=drums, key_levels=keys, openings=openings, rises=rises,
-            wavers=wavers, sides=_of_voices(Sides, folder / SIDES_FILE, embeddings),
+            wavers=wavers, sides=_of_voices(Sides, folder / SIDES_FILE, embeddings), taught=taught,
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
@@ -129,6 +134,10 @@ class Bank:
         """How many times as long as nets write them the releases of a voice last."""
         return self.paces.get(voice, 1.0)
 
+    def taught_pitch(self, voice: int, pitch: float) -> float:
+        """The pitch nearest to one that a voice was taught."""
+        return pitch if self.taught is None else float(self.taught.nearest(voice, np.asarray(pitch, np.float64)))
+
     def with_voices(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind its own: the first has the number that the bank had voices.
 
@@ -140,22 +149,30 @@ class Bank:
 
     def with_variations(self, more: Variations) -> "Bank":
         """The bank with variations of its programs, behind all it has."""
-        assert self.nets is not None and self.embeddings is not None and not self.defaults and not self.added
+        assert self.nets is not None and self.embeddings is not None and self.taught is not None
+        assert not self.defaults and not self.added
         sizes = [len(self.table.kind), len(more.places)]
         embeddings = VoiceEmbeddings.joined([self.embeddings, more.embeddings])
         keys = KeyLevels.joined([self.key_levels, more.keys], sizes)
         openings = Openings.joined([self.openings, more.openings], sizes)
         rises = Rises.joined([self.rises, more.rises], sizes)
+        taught = TaughtKeys.joined([self.taught, more.taught_keys])
+        if self.wavers is not None and more.wavers is not None and not self.wavers.fits(more.wavers):
+            raise BankError(f"{self.folder / VARIATIONS_FILE}: notes of variations waver for another time than others")
+        wavers = Wavers.joined([self.wavers, more.wavers], sizes)
         return replace(
             self,
             table=VoiceTable.joined([self.table, more.table]),
-            decode=_decoder(self.nets, embeddings, (), self.drum_corrections, keys, openings, rises, self.wavers),
+            decode=_decoder(self.nets, embeddings, taught, (), self.drum_corrections, keys, openings, rises, wavers),
             embeddings=embeddings,
             key_levels=keys,
             openings=openings,
             rises=rises,
             courses=None if self.courses is None else Courses.joined([self.courses, more.courses], sizes),
             kits=more.numbered(self.kits, sizes[0]),
+            wavers=wavers,
+            sides=Sides.joined([self.sides, more.sides], sizes),
+            taught=taught,
         )
 
     def with_defaults(self, voices: Sequence[LearntVoice]) -> "Bank":
@@ -173,7 +190,7 @@ class Bank:
 
     def _with(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind all it has."""
-        if self.nets is None or self.embeddings is None or self.added:
+        if self.nets is None or self.embeddings is None or self.taught is None or self.added:
             raise BankError(f'bank "{self.name}" cannot be given voices')
         for voice in voices:
             voice.check(self.name, self.nets_checksum)
@@ -183,17 +200,30 @@ class Bank:
         sizes = [self.embeddings.n_voices, *(1 for _ in voices)]
         keys = KeyLevels.joined([self.key_levels, *(voice.key_levels for voice in voices)], sizes)
         learnt, first = (*self.defaults, *voices), len(self.table.kind)
+        played = TaughtKeys.of([keys_of(voice, self.taught) for voice in voices])
+        taught = TaughtKeys.joined([self.taught, played])
         own = {first + n: voice.course for n, voice in enumerate(voices) if lasts(voice) or voice.course is not None}
         return replace(
             self,
             courses=None if self.courses is None else self.courses.with_own(own),
-            table=VoiceTable.joined([self.table, *(voice.table for voice in voices)]),
+            table=VoiceTable.joined(
+                [self.table, *(voice.table.as_loud_beyond(played.keys(n)) for n, voice in enumerate(voices))]
+            ),
             decode=_decoder(
-                self.nets, embeddings, learnt, self.drum_corrections, keys, self.openings, self.rises, self.wavers
+                self.nets,
+                embeddings,
+                taught,
+                learnt,
+                self.drum_corrections,
+                keys,
+                self.openings,
+                self.rises,
+                self.wavers,
             ),
             embeddings=embeddings,
             key_levels=keys,
             paces={**self.paces} | {first + n: release_pace(voice) for n, voice in enumerate(voices)},
+            taught=taught,
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
         )
 
@@ -223,8 +253,10 @@ class Bank:
         self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None, rises: Rises | None,
         wavers: Wavers | None,
     ) -> "Bank":  # fmt: skip
-        assert self.nets is not None and self.embeddings is not None and not self.added
-        decode = _decoder(self.nets, self.embeddings, self.defaults, drums, levels, openings, rises, wavers)
+        assert self.nets is not None and self.embeddings is not None and self.taught is not None and not self.added
+        decode = _decoder(
+            self.nets, self.embeddings, self.taught, self.defaults, drums, levels, openings, rises, wavers
+        )
         return replace(
             self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings, rises=rises,
             wavers=wavers,
@@ -263,16 +295,16 @@ def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: Voice
 
 
 def _decoder(
-    nets: Nets, embeddings: VoiceEmbeddings, learnt: Sequence[LearntVoice], drums: DrumCorrections | None = None,
-    keys: KeyLevels | None = None, openings: Openings | None = None, rises: Rises | None = None,
-    wavers: Wavers | None = None,
+    nets: Nets, embeddings: VoiceEmbeddings, taught: TaughtKeys, learnt: Sequence[LearntVoice],
+    drums: DrumCorrections | None = None, keys: KeyLevels | None = None, openings: Openings | None = None,
+    rises: Rises | None = None, wavers: Wavers | None = None,
 ) -> Decoder:  # fmt: skip
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
 
     def decode(kind: int, *, voice: Integers, **inputs: Any) -> Written:
         played = inputs["pitch"]
-        inputs["pitch"] = learnt_pitch(played).astype(np.float32)
+        inputs["pitch"] = taught.nearest(voice, played).astype(np.float32)
         inputs["embedding"], inputs["profile"] = embeddings.at(kind, voice, inputs["pitch"])
         if kind == tk.ATTACK:  # sets out from nothing
             inputs.pop("previous", None)

@@ -14,9 +14,10 @@ from miao.arrays import Records
 from miao.bank.arrays import read_arrays
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.taught import TaughtKeys
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
-from miao.bank.voices import N_PROGRAMS, N_VOICES
+from miao.bank.voices import LEARNT_PITCHES, N_PROGRAMS, N_VOICES
 from miao.errors import BankError
 
 PACES = 0.25, 4.0  # of releases
@@ -58,6 +59,16 @@ def release_pace(voice: LearntVoice) -> float:
     if not PACES[0] <= pace <= PACES[1]:
         raise BankError(f'voice "{voice.name}": its release is "{said}"; it must be {PACES[0]:g} to {PACES[1]:g}')
     return pace
+
+
+def keys_of(voice: LearntVoice, taught: TaughtKeys) -> range | None:
+    """The keys that nets were taught of a learnt voice's program, and those that were recorded of it; None, all keys,
+    where it is no program's."""
+    if not {"program", "lowest", "highest"} <= voice.about.keys():
+        return None
+    own = taught.keys(program_of(voice))
+    lowest, highest = min(own[0], int(voice.about["lowest"])), max(own[-1], int(voice.about["highest"]))
+    return range(max(lowest, LEARNT_PITCHES[0]), min(highest, LEARNT_PITCHES[-1]) + 1)
 
 
 def default_programs(folder: Path) -> list[int]:

@@ -53,6 +53,10 @@ class KeyRows:
         known = np.flatnonzero(np.asarray(voice) < len(self.first))
         return known[self.first[np.asarray(voice)[known]] >= 0]
 
+    def has(self, voice: int) -> bool:
+        """Whether a voice has rows."""
+        return len(self.having(np.array([voice]))) > 0
+
     @classmethod
     def joined(cls, parts: Sequence[Self | None], n_voices: Sequence[int]) -> Self | None:
         """Those of several sets of voices, one set after another; None if none has any."""

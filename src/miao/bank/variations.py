@@ -1,8 +1,8 @@
 """Variations of programs: voices beside General MIDI's, with bank numbers of their own, in one file of a bank's folder.
 
 They are taught beside the finished nets and have all that a taught voice has: what nets are told of them, partials,
-spectra and loudness by key, openings, rises, courses of held notes. The file says which bank number of which program
-each is, and what it is called.
+spectra and loudness by key, openings, rises, wavers, sides, courses of held notes. The file says which bank number of
+which program each is, and what it is called.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,10 @@ from miao.bank.kits import Kits
 from miao.bank.lasting import COURSE_ARRAYS, Courses
 from miao.bank.openings import OPENING_ARRAYS, Openings
 from miao.bank.rises import RISE_ARRAYS, Rises
+from miao.bank.sides import Sides
+from miao.bank.taught import TAUGHT_ARRAYS, TaughtKeys
 from miao.bank.voices import EMBEDDINGS, N_PROGRAMS, TABLE, VoiceEmbeddings, VoiceTable, check_table
+from miao.bank.wavers import Wavers
 from miao.errors import BankError
 from miao.files import write_bytes
 
@@ -29,7 +32,7 @@ FILE = "variations.safetensors"
 _PLACES = {"places": Array(np.uint8, ("V", 2), 0, N_PROGRAMS - 1)}
 _PARTS = {
     "table": TABLE, "told": EMBEDDINGS, "keys": KEY_ARRAYS, "openings": OPENING_ARRAYS, "rises": RISE_ARRAYS,
-    "courses": COURSE_ARRAYS,
+    "courses": COURSE_ARRAYS, "wavers": Wavers.ARRAYS, "sides": Sides.ARRAYS, "taught": TAUGHT_ARRAYS,
 }  # fmt: skip
 _T = TypeVar("_T")
 
@@ -46,6 +49,9 @@ class Variations:
     openings: Openings
     rises: Rises
     courses: Courses
+    wavers: Wavers | None = None
+    sides: Sides | None = None
+    taught: TaughtKeys | None = None  # None: all keys
 
     def numbered(self, kits: Kits, first: int) -> Kits:
         """Kits and variations with these, numbered from ``first`` on."""
@@ -66,6 +72,8 @@ class Variations:
             self.keys.only(which), self.openings.only(which), self.rises.only(which),
             Courses(_in_turn(courses.row[which]), courses.first[courses_of], courses.offsets[courses_of],
                     None if courses.keys is None else courses.keys[courses_of]),
+            self.wavers and self.wavers.only(which), self.sides and self.sides.only(which),
+            self.taught_keys.chosen(which),
         )  # fmt: skip
 
     @staticmethod
@@ -81,12 +89,18 @@ class Variations:
             VoiceTable.joined([part.table for part in parts]),
             VoiceEmbeddings.joined([part.embeddings for part in parts]), keys, openings, rises,
             Courses.joined([part.courses for part in parts], sizes),
+            Wavers.joined([part.wavers for part in parts], sizes), Sides.joined([part.sides for part in parts], sizes),
+            TaughtKeys.joined([part.taught_keys for part in parts]),
         )  # fmt: skip
+
+    @property
+    def taught_keys(self) -> TaughtKeys:
+        """The keys that were taught of each."""
+        return TaughtKeys.of([None] * len(self.places)) if self.taught is None else self.taught
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        parts = {"table": self.table, "keys": self.keys, "openings": self.openings, "rises": self.rises,
-                 "courses": self.courses}  # fmt: skip
+        parts = {part: own for part in _PARTS if part != "told" and (own := getattr(self, part)) is not None}
         arrays: dict[str, AnyArray] = {"places": np.array(self.places, np.uint8).reshape(-1, 2)}
         arrays |= {f"{part}.{name}": getattr(own, name) for part, own in parts.items() for name in _PARTS[part]}
         arrays |= {"told.embeddings": self.embeddings.embeddings, "told.profiles": self.embeddings.profiles}
@@ -120,10 +134,14 @@ class Variations:
             part(Openings, "openings"),
             part(Rises, "rises") if "rises.first" in arrays else Rises.of([None] * n_voices),
             part(Courses, "courses"),
+            part(Wavers, "wavers") if "wavers.first" in arrays else None,
+            part(Sides, "sides") if "sides.first" in arrays else None,
+            part(TaughtKeys, "taught") if "taught.lowest" in arrays else None,
         )  # fmt: skip
         if arrays:
             raise BankError(f"{path}: holds {min(arrays)}, which is nothing of a variation's")
-        if not all(rows.is_whole() for rows in (found.keys, found.openings, found.rises)):
+        rows = found.keys, found.openings, found.rises, found.wavers, found.sides, found.taught
+        if not all(own.is_whole() for own in rows if own is not None):
             raise BankError(f"{path}: names keys that are not there")
         return found
 

@@ -5,7 +5,7 @@ each cell is spread over left and right. Tables are measured once, from the same
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -139,6 +139,12 @@ class VoiceTable:
     def trim(self, voice: int, pitch: int) -> float:
         """Gain (dB) that a key of a voice is played with."""
         return float(self.trim_db[voice] if self.trim_db.ndim == 1 else self.trim_db[voice, pitch])
+
+    def as_loud_beyond(self, keys: range) -> "VoiceTable":
+        """The voices, each key beyond some with the trim of the outermost of these."""
+        if self.trim_db.ndim == 1:
+            return self
+        return replace(self, trim_db=self.trim_db[:, np.clip(np.arange(N_PITCHES), keys[0], keys[-1])])
 
     def chosen(self, voices: NDArray[np.int16]) -> "VoiceTable":
         """The rows of some voices, in their order; modes are shared."""

@@ -60,6 +60,10 @@ class Wavers(KeyRows):
         """How many rows there are, of all voices."""
         return len(self.moves)
 
+    def fits(self, other: "Wavers") -> bool:
+        """Whether rows of both are as long."""
+        return bool(self.moves.shape[1] == other.moves.shape[1])
+
     def is_whole(self) -> bool:
         """Whether all keys lie within the rows, those of a voice rising, and rows have steps."""
         if not super().is_whole() or not self.moves.shape[1]:

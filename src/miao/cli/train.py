@@ -237,7 +237,7 @@ def finish(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="kits|spectra|drums|keys|openings|wavers|sides|lasting|variations",
+            metavar="kits|taught|spectra|drums|keys|openings|wavers|sides|lasting|variations",
             help="This step alone, with the others as they are.",
         ),
     ] = None,

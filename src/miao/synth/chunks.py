@@ -81,7 +81,8 @@ class ChunkWriter:
     def _repeated(self, note: Note) -> NDArray[np.float32]:
         """The next sustain chunk of a note that repeats itself."""
         assert self._bank.courses is not None
-        course = self._bank.courses.at(note.strike.voice, note.strike.pitch)
+        voice = note.strike.voice
+        course = self._bank.courses.at(voice, self._bank.taught_pitch(voice, note.strike.pitch))
         number = note.index - int(note.repeats_from)
         return lasting.next_chunk(note.recent, note.last, number, note.age, course)
 

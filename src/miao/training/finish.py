@@ -1,11 +1,11 @@
 """What a bank gets after its nets are trained: kits, each key's spectrum and loudness, notes that last.
 
 None of it needs the nets to be trained again, and all of it is measured on the same sound bank: the drums of kits,
-learnt beside the nets (`extras`), what each key has more or less of (`key_levels`), what drums still lack as they are
-heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`, `rises`), how held notes waver
-(`wavers`), how far partials are ahead on one side (`sides`) and what notes do in the end (`courses`). Each step writes
-its file into the bank's folder and can be run again by itself; what comes after it builds on it. What a folder of notes
-has no notes of, is left out.
+learnt beside the nets (`extras`), which keys there are and what each has more or less of (`key_levels`), what drums
+still lack as they are heard (`by_ear`), how loud each key is (`evenness`), how notes open and rise (`openings`,
+`rises`), how held notes waver (`wavers`), how far partials are ahead on one side (`sides`) and what notes do in the end
+(`courses`). Each step writes its file into the bank's folder and can be run again by itself; what comes after it builds
+on it. What a folder of notes has no notes of, is left out.
 """
 
 import json
@@ -24,6 +24,8 @@ from miao.bank.kits import KITS_FILE, Kits, MoreVoices
 from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.sides import FILE as SIDES_FILE
+from miao.bank.taught import FILE as TAUGHT_FILE
+from miao.bank.taught import TaughtKeys
 from miao.bank.voices import N_PROGRAMS, N_VOICES, VoiceTable
 from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.datasets.kits import Extra, load_extras, own_voices
@@ -36,9 +38,9 @@ from miao.training.by_ear import EarConfig, gathered, prepare_ear
 from miao.training.courses import make_courses, prepare_held, prepare_held_keys
 from miao.training.evenness import as_loud, prepare_keys, with_even_keys
 from miao.training.extras import ExtrasConfig, LearntRows, learn_rows, starting_drums
-from miao.training.key_levels import make_key_levels, prepare_bands
+from miao.training.key_levels import heard_keys, make_key_levels, prepare_bands
 from miao.training.openings import gathered_openings, prepare_openings
-from miao.training.rises import gathered_rises, prepare_rises
+from miao.training.rises import WAVERING, gathered_rises, prepare_rises, replaced
 from miao.training.sides import gathered_sides, prepare_sides
 from miao.training.variations import teach_variations
 from miao.training.wavers import STILL, gathered_wavers, prepare_wavers
@@ -46,6 +48,17 @@ from miao.training.wavers import STILL, gathered_wavers, prepare_wavers
 Tell = Callable[[float], None]
 Step = Callable[[str | Path, Path, Path, Tell], None]  # of a bank, a sound bank and the notes of it
 _DONE_FILE = "finished.json"  # the steps that are done; an exported bank has none
+
+
+def taught_keys(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
+    """Write which keys of a bank's programs the sound bank has."""
+    folder, programs, teacher = bank_folder(name), _programs(notes), SoundFont(font)
+    found: list[range | None] = [None] * N_PROGRAMS
+    for n, (voice, source) in enumerate(programs.items(), start=1):
+        found[voice] = heard_keys(teacher, source)
+        tell(n / len(programs))
+    with changed(folder, TAUGHT_FILE) as path:
+        TaughtKeys.of(found).save(path)
 
 
 def key_spectra(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
@@ -84,7 +97,7 @@ def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
         tell(0.4 * n / len(programs))
     with changed(folder, OPENINGS_FILE) as path:
         gathered_openings(notes, N_PROGRAMS).save(path)
-    bank = Bank.load(folder).with_wavers(None)
+    bank = _still(Bank.load(folder))
     for n, _ in enumerate(prepare_rises(font, notes, bank, voices), start=1):
         tell(0.4 + 0.6 * n / len(voices))
     with changed(folder, RISES_FILE) as path:
@@ -92,14 +105,26 @@ def openings(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
 
 
 def wavers(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
-    """Write how held notes of a bank's programs waver, where that brings them nearer and no learnt voice plays them."""
+    """Write how held notes of a bank's programs waver, where that brings them nearer and no learnt voice plays them,
+    and how those that do rise."""
     folder = bank_folder(name)
     others = {*STILL, *default_programs(folder)}
     programs = {voice: source for voice, source in _programs(notes).items() if voice not in others}
-    for n, _ in enumerate(prepare_wavers(font, notes, Bank.load(folder, has_more=False), programs), start=1):
-        tell(n / len(programs))
+    still = _still(_plain(folder))
+    for n, _ in enumerate(prepare_rises(font, notes, still, programs), start=1):  # most are there
+        tell(0.2 * n / len(programs))
+    still = still.with_openings(still.openings, gathered_rises(notes, N_VOICES))
+    for n, _ in enumerate(prepare_wavers(font, notes, still, programs), start=1):
+        tell(0.2 + 0.4 * n / len(programs))
     with changed(folder, WAVERS_FILE) as path:
         gathered_wavers(notes, N_PROGRAMS).save(path)
+    bank = still.with_wavers(_plain(folder).wavers)
+    some = {voice: source for voice, source in programs.items() if bank.wavers and bank.wavers.has(voice)}
+    for n, _ in enumerate(prepare_rises(font, notes / WAVERING, bank, some), start=1):
+        tell(0.6 + 0.4 * n / len(some))
+    rises = replaced(_plain(folder).rises, gathered_rises(notes / WAVERING, N_VOICES, some))
+    with changed(folder, RISES_FILE) as path:
+        rises.save(path)
 
 
 def sides(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
@@ -175,6 +200,7 @@ def _kits(name: str | Path, _font: Path, notes: Path, tell: Tell) -> None:
 
 STEPS: dict[str, tuple[str, Step]] = {
     "kits": ("kits", _kits),
+    "taught": ("keys that there are", taught_keys),
     "spectra": ("spectra of keys", key_spectra),
     "drums": ("drums by ear", drums_by_ear),
     "keys": ("even keys", even_keys),
@@ -231,6 +257,11 @@ def _programs(notes: Path) -> dict[int, Source]:
 def _plain(folder: Path) -> Bank:
     """A bank's voices of General MIDI alone."""
     return Bank.load(folder, has_more=False)
+
+
+def _still(bank: Bank) -> Bank:
+    """A bank whose notes neither rise nor waver in their own ways."""
+    return bank.with_wavers(None).with_openings(bank.openings)
 
 
 def _own(notes: Path, bank: Bank) -> dict[int, Source]:

@@ -16,7 +16,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.key_levels import N_KINDS, KeyLevels
 from miao.bank.nets import Decoder, Written
-from miao.bank.voices import N_PITCHES, VoiceTable, drum_voice, pitch_hz
+from miao.bank.voices import LEARNT_PITCHES, N_PITCHES, VoiceTable, drum_voice, pitch_hz
 from miao.datasets.notes import Source, render
 from miao.datasets.soundfont import SoundFont
 from miao.errors import DataError
@@ -34,6 +34,7 @@ DRUM_VELOCITIES = (62, 98)
 SECONDS, TAIL_SECONDS = 0.6, 0.2  # of a held note, and after it is let go
 _HOP = 2 * spectrum.HOP_SAMPLES
 _SILENT = 1e-5
+_HEARD_SECONDS = 0.3
 _SHARE = 0.95  # of what is missing that is added
 _MOST_DB = 15.0
 _GAINS_DB = np.arange(-6, 6.25, 0.25)
@@ -95,6 +96,19 @@ def checked_error(font: SoundFont, bank: Bank, voice: int, source: Source) -> fl
 def their_note(font: SoundFont, source: Source, key: int, velocity: int, seconds: float) -> Floats:
     """A note of a sound bank's program, followed for a moment after it is let go."""
     return font.note(source.program, key, velocity, seconds, bank=source.bank, tail_seconds=TAIL_SECONDS)
+
+
+def heard_keys(font: SoundFont, source: Source) -> range | None:
+    """The outermost keys of a program that a sound bank plays, and all between; None if it plays none."""
+
+    def is_heard(key: int) -> bool:
+        notes = (their_note(font, source, key, velocity, _HEARD_SECONDS) for velocity in VELOCITIES)
+        return any(np.abs(note).max(initial=0.0) >= _SILENT for note in notes)
+
+    lowest = next((key for key in LEARNT_PITCHES if is_heard(key)), None)
+    if lowest is None:
+        return None
+    return range(lowest, next(key for key in reversed(LEARNT_PITCHES) if is_heard(key)) + 1)
 
 
 def our_note(bank: Bank, voice: int, key: int, velocity: int, seconds: float) -> Floats:

@@ -3,9 +3,11 @@
 Ours is what our tokens say, without the chance of phases and noise, so that nothing needs to be played. Both are taken
 over the same moments. What a cell gets of the difference follows how much of the power is its own. Whether it is any
 good is asked by the sound of notes of other strengths, each drawn several times: of one drawing it is partly chance.
+Where notes waver, they are measured again as they do: choruses and ensembles begin elsewhere in their samples at each
+strength, so that of theirs the mean is taken, and ours waver before they have risen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -31,9 +33,11 @@ from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import held_chunks
 from miao.training.key_levels import KEYS, energy_db, their_note
 
+WAVERING = "wavering"  # folder beside that of other rises, of those of voices that waver
 CHECKED_KEYS = range(29, 97, 4)
 CHECKED_STRENGTHS = (52, 100)  # in turn; none of those measured, nor of those that errors are measured at
 CHECKED_DRUM_STRENGTHS = (24, 52, 70, 100, 124)  # all of them: a drum has but one key
+DRAWN = (-6, -3, 0, 3, 6)  # strengths beside one that is measured, of voices that waver
 CHECKED_DRAWN = (-1, 0, 1)  # strengths beside a checked one at which its attack is asked for
 SECONDS = 0.9  # of a note, longer than anything is added
 _PASSES = 3  # powers are compared over moments, and what is added to a token is heard beside it
@@ -84,15 +88,16 @@ class Powers:
 
 
 def measure_rise(font: SoundFont, bank: Bank, voice: int, source: Source) -> Rise | None:
-    """The rise of a voice's notes that brings checked notes nearer, or None. ``bank`` has none of its own."""
-    powers, notes = measure_powers(font, bank, voice, source), checked_notes(font, source)
+    """The rise of a voice's notes that brings checked notes nearer than what the bank has of one, or None."""
+    bare = bank.with_openings(bank.openings)
+    powers, notes = measure_powers(font, bare, voice, source), checked_notes(font, source)
     if not notes:
         return None
     kept, best = None, off(bank, voice, notes)
     for moment in _LEAST_MOMENTS:
         found = rise_of(powers, moment) if moment == _LEAST_MOMENTS[0] or best.attack_seconds > _FAR else None
         if found is not None:
-            now = off(with_rise(bank, voice, found), voice, notes)
+            now = off(with_rise(bare, voice, found), voice, notes)
             is_as_loud = now.loudness_db < best.loudness_db + _MOST_LOUDER_DB
             if is_as_loud and now.all_db() < best.all_db() - _LEAST_GAIN_DB:
                 kept, best = found, now
@@ -145,17 +150,20 @@ def _drawn(bank: Bank, voice: int, note: Checked) -> list[Floats]:
 
 def measure_powers(font: SoundFont, bank: Bank, voice: int, source: Source) -> Powers:
     """The power of a voice's notes, theirs as they sound, ours as its tokens say; theirs is 0 where there is no
-    note."""
+    note. Of a voice that wavers theirs is the mean over `DRAWN`, each as loud."""
     keys = np.array(KEYS if source.key is None else [source.key])
+    drawn = DRAWN if bank.wavers is not None and bank.wavers.has(voice) else (0,)
     theirs = np.zeros((len(keys), len(STRENGTHS), len(_block_times())))
     ours = np.zeros((len(keys), len(STRENGTHS), len(FINE), tk.N_CELLS - 1))
     for s, velocity in enumerate(STRENGTHS.tolist()):
         written = np.concatenate(held_chunks(bank, voice, keys, velocity, 1), axis=1)[:, : len(FINE)]
         for n, key in enumerate(keys.tolist()):
-            sound = _their_note(font, source, key, velocity)
             ours[n, s] = cell_powers(bank.table, voice, key, written[n])
-            if np.abs(sound).max(initial=0.0) >= _SILENT:
-                theirs[n, s] = block_powers(sound)
+            sounds = [_their_note(font, source, key, velocity + beside) for beside in drawn]
+            if all(np.abs(sound).max(initial=0.0) >= _SILENT for sound in sounds):
+                powers = np.stack([block_powers(sound) for sound in sounds])
+                whole = powers.sum(axis=1, keepdims=True)
+                theirs[n, s] = (powers / np.maximum(whole, 1e-15)).mean(axis=0) * whole[len(drawn) // 2]
     return Powers(keys, theirs, ours)
 
 
@@ -236,18 +244,17 @@ def cell_powers(table: VoiceTable, voice: int, pitch: int, tokens: Reals) -> Dou
 
 def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Source]) -> Iterator[Path]:
     """`measure_rise` of voices of a bank into ``rise_NNN.npz``; what is there for the same nets, key levels,
-    openings and drawings is kept. Raises: DataError."""
+    openings, rises, wavers and drawings is kept. Raises: DataError."""
     teacher = SoundFont(font)
     make_folder(folder, DataError)
-    plain = bank.with_openings(bank.openings)
     for voice, source in voices.items():
         target = folder / f"rise_{voice:03d}.npz"
-        added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings)]
+        added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings, bank.rises, bank.wavers)]
         measured = " ".join(
             [bank.nets_checksum, *added, str(CHECKED_DRUM_STRENGTHS if source.is_drum else CHECKED_DRAWN)]
         )
         if not target.exists() or str(np.load(target)["measured"]) != measured:
-            found = measure_rise(teacher, plain, voice, source)
+            found = measure_rise(teacher, bank, voice, source)
             about = {"measured": np.array(measured), "is_kept": np.array(found is not None)}
             if found is not None:
                 about |= {"lowest": np.array(found.lowest), "power": found.power, "cells": found.cells}
@@ -261,12 +268,20 @@ def rows_checksum(table: KeyRows | None, voice: int) -> str:
     return "none" if own is None else checksum_of({name: getattr(own, name) for name in own.ARRAYS}, {})
 
 
-def gathered_rises(folder: Path, n_voices: int) -> Rises:
-    """The rises of a bank's voices from a folder of ``rise_NNN.npz``."""
+def gathered_rises(folder: Path, n_voices: int, some: Collection[int] | None = None) -> Rises:
+    """The rises of a bank's voices, or of some of them, from a folder of ``rise_NNN.npz``."""
     found: list[Rise | None] = [None] * n_voices
     for path in sorted(folder.glob("rise_???.npz")):
         voice = int(path.stem[5:])
         with np.load(path) as file:
-            if voice < n_voices and bool(file["is_kept"]):
+            if voice < n_voices and (some is None or voice in some) and bool(file["is_kept"]):
                 found[voice] = Rise(int(file["lowest"]), file["power"], file["cells"])
     return Rises.of(found)
+
+
+def replaced(rises: Rises | None, new: Rises) -> Rises:
+    """The rises of some voices, with new ones in the places of those that have one."""
+    n_voices = len(new.first)
+    both, every = Rises.joined([rises, new], [n_voices, n_voices]), np.arange(n_voices)
+    assert both is not None
+    return both.only(np.where(new.first >= 0, n_voices + every, every))
