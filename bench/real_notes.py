@@ -3,27 +3,27 @@
     python bench/real_notes.py FOLDER --soundfont MuseScore_General_Full.sf2 --soundfont FluidR3_GM.sf2 -o results/real
     python bench/real_notes.py FOLDER --soundfont ... -o results/real --install my-bank
 
-FOLDER holds the recordings (`SOURCES` says where); what is missing is left out. Every fifth pitch of a set is held out,
-with all its strengths; each system plays these notes at the constant gain that suits it best, or, where all strengths
-were recorded at one level, at the gain that suits it best for each strength; a voice is to be in tune and recorded
-notes seldom are, so "in tune" is its error at the tuning of each note, too. What lies below notes that last is cut off
-the recordings: rooms and microphones rumble there. Loudness and brightness: rank correlation with all recordings over
-the strengths, means of all pitches (`follows`). A voice may take the place of its program if it passes the gate
-(`refusals`): nearer than the program and every sound bank by 0.5 dB, neighbouring keys within 1 dB, never softer where
-it is struck harder, held notes that last within 3 dB of their level up to 20 s, decays within 4 dB of the recordings'
-or as near as the program's. Resumable: voices and rows that are there are kept. ``--install`` learns those that passed
-once more, from all notes, and puts them into a bank's folder if they pass again in all that needs no notes left out;
-``--waver`` gives those of `WAVERING`, as they are, the waver of their notes anew.
+FOLDER holds the recordings (`real_sources.py` says where); what is missing is left out. Every fifth pitch of a set is
+held out, with all its strengths; each system plays these notes at the constant gain that suits it best, or, where all
+strengths were recorded at one level, at the gain that suits it best for each strength. A voice is to be in tune and
+players seldom are, so recorded notes are set to the tuning of what plays them; in parentheses stands the error as they
+were recorded. What lies below notes and stays as loud all the while, as rooms and microphones rumble, is cut off.
+Loudness and brightness: rank correlation with all recordings over the strengths, means of all pitches (`follows`). A
+voice may take the place of its program if it passes the gate (`refusals`): nearer than the program and every sound bank
+by 0.5 dB, neighbouring keys within 1 dB, never softer where it is struck harder, held notes that last within 3 dB of
+their level up to 20 s, decays within 4 dB of the recordings' or as near as the program's. Resumable: voices and rows
+that are there are kept. ``--install`` learns those that passed once more, from all notes, and puts them into a bank's
+folder if they pass again in all that needs no notes left out; ``--waver`` gives those of `WAVERING`, as they are, the
+waver of their notes anew.
 """
 
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+from real_sources import SOURCES, WAVERING, Source, read
 from scipy.stats import spearmanr
 
 from miao import __version__
@@ -35,14 +35,15 @@ from miao.bank.voices import MODES
 from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording, note_hz
 from miao.datasets.soundfont import SoundFont
-from miao.datasets.voice_sources import recordings_from
 from miao.evaluation.held_notes import MOMENTS
 from miao.evaluation.held_notes import levels as held_levels
 from miao.measuring.roundtrip import one_note_score, play
 from miao.measuring.voice_fit import fit_voice
 from miao.midi.general_midi import program_name
 from miao.sound import spectrum
+from miao.sound.audio import Audio, resample
 from miao.sound.loudness import energy_db
+from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.default_voice import cut_below, learn_default
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising
@@ -54,89 +55,6 @@ STROKES = (16, 32, 48, 64, 80, 96, 112, 127)
 AROUND = 6  # semitones beyond the recorded range that keys are compared in
 NEARER_DB, EVEN_DB, FALL_DB, HELD_DB, DECAY_DB = 0.5, 1.0, 0.1, 3.0, 4.0
 HELD_SECONDS, DECAY_SECONDS = (5, 10, 20), (2, 3)
-# voices that the ears of two nets (musicnn, YAMNet) hear nearer to other recorded notes once they waver, both of them
-WAVERING = ("flute", "cello", "oboe", "french-horn", "alto-sax")
-FREE = "Apache-2.0; the recordings are CC0-1.0"
-PIANO = "Apache-2.0; learnt from recordings under CC-BY-3.0"
-PHILHARMONIA = "Apache-2.0; the recordings are free to use, not to be passed on as samples"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Recordings of one instrument."""
-
-    name: str
-    place: str
-    program: int  # 0..127, in whose place the voice plays
-    origin: str
-    licence: str
-    only: str | None = None
-    lasts: bool = True  # while a key is held
-    layers: dict[int, int] | None = None  # those of its numbered layers that it is learnt from, and their velocities
-    release_seconds: float | None = None  # in which a note that is let go falls by 60 dB, where that is known
-
-
-def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bool = True) -> Source:
-    origin = "sound samples of the Philharmonia Orchestra, London"
-    return Source(name, f"philharmonia/{name}", program, origin, PHILHARMONIA, only, lasts)
-
-
-def _sfz(name: str, file: str, program: int, lasts: bool = True) -> Source:
-    return Source(name, f"gm-sfz/Melodic/{file}.sfz", program, SFZ_BANK, FREE, lasts=lasts)
-
-
-# nine of its sixteen layers, each at the middle of the velocities that its own .sfz plays it at: v1 up to 26, v2 up to
-# 34, v4 from 37, v6 from 47, v8 from 57; damped notes have ampeg_release=1 there, which players take for e^-9 a second
-SALAMANDER = {1: 14, 2: 30, 4: 40, 6: 48, 8: 60, 10: 76, 12: 92, 14: 108, 16: 124}
-SALAMANDER_SECONDS = 0.77
-SFZ_BANK, FREEPATS = "recordings of the SFZ General MIDI bank", "recordings of the FreePats project"
-KARORYFER = "recordings by Karoryfer Samples"
-SOURCES = [
-    _philharmonia("clarinet", 71),
-    _philharmonia("flute", 73),
-    _philharmonia("cello", 42, "*_1*_arco-normal*"),
-    _philharmonia("oboe", 68),
-    _philharmonia("bassoon", 70),
-    _philharmonia("french-horn", 60),
-    _philharmonia("trombone", 57),
-    _philharmonia("banjo", 105, "*_normal*", lasts=False),
-    Source("alto-sax", "alto-sax", 65, KARORYFER, FREE),
-    Source("tuba", "war-tuba", 58, KARORYFER + ", J. Lewicki", FREE, "*_s_vl*"),
-    Source("double-bass", "double-bass", 43, KARORYFER, FREE, "arco*"),
-    Source("clean-guitar", "emily-guitar", 27, KARORYFER + ", D. Smolken", FREE, "[a-g]*[0-9]_[pmf]*_rr1*", False),
-    Source("nylon-guitar", "spanish-guitar", 24, FREEPATS, FREE, lasts=False),
-    _sfz("steel-guitar", "026-Acoustic-Guitar--steel-", 25, lasts=False),
-    _sfz("electric-grand", "003-Electric-Grand-Piano", 2, lasts=False),
-    _sfz("electric-piano", "005-Electric-Piano-1", 4, lasts=False),
-    _sfz("finger-bass", "034-Electric-Bass--finger-", 33, lasts=False),
-    Source(
-        "grand-piano",
-        "salamander",
-        0,
-        "Salamander Grand Piano V3 by Alexander Holm",
-        PIANO,
-        lasts=False,
-        layers=SALAMANDER,
-        release_seconds=SALAMANDER_SECONDS,
-    ),
-    _sfz("sitar", "105-Sitar", 104, lasts=False),
-    _sfz("shanai", "112-Shanai", 111),
-    _sfz("tremolo-strings", "045-Tremolo-Strings", 44),
-    _sfz("pizzicato", "046-Pizzicato-Strings", 45, lasts=False),
-    Source("bagpipe", "gm-sfz/Melodic/110-Bagpipe", 109, SFZ_BANK, FREE, "*_ord_*"),
-    Source("acoustic-bass", "double-bass", 32, KARORYFER, FREE, "pizz*", False),
-    Source("picked-bass", "electric-bass/PickedBassYR 20190930.sfz", 34, FREEPATS, FREE, lasts=False),
-]
-
-
-def read(source: Source, folder: Path) -> list[Recording]:
-    """The recordings of an instrument; an .sfz among them names noises, too, which are not those asked for."""
-    if source.layers is not None:
-        place = folder / source.place
-        found = {v: recordings_from(place, only=f"*v{layer}.*")[0] for layer, v in source.layers.items()}
-        return [replace(r, velocity=v) for v, layer in found.items() for r in layer]
-    recordings, _ = recordings_from(folder / source.place, only=source.only)
-    return [r for r in recordings if source.only is None or fnmatch(r.name.lower(), source.only.lower())]
 
 
 def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
@@ -145,13 +63,13 @@ def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
     return sound if note.is_released else sound[:, : note.sound.shape[1]]
 
 
-def tuned(voice: LearntVoice, note: Recording) -> LearntVoice:
-    """The voice, out of tune as a recorded note is."""
-    kind = int(voice.table.kind[0])
+def tuned(recording: Recording, sound: np.ndarray, kind: int) -> np.ndarray:
+    """Log-mel spectrogram of a recorded note, played faster or slower so that it is as far out of tune as a sound."""
     if kind == MODES:
-        return voice
-    cents = fit_voice(note.sound, spectrum.SAMPLE_RATE, note_hz(note), kind).tune_cents
-    return replace(voice, table=replace(voice.table, tune_cents=np.full_like(voice.table.tune_cents, cents)))
+        return recording.mel
+    own, other = (fit_voice(s, SAMPLE_RATE, note_hz(recording), kind).tune_cents for s in (recording.sound, sound))
+    rate = round(SAMPLE_RATE * 2 ** ((other - own) / 1200))
+    return spectrum.log_mel(resample(Audio(recording.sound, rate), SAMPLE_RATE).samples)
 
 
 def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
@@ -160,20 +78,23 @@ def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
     return sound if note.is_released else sound[:, : note.sound.shape[1]]
 
 
-def best_error(targets: list[np.ndarray], sounds: list[np.ndarray], groups: list[int]) -> float:
-    """Mean log-mel error (dB) at the constant gain that suits each group of notes best."""
-    mels = [spectrum.log_mel(sound) for sound in sounds]
-    by_gain = np.array(
-        [[spectrum.log_mel_error(a, b + gain) for gain in GAINS_DB] for a, b in zip(targets, mels, strict=True)]
-    )
+def errors(notes: list[Recording], sounds: list[np.ndarray], groups: list[int], kind: int) -> tuple[float, float]:
+    """Mean log-mel error (dB) at the constant gain that suits each group of notes best: at the tuning of the sounds,
+    and as the notes were recorded."""
     at = [np.array(groups) == group for group in set(groups)]
-    return float(sum(by_gain[notes].sum(axis=0).min() for notes in at) / len(mels))
+    mels = [spectrum.log_mel(sound) for sound in sounds]
+    found = []
+    for targets in [[tuned(n, s, kind) for n, s in zip(notes, sounds, strict=True)], [n.mel for n in notes]]:
+        pairs = zip(targets, mels, strict=True)
+        by_gain = np.array([[spectrum.log_mel_error(a, b + gain) for gain in GAINS_DB] for a, b in pairs])
+        found.append(float(sum(by_gain[which].sum(axis=0).min() for which in at) / len(mels)))
+    return found[0], found[1]
 
 
 def loudness_and_brightness(sound: np.ndarray, hold_seconds: float) -> tuple[float, float]:
     """Power (dB) of the first second, or of what is held if that is shorter, and the centre of the log-mel bands of the
     first second weighted by amplitude."""
-    mel = spectrum.log_mel(sound[:, : spectrum.SAMPLE_RATE])
+    mel = spectrum.log_mel(sound[:, :SAMPLE_RATE])
     amplitude = 10 ** (mel / 20)
     centre = (amplitude * np.arange(mel.shape[1])).sum() / amplitude.sum()
     seconds = min(hold_seconds, 1.0)
@@ -228,7 +149,7 @@ def decay_db(notes: list[Recording], sounds: list[np.ndarray]) -> float:
     for note, sound in zip(notes, sounds, strict=True):
         theirs, ours = held_levels(note.sound), held_levels(sound[:, : note.sound.shape[1]])
         for moment in DECAY_SECONDS:
-            if note.hold_seconds >= moment + 0.5 and note.sound.shape[1] >= (moment + 0.5) * spectrum.SAMPLE_RATE:
+            if note.hold_seconds >= moment + 0.5 and note.sound.shape[1] >= (moment + 0.5) * SAMPLE_RATE:
                 at, first = MOMENTS.index(float(moment)), MOMENTS.index(1.0)
                 off.append(abs((ours[at] - ours[first]) - (theirs[at] - theirs[first])))
     return float(np.mean(off)) if off else 0.0
@@ -260,22 +181,22 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     voice = learnt(source, recordings, bank, output / f"{source.name}.safetensors")
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])
-    every = [cut_below(r) if source.lasts else r for r in recordings]
+    every = cut_below(recordings, lasts=source.lasts)
     notes = [r for r in every if r.pitch in held_out]
     is_levelled = recorded_dynamics([r for r in recordings if r.pitch not in held_out]) is None
     groups = [n.velocity if is_levelled else 0 for n in notes]
-    targets, ours = [spectrum.log_mel(n.sound) for n in notes], [played(player, number, n) for n in notes]
-    in_tune = [played(bank.with_voices([tuned(voice, n)]), number, n) for n in notes]
-    theirs = [played(bank, source.program, n) for n in notes]
+    ours, theirs = ([played(*by, n) for n in notes] for by in ((player, number), (bank, source.program)))
+    sampled_by = {f.path.stem: [sampled(f, source.program, n) for n in notes] for f in fonts}
+    systems = {"miao": ours, "teacher": theirs, **sampled_by}
+    kind = int(bank.table.kind[source.program])
+    found = {name: errors(notes, sounds, groups, kind) for name, sounds in systems.items()}
     levels, taught = (keyboard(voice, b, n) for b, n in ((player, number), (bank, source.program)))
     row = {
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),
         "layers": len({n.velocity for n in notes}), "is_levelled": is_levelled,
-        "miao": best_error(targets, ours, groups),
-        "in_tune": best_error(targets, in_tune, groups),
-        "teacher": best_error(targets, theirs, groups),
-        "fonts": {f.path.stem: best_error(targets, [sampled(f, source.program, n) for n in notes], groups)
-                  for f in fonts},
+        "miao": found["miao"][0], "teacher": found["teacher"][0],
+        "fonts": {name: found[name][0] for name in sampled_by},
+        "as_recorded": {name: both[1] for name, both in found.items()},
         **standing(source, voice, player, levels, notes, ours),
         "uneven_taught_db": float(np.abs(np.diff(taught, axis=1)).max()),
         "decay_taught_db": 0.0 if source.lasts else decay_db(notes, theirs),
@@ -293,7 +214,8 @@ def learnt(
     if not path.exists():
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
         learn_default(bank, recordings, source.program, about, lasts=source.lasts, wavers=source.name in WAVERING,
-                      release_seconds=source.release_seconds, holds_out=holds_out).save(path)  # fmt: skip
+                      release_seconds=source.release_seconds, holds_out=holds_out,
+                      keeps_tuning=source.keeps_tuning).save(path)  # fmt: skip
     return LearntVoice.load(path)
 
 
@@ -337,7 +259,8 @@ def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
     """Measure how an installed voice wavers, on the notes that are not held out."""
     path, recordings = default_path(into, source.program), read(source, folder)
     held_out = held_out_pitches([r.pitch for r in recordings])
-    some = sorted((cut_below(r) for r in recordings if r.pitch not in held_out), key=lambda r: (r.pitch, r.velocity))
+    some = cut_below([r for r in recordings if r.pitch not in held_out], lasts=source.lasts)
+    some.sort(key=lambda r: (r.pitch, r.velocity))
     voice = wavering(bank, LearntVoice.load(path), some)
     with changed(into, path.name) as place:
         voice.save(place)
@@ -345,21 +268,31 @@ def waver(source: Source, folder: Path, bank: Bank, into: Path) -> None:
 
 
 def table(rows: list[dict]) -> list[str]:
-    """The rows as Markdown."""
+    """The rows as Markdown, and what those that passed are in the mean."""
     fonts = sorted({name for row in rows for name in row["fonts"]})
-    titles = ["voice", "program", "held out", "layers", "miao", "in tune", "as taught", *fonts]
+    titles = ["voice", "program", "held out", "layers", "miao", "as taught", *fonts]
     measures = ("uneven_db", "uneven_taught_db", "drift_db", "decay_db")
     titles += ["keys dB", "as taught dB", "held dB", "decay dB", "loudness", "brightness", "default"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for r in rows:
         ranks = [f"{r['follows'][name]:.2f}" if name in r["follows"] else "-" for name in ("loudness", "brightness")]
+        both = {name: (r["fonts"].get(name, r.get(name)), r["as_recorded"][name]) for name in r["as_recorded"]}
+        own, *others = [f"{both[name][0]:.2f} ({both[name][1]:.2f})" for name in ("miao", "teacher", *fonts)]
         cells = [r["name"], f"{r['program'] + 1} {program_name(r['program'], False)}", str(r["held_out"]),
-                 str(r["layers"]), f"**{r['miao']:.2f}**",
-                 f"{r['in_tune']:.2f}" if "in_tune" in r else "-", f"{r['teacher']:.2f}",
-                 *(f"{r['fonts'][name]:.2f}" for name in fonts),
-                 *(f"{r.get(name, 0.0):.2f}" for name in measures), *ranks,
+                 str(r["layers"]), f"**{own}**", *others, *(f"{r.get(name, 0.0):.2f}" for name in measures), *ranks,
                  "; ".join(r["refused"]) or "yes"]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
+    passed = [r for r in rows if not r["refused"]]
+    if not passed:
+        return lines
+    lines += ["", f"Means of the {len(passed)} that passed, dB, at the tuning of what plays (and as recorded):",
+              "", "| system | over voices | over notes |", "|---|---|---|"]  # fmt: skip
+    weights = [r["held_out"] for r in passed]
+    for name in ("miao", "teacher", *fonts):
+        both = np.array([(r["fonts"].get(name, r.get(name)), r["as_recorded"][name]) for r in passed])
+        means = [both.mean(axis=0), np.average(both, axis=0, weights=weights)]
+        title = "as taught" if name == "teacher" else name
+        lines.append(f"| {title} | " + " | ".join(f"{a:.2f} ({b:.2f})" for a, b in means) + " |")
     return lines
 
 
@@ -390,7 +323,7 @@ def main() -> None:
         if is_wanted and source.name not in [row["name"] for row in rows]:
             rows.append(measure(source, arguments.folder, arguments.output, bank, fonts))
             record.write_text(json.dumps(rows, indent=2) + "\n")
-            print(table(rows)[-1], flush=True)
+            print(table(rows[-1:])[2], flush=True)
     (arguments.output / "real.md").write_text("\n".join(table(rows)) + "\n")
     print("\n".join(table(rows)))
     if arguments.install:

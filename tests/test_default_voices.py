@@ -163,10 +163,27 @@ def test_dynamics_are_the_recordings_unless_they_were_levelled():
 def test_what_lies_below_a_note_is_cut_off_a_recording_and_the_note_stays():
     seconds = np.arange(44_100) / 44_100
     rumble, note = (np.sin(2 * np.pi * hz * seconds).astype(np.float32)[None] for hz in (60, pitch_hz(60.0)))
-    cut = [cut_below(Recording("", 60, 90, sound, 1.0, False)).sound for sound in (rumble, note, rumble + note)]
+    some = [Recording("", 60, 90, sound, 1.0, False) for sound in (rumble, note, rumble + note)]
+    cut = [recording.sound for recording in cut_below(some, lasts=True)]
     power = [10 * np.log10(np.square(sound[:, 4410:-4410]).mean() / 0.5) for sound in cut]
     assert power[0] < -35 and abs(power[1]) < 0.1 and cut[2].shape == note.shape
     np.testing.assert_allclose(cut[2], cut[0] + cut[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("fall_db", [0, 12])
+def test_a_rumble_below_a_note_that_dies_away_is_cut_off_and_its_knock_stays(fall_db):
+    seconds = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    note = np.sin(2 * np.pi * pitch_hz(60.0) * seconds) * 10 ** (-20 * seconds / 20)
+    low = np.sin(2 * np.pi * 60 * seconds) * 10 ** (-fall_db * seconds / 20) * 0.02
+    knock = np.sin(2 * np.pi * 60 * seconds) * np.exp(-seconds / 0.03)
+    sound = (note + low + knock).astype(np.float32)[None]
+    cut = cut_below([Recording("", 60, 90, sound, 3.0, False)], lasts=False)[0].sound
+    left = cut[0] - note.astype(np.float32)
+    assert np.square(left[:4410]).sum() == pytest.approx(np.square(low + knock)[:4410].sum(), rel=0.1)
+    if fall_db:  # it dies away, too, so it is the instrument's
+        np.testing.assert_array_equal(cut, sound)
+    else:
+        assert 10 * np.log10(np.square(left[SAMPLE_RATE:]).mean() / np.square(low).mean()) < -30
 
 
 def test_numbers_that_fall_become_one():

@@ -21,6 +21,14 @@ def test_a_soft_note_was_let_go_though_the_room_sounds_on(below, swells):
     assert is_released and hold == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_note_that_dies_away_before_it_is_let_go_is_not_over_when_that_begins():
+    sound = tone(57, 1.5, release=0.15)
+    seconds = np.arange(sound.shape[1]) / SAMPLE_RATE
+    fading = 10 ** (-8 * np.clip((seconds - 1.0) / 0.5, 0, 1) / 20)  # by 8 dB, from a second on: two lines meet at 1.12
+    hold, is_released = find_release((sound * fading).astype(np.float32))
+    assert is_released and hold == pytest.approx(1.22, abs=0.03), "0.03 s before it is 4 dB below"
+
+
 def test_a_string_cut_off_while_it_sounds_is_held_to_its_end():
     hold, is_released = find_release(tone(57, 3.0, release=0.0, decay_db=8))
     assert not is_released and hold == pytest.approx(3.0, abs=0.03)

@@ -23,14 +23,15 @@ from miao.bank.surface import (
 from miao.bank.voices import HARMONIC, PITCH_NODES, VoiceEmbeddings
 from miao.datasets.notes import NoteData
 from miao.datasets.samples import Recording
-from miao.datasets.voice_notes import VoiceNotes
+from miao.datasets.voice_notes import VoiceNotes, voice_notes
 from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.training.by_sound import _kept, played, surface_voice
+from miao.training.by_sound import _kept, _played_mels, played, surface_voice
+from miao.training.new_voice import program_copy
 from miao.training.note_features import STEADY, NoteFeatures
-from miao.training.surface import _left, _Way, as_loud, fit_surface
+from miao.training.surface import _left, _said, _Way, as_loud, fit_surface
 
 CLARINET = 71
 
@@ -290,7 +291,7 @@ def test_what_is_heard_neither_in_a_note_nor_in_what_others_say_of_it_is_no_erro
     levels[3, 8] = 4  # as loud as nothing is, too
     none, late = np.zeros((n, 1, tk.N_CELLS), np.float32), np.zeros((n, 2, tk.N_CELLS), np.float32)
     notes = NoteFeatures(60 + np.arange(n), np.full(n, 80), levels, none, none, late, np.ones(n, bool), 1.0)
-    left, heard = _left(notes, _Way(4.0, 0.0))
+    left, heard = _left(notes, _said(notes, _Way(4.0, 0.0)))
     assert not heard[:, 5].any() and not left[:, 5].any()
     assert heard[3, [6, 7, 8]].all() and left[3, 7] == pytest.approx(5, abs=0.1)
     assert left[3, 6] == left[3, 8] == pytest.approx(45 - 34 - 20, abs=0.1), "silence is as loud as what is just heard"
@@ -327,3 +328,16 @@ def test_what_notes_have_more_of_than_their_tokens_say_is_added_once_they_are_he
 def test_what_is_added_by_sound_stays_within_what_a_file_holds():
     kept = _kept(np.array([-100.0, -3.0, 100.0], np.float32))
     assert kept.tolist() == [-tk.N_LEVELS, -3, tk.N_LEVELS]
+
+
+def test_a_note_is_heard_at_the_tuning_that_it_was_recorded_in():
+    gm = Bank.load("gm", 1, has_more=False)
+    voice = program_copy(gm, CLARINET, 0.0, {"name": "clarinet", "bank": gm.name, "nets": gm.nets_checksum})
+    sharp = replace(voice, table=replace(voice.table, tune_cents=np.full_like(voice.table.tune_cents, 30.0)))
+    asked = Recording("", 76, 90, np.zeros((2, 0), np.float32), 1.0, True)
+    recording = replace(asked, sound=played(gm.with_voices([sharp]), asked, len(gm.table.kind)))
+    data = voice_notes([recording], HARMONIC)
+    heard = _played_mels(gm, voice, data, [recording], np.array([0]))[0]
+    assert spectrum.log_mel_error(recording.mel, heard) < 0.5
+    in_tune = played(gm.with_voices([voice]), recording, len(gm.table.kind))
+    assert spectrum.log_mel_error(recording.mel, spectrum.log_mel(in_tune)) > 2

@@ -3,9 +3,11 @@
 import numpy as np
 
 from miao.arrays import Doubles, Floats, Reals
-from miao.sound.spectrum import SAMPLE_RATE
+from miao.sound.spectrum import AUDIBLE_DB, SAMPLE_RATE
 
 _CUT_OFF_DB = 15.0  # a file that ends no further below its top was cut off
+_FALLEN_DB, _TAKES_SECONDS = 4.0, 0.03  # a note that is let go is so far down so much later
+_STEADY_DB, _ABOVE_DB = 4.0, 6.0  # a rumble changes by no more; what is louder by so much is not it
 _LEVEL_DB = 2.0  # by which the halves of what is left of a note differ where it is the room
 
 
@@ -35,8 +37,9 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
 
     Recordings of single notes do not say when the player let go. The level in dB (20 ms, every 10 ms), from its top
     until it has fallen by 35 dB or into what the file ends with, is fitted by two straight lines that meet, 0.1 s later
-    or more. Where the second falls by 20 dB a second or more, and three times as fast as the first, they meet where the
-    note was let go. (Fits further down would find where files were faded out.) Else it was held to its end: a string
+    or more. Where the second falls by 20 dB a second or more, and three times as fast as the first, the note was let go
+    where they meet or so, `_let_go`. (Fits further down would find where files were faded out.) Else it was held to its
+    end: a string
     that rings until it is silent (60 dB below its peak, or no more than 6 dB above the noise that its file ends with),
     or a file that was cut off. A soft note may end in the room's noise 15 dB below it.
     """
@@ -56,8 +59,18 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
     for stop in (peak + int(np.argmax(stays)) if stays.any() else last, last):
         meeting_seconds, before, after = _two_lines(level[peak:stop])
         if after < -20 and after < 3 * min(before, 0):
-            return peak * 0.01 + meeting_seconds, True
+            return _let_go(level[peak:stop], round(meeting_seconds * 100), min(before, 0.0)) + peak * 0.01, True
     return lasted * 0.01, False
+
+
+def _let_go(heard: Doubles, meeting: int, slope: float) -> float:
+    """Where a note was let go, s, from levels every 10 ms that two lines fit which meet there or so: a moment before it
+    is well below where it was going in the half second before. (Where a player lets a note swell or die away, the lines
+    meet up to 0.1 s off.)"""
+    course = heard - slope * np.arange(len(heard)) * 0.01
+    before = float(np.median(course[max(meeting - 50, 0) : max(meeting - 5, 1)]))
+    fallen = int(np.flatnonzero(course > before - _FALLEN_DB)[-1]) + 1
+    return max(fallen * 0.01 - _TAKES_SECONDS, 0.0)
 
 
 def _two_lines(heard: Doubles) -> tuple[float, float, float]:
@@ -152,3 +165,22 @@ def without_rumble(sound: Floats, hz: float) -> Floats:
     gain = (1 / np.sqrt(1 + (0.5 * hz / np.maximum(frequencies, 1)) ** 12)).astype(np.float32)
     cut = np.fft.irfft(np.fft.rfft(padded.astype(np.float32), size) * gain, size)[:, more : more + n]
     return np.ascontiguousarray(cut, np.float32)
+
+
+def without_steady_rumble(sound: Floats, hz: float, hold_seconds: float) -> Floats:
+    """A sound without what lies below a note of a frequency, as `without_rumble`, where that stays as loud while the
+    note dies away; what is above it for a while, such as the knock of a stroke, stays, and all of it if it falls, too.
+
+    Compared are the second quarter and the last of what is held, 0.1 s at a time.
+    """
+    hop, n = SAMPLE_RATE // 100, round(hold_seconds * SAMPLE_RATE)
+    clear = without_rumble(sound, hz)
+    level = envelope_db(sound[:, :n] - clear[:, :n], hop, 10 * hop)[:-10]
+    quarter = len(level) // 4
+    floor = float(np.median(level[-quarter:])) if quarter else -np.inf
+    loudest = float(envelope_db(clear, hop, 2 * hop).max())
+    if floor < loudest - AUDIBLE_DB or np.median(level[quarter : 2 * quarter]) > floor + _STEADY_DB:
+        return sound
+    heard = np.convolve(np.pad(level > floor + _ABOVE_DB, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+    kept = np.interp(np.arange(sound.shape[1]) / hop - 5, np.arange(len(heard)), heard, right=0.0)
+    return np.ascontiguousarray(clear + kept.astype(np.float32) * (sound - clear), np.float32)

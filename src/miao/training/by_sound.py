@@ -18,7 +18,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.surface import ATTACK_KNOTS, N_RELEASE, RELEASE_KNOTS, SUSTAIN_KNOTS, Surface
-from miao.bank.voices import SEMITONES_A_NODE, VoiceTable
+from miao.bank.voices import MODES, SEMITONES_A_NODE, VoiceTable
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes
 from miao.measuring.roundtrip import one_note_score, play
@@ -35,6 +35,7 @@ _NOTES, _LEFT_OUT = 60, 40  # that are played, at most
 _LEAST_PITCHES, _EVERY, _FROM = 6, 4, 1  # pitches that there must be to leave some out, and which
 _FEW = 40  # notes
 _SEMITONES = 8.0  # reach
+_CLEARLY = 0.01  # of an error, by which averages must be nearer
 _SAY_NO = 2.0  # notes that say nothing is missing
 _MOST_DB = 15.0
 _EARLY, _LATE = 5, 14  # steps of the attack: up to the first, and from the second on
@@ -62,25 +63,29 @@ class _Missing:
 
 
 def surface_voice(
-    bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], program: int, *, lasts: bool
-) -> LearntVoice:
+    bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], program: int, *, lasts: bool,
+    tries_averages: bool = False,
+) -> LearntVoice:  # fmt: skip
     """The voice led by what measured notes have in common, set by the sound of the same notes as they were recorded.
 
     ``voice`` has the voice table of the notes and what nets are told. Beyond the recorded strengths it changes as the
-    program does.
+    program does. Surfaces that average (`training.surface`) are tried if that is asked for, which takes twice as long.
     """
     pitch = np.array([r.pitch for r in recordings])
     known, all_notes = np.unique(pitch), np.arange(len(pitch))
-    whole = _led(bank, voice, data, all_notes, program, lasts)
     if len(known) < _LEAST_PITCHES:
-        return whole
-    errors = np.zeros(len(SHARES))
+        return _led(bank, voice, data, all_notes, program, lasts)
+    errors = np.zeros((1 + tries_averages, len(SHARES)))
     for learnt, out in _left_out(pitch):
-        trial = _led(bank, voice, data, learnt, program, lasts)
-        found = _set(bank, trial, recordings, _some(learnt, _NOTES), 1.0)
-        errors += [_error(bank, _between(trial, found, share), recordings, out) for share in SHARES]
-    share = SHARES[int(np.argmin(errors))]
-    return _set(bank, whole, recordings, _some(all_notes, _NOTES), share) if share else whole
+        for averages in range(len(errors)):
+            trial = _led(bank, voice, data, learnt, program, lasts, bool(averages))
+            found = _set(bank, trial, data, recordings, _some(learnt, _NOTES), 1.0)
+            between = [_between(trial, found, share) for share in SHARES]
+            errors[averages] += [_error(bank, one, data, recordings, out) for one in between]
+    averages = errors[-1].min() < (1 - _CLEARLY) * errors[0].min()
+    share = SHARES[int(errors[int(averages)].argmin())]
+    whole = _led(bank, voice, data, all_notes, program, lasts, bool(averages))
+    return _set(bank, whole, data, recordings, _some(all_notes, _NOTES), share) if share else whole
 
 
 def left_out_error(
@@ -92,7 +97,9 @@ def left_out_error(
     if len(np.unique(pitch)) < _LEAST_PITCHES:
         return float("nan")
     parts = _left_out(pitch)
-    errors = [_error(bank, _led(bank, voice, data, learnt, program, lasts), recordings, out) for learnt, out in parts]
+    errors = [
+        _error(bank, _led(bank, voice, data, learnt, program, lasts), data, recordings, out) for learnt, out in parts
+    ]
     return float(np.average(errors, weights=[len(out) for _, out in parts]))
 
 
@@ -105,9 +112,11 @@ def _left_out(pitch: Integers) -> list[tuple[Integers, Integers]]:
     return parts
 
 
-def _led(bank: Bank, voice: LearntVoice, data: VoiceNotes, which: Integers, program: int, lasts: bool) -> LearntVoice:
+def _led(
+    bank: Bank, voice: LearntVoice, data: VoiceNotes, which: Integers, program: int, lasts: bool, averages: bool = False
+) -> LearntVoice:
     """The voice led by some of the notes."""
-    surface, course = fit_surface(bank, data.chosen(which.tolist()), program, lasts=lasts)
+    surface, course = fit_surface(bank, data.chosen(which.tolist()), program, lasts=lasts, averages=averages)
     about = voice.about | {"lasts": "yes" if lasts else "no"}
     return replace(voice, surface=surface, course=course, about=about)
 
@@ -136,9 +145,9 @@ def _between(before: LearntVoice, after: LearntVoice, share: float) -> LearntVoi
     return replace(before, surface=replace(a, spectrum=mixed("spectrum"), course=mixed("course"), falls=falls))
 
 
-def _error(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], which: Integers) -> float:
+def _error(bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], which: Integers) -> float:
     """Mean log-mel error of some notes at the gain that suits all of them best, dB."""
-    ours = _played_mels(bank, voice, recordings, which)
+    ours = _played_mels(bank, voice, data, recordings, which)
     errors = [
         [spectrum.log_mel_error(recordings[i].mel, mel + gain) for gain in _GAINS_DB]
         for i, mel in zip(which, ours, strict=True)
@@ -146,18 +155,31 @@ def _error(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], whic
     return float(np.mean(errors, axis=0).min())
 
 
-def _played_mels(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], which: Integers) -> list[Floats]:
-    player = bank.with_voices([voice])
-    return [spectrum.log_mel(played(player, recordings[i], len(bank.table.kind))) for i in which]
+def _played_mels(
+    bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], which: Integers
+) -> list[Floats]:
+    """Log-mel spectrograms of notes as a voice plays them, each as far out of tune as it was recorded: a partial that
+    lies beside its band would be taken for one that is too loud, and one that is missing."""
+    player = bank.with_voices([_out_of_tune(voice, data.fits[i].tune_cents) for i in which])
+    numbers = len(bank.table.kind) + np.arange(len(which))
+    return [spectrum.log_mel(played(player, recordings[i], int(n))) for i, n in zip(which, numbers, strict=True)]
 
 
-def _set(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording], which: Integers, share: float) -> LearntVoice:
+def _out_of_tune(voice: LearntVoice, cents: float) -> LearntVoice:
+    if int(voice.table.kind[0]) == MODES:
+        return voice
+    return replace(voice, table=replace(voice.table, tune_cents=np.full_like(voice.table.tune_cents, cents)))
+
+
+def _set(
+    bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], which: Integers, share: float
+) -> LearntVoice:
     """The voice with a share of what some notes lack as it plays them."""
     surface, pitch = voice.surface, np.array([recordings[i].pitch for i in which])
     assert surface is not None
     total = np.zeros((len(which), _N, spectrum.N_MELS), np.float32)
     for _ in range(PASSES):
-        ours = _played_mels(bank, voice, recordings, which)
+        ours = _played_mels(bank, voice, data, recordings, which)
         both = zip(which, ours, strict=True)
         total += np.array([_lacks(recordings[i].mel, mel, recordings[i].hold_seconds) for i, mel in both])
         found = _Missing(pitch, np.clip(share * total, -_MOST_DB, _MOST_DB))

@@ -26,7 +26,7 @@ from miao.bank.voices import N_PITCHES, PITCH_NODES, SEMITONES_A_NODE, VoiceEmbe
 from miao.bank.waver import Waver
 from miao.datasets.notes import PITCHES
 from miao.datasets.samples import Recording, note_hz
-from miao.datasets.single_note import without_rumble
+from miao.datasets.single_note import without_rumble, without_steady_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.sound.spectrum import SAMPLE_RATE
@@ -116,9 +116,16 @@ def dying_course(bank: Bank, voice: LearntVoice) -> OwnCourse:
     return OwnCourse(as_offsets(falls[:, None] * since[None, :, None]))
 
 
-def cut_below(recording: Recording) -> Recording:
-    """A recording without what lies below its note; where notes last, it would be learnt as theirs."""
-    return replace(recording, sound=without_rumble(recording.sound, note_hz(recording)))
+def cut_below(recordings: Sequence[Recording], *, lasts: bool) -> list[Recording]:
+    """Recordings without what lies below their notes, which would be learnt as the instrument's: where notes last all
+    of it, else what stays as loud while they die away, if most of them have such a rumble."""
+    if lasts:
+        return [replace(r, sound=without_rumble(r.sound, note_hz(r))) for r in recordings]
+    cut = [without_steady_rumble(r.sound, note_hz(r), r.hold_seconds) for r in recordings]
+    is_cut = [sound is not r.sound for sound, r in zip(cut, recordings, strict=True)]
+    if np.mean(is_cut) < 0.5:
+        return list(recordings)
+    return [replace(r, sound=sound) for sound, r in zip(cut, recordings, strict=True)]
 
 
 def _ringing(recordings: list[Recording]) -> list[Recording]:
@@ -146,11 +153,12 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 
 def learn_default(
     bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool,
-    wavers: bool = False, release_seconds: float | None = None, holds_out: bool = True,
+    wavers: bool = False, release_seconds: float | None = None, holds_out: bool = True, keeps_tuning: bool = False,
 ) -> LearntVoice:  # fmt: skip
     """A default voice of a program from recordings, of which every fifth pitch is left to measure it by, or from all.
 
-    Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. If
+    Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. It is
+    in tune, whatever its players were, unless it ``keeps_tuning``, as a piano's tuner stretches it. If
     held notes are to waver, that is measured on some of them (`training.wavering`). How notes end is the program's, but
     if they are known to fall by 60 dB in ``release_seconds`` they take as long. Raises: BankError, ValueError.
     """
@@ -161,7 +169,7 @@ def learn_default(
     dynamics = recorded_dynamics(some)
     gain = np.float32(10 ** (loudness_gain(bank, some, program) / 20))
     some = [replace(r, sound=r.sound * gain) for r in some]
-    some = [cut_below(r) for r in some] if lasts else some
+    some = cut_below(some, lasts=lasts)
     data = voice_notes(some, int(bank.table.kind[program]))
     about = about | {
         "bank": bank.name, "nets": bank.nets_checksum, "n_notes": str(len(some)),
@@ -169,8 +177,10 @@ def learn_default(
     }  # fmt: skip
     own = slice(program, program + 1)
     embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
-    voice = LearntVoice(data.table(), embeddings, None, about)
-    voice = surface_voice(bank, voice, data, some, program, lasts=lasts)
+    table = data.table()
+    table = table if keeps_tuning else replace(table, tune_cents=np.zeros_like(table.tune_cents))
+    voice = LearntVoice(table, embeddings, None, about)
+    voice = surface_voice(bank, voice, data, some, program, lasts=lasts, tries_averages=True)
     assert voice.surface is not None
     heard = played_db(bank.with_voices([voice]), len(bank.table.kind))
     voice = replace(voice, surface=as_loud(voice.table, voice.surface))

@@ -4,7 +4,10 @@ Recorded notes of one instrument differ from their neighbours by 4 to 7 dB a par
 guess at a key that was not recorded, and what many have in common a better one. Each key's spectrum is therefore a mean
 over notes around it, weighted by a Gaussian of the distances in pitch and strength: half the mean of their levels, half
 the median, as single notes stick out. How far it reaches, and whether partials keep their numbers or formants their
-frequencies when a note is moved, is chosen by leaving out one recorded pitch after another.
+frequencies when a note is moved, is chosen by leaving out one recorded pitch after another; and as the errors of ways
+that are about as good are partly their own, as many of the best are averaged as come nearer so. How a partial goes on
+is measured with what it does beside its neighbours, which few notes have in common: courses are spread over as many
+neighbouring cells as come nearer so.
 
 What is left is no chance alone: bodies and rooms are louder at some frequencies than at others, a tenth of a tone
 apart, and partials of different notes that lie at one frequency have that in common (correlations of 0.4 to 0.8 an
@@ -30,6 +33,9 @@ from miao.training.note_features import STEADY, NoteFeatures, features_of
 
 REACHES = (2.5, 4.0, 7.0)  # semitones
 FORMANTS = (0.0, 0.5, 1.0)  # how far formants keep their frequencies
+MOST_WAYS = 4  # that are averaged
+SPREADS = (0.0, 0.7, 1.0, 2.0)  # cells, standard deviation, that courses are spread over
+_ASKED = 48  # notes, how far courses are spread, at most
 FIELD_SEMITONES, FIELD_LEAST = 0.2, 2.0  # reach of what is collected over the frequency, and notes that say no
 _FIELD_STEP = 0.05
 _FIELD_CELLS = tk.N_SINGLE  # above them several harmonics share a cell
@@ -54,35 +60,38 @@ class _Way:
     formants: float
 
 
-def fit_surface(bank: Bank, data: VoiceNotes, program: int, *, lasts: bool) -> tuple[Surface, OwnCourse | None]:
+def fit_surface(
+    bank: Bank, data: VoiceNotes, program: int, *, lasts: bool, averages: bool = False
+) -> tuple[Surface, OwnCourse | None]:
     """The surface of measured notes; beyond the recorded strengths it changes as the program does. And, if notes die
-    away, how they go on when it ends."""
+    away, how they go on when it ends. If it ``averages``, it does so over several ways, and over cells in courses."""
     notes = features_of(data, lasts)
     is_harmonic = data.kind != MODES
-    way, field = _chosen(notes, is_harmonic)
+    ways, field = _chosen(notes, is_harmonic, MOST_WAYS if averages else 1)
+    spread = _spread(_chosen_spread(notes, ways[0]) if averages and is_harmonic else 0.0)
     even = replace(notes, spectrum=notes.spectrum - _field_at(field, notes.pitch))
     layers = np.unique(notes.velocity)
     lowest, highest = int(notes.pitch.min()), int(notes.pitch.max())
     keys = np.arange(lowest, highest + 1)
     all_notes = np.ones(len(notes.pitch), bool)
-    spectrum = np.array([[_spectrum(even, key, v, way, all_notes) for v in layers.tolist()] for key in keys.tolist()])
-    spectrum += _field_at(field, keys)[:, None]
+    places = [(key, v) for key in keys.tolist() for v in layers.tolist()]
+    spectrum = np.array([_averaged([_spectrum(even, *place, way, all_notes) for way in ways]) for place in places])
+    spectrum = spectrum.reshape(len(keys), len(layers), -1) + _field_at(field, keys)[:, None]
     strengths, spectrum = _with_all_strengths(bank, program, keys, layers, spectrum)
     spectrum[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
     nodes = lowest + SEMITONES_A_NODE * np.arange(nodes_of(len(keys)))
     course, falls = [], []
     for node in nodes.tolist():
-        near = [notes.near(node, v, way.semitones, all_notes) for v in layers.tolist()]
-        course.append([_common(notes.course[which], weight) for which, weight in near])
+        course.append([_averaged([_goes_on(notes, node, v, way, all_notes) for way in ways]) for v in layers.tolist()])
         if notes.is_released.any():
-            let_go = [notes.near(node, v, way.semitones, notes.is_released) for v in layers.tolist()]
+            let_go = [notes.near(node, v, ways[0].semitones, notes.is_released) for v in layers.tolist()]
             falls.append([_median(notes.falls[which], weight) for which, weight in let_go])
     surface = Surface(
         np.array([lowest], np.uint8), (strengths / 127).astype(np.float32),
         np.clip(spectrum, 0, tk.N_LEVELS - 1).astype(np.float16), (layers / 127).astype(np.float32),
-        _kept(np.array(course)), _kept(np.array(falls)) if falls else None,
+        _kept(np.array(course) @ spread), _kept(np.array(falls)) if falls else None,
     )  # fmt: skip
-    return surface, None if lasts else _course(bank, program, notes, way, surface)
+    return surface, None if lasts else _course(bank, program, notes, ways[0], surface)
 
 
 def _course(bank: Bank, program: int, notes: NoteFeatures, way: _Way, surface: Surface) -> OwnCourse:
@@ -155,20 +164,62 @@ def _spectrum(notes: NoteFeatures, pitch: float, velocity: float, way: _Way, amo
     return _common(moved, weight)
 
 
-def _left(notes: NoteFeatures, way: _Way) -> tuple[Floats, Flags]:
-    """What notes have more than others say that are at other pitches, their own loudness aside, [n, C], and which
-    cells are heard in either; what is not heard counts as the least that would be, as sound is judged."""
-    cells = notes.spectrum[:, : tk.PITCH_CELL]
-    said = np.zeros_like(cells)
+def _goes_on(notes: NoteFeatures, pitch: float, velocity: float, way: _Way, among: Flags) -> Floats:
+    """The course of a key at a strength, [knots, C], by some of the notes."""
+    which, weight = notes.near(pitch, velocity, way.semitones, among)
+    return _common(notes.course[which], weight)
+
+
+def _averaged(found: list[Floats]) -> Floats:
+    """The mean of what several ways say."""
+    mean: Floats = np.mean(found, axis=0, dtype=np.float32)
+    return mean
+
+
+def _spread(cells: float) -> Floats:
+    """What spreads levels over neighbouring cells, of partials and of noise apart, [C, C]; the pitch cell stays."""
+    place = np.arange(tk.N_CELLS)
+    part = np.digitize(place, (tk.N_PARTIALS, tk.PITCH_CELL))
+    near = np.exp(-0.5 * np.square((place[:, None] - place) / max(cells, 0.01))) * (part[:, None] == part)
+    spread: Floats = (near / near.sum(axis=0)).astype(np.float32)
+    return spread
+
+
+def _chosen_spread(notes: NoteFeatures, way: _Way) -> float:
+    """Over how many cells courses are spread that predict those of pitches left out best."""
+    some = np.linspace(0, len(notes.pitch) - 1, min(len(notes.pitch), _ASKED)).round().astype(int)
+    levels = notes.spectrum[some, None, : tk.PITCH_CELL]
+    own = levels + notes.course[some][..., : tk.PITCH_CELL]
+    pitches, velocities = notes.pitch[some].tolist(), notes.velocity[some].tolist()
+    said = np.array([_goes_on(notes, p, v, way, notes.pitch != p) for p, v in zip(pitches, velocities, strict=True)])
+    least = np.maximum(own.max(axis=(1, 2), keepdims=True) - _HEARD, 1)
+    errors = []
+    for spread in SPREADS:
+        spoken = levels + (said @ _spread(spread))[..., : tk.PITCH_CELL]
+        left = np.maximum(own, least) - np.maximum(spoken, least)
+        errors.append(_error(left, (own > least) | (spoken > least)))
+    return SPREADS[int(np.argmin(errors))]
+
+
+def _said(notes: NoteFeatures, way: _Way) -> Floats:
+    """What notes at other pitches say of the spectrum of each, [n, C - 1]."""
+    said = np.zeros_like(notes.spectrum[:, : tk.PITCH_CELL])
     for pitch, velocity in {(int(p), int(v)) for p, v in zip(notes.pitch, notes.velocity, strict=True)}:
         at = (notes.pitch == pitch) & (notes.velocity == velocity)
         said[at] = _spectrum(notes, pitch, velocity, way, notes.pitch != pitch)[: tk.PITCH_CELL]
+    return said
+
+
+def _left(notes: NoteFeatures, said: Floats) -> tuple[Floats, Flags]:
+    """What notes have more than is said of them [n, C - 1], their own loudness aside, [n, C], and which cells are heard
+    in either; what is not heard counts as the least that would be, as sound is judged."""
+    cells = notes.spectrum[:, : tk.PITCH_CELL]
     least = np.maximum(cells.max(axis=1, keepdims=True) - _HEARD, 1)
     heard = cells > least
     own = [
         np.median(row[is_heard]) if is_heard.any() else 0.0 for row, is_heard in zip(cells - said, heard, strict=True)
     ]
-    said += np.array(own, np.float32)[:, None]
+    said = said + np.array(own, np.float32)[:, None]
     left = np.maximum(cells, least) - np.maximum(said, least)
     pitch_cell = ((0, 0), (0, 1))
     return np.pad(left.astype(np.float32), pitch_cell), np.pad(heard | (said > least), pitch_cell)
@@ -181,20 +232,24 @@ def _error(left: Floats, heard: Flags) -> float:
     )
 
 
-def _chosen(notes: NoteFeatures, is_harmonic: bool) -> tuple[_Way, Doubles | None]:
-    """The way that predicts pitches left out best, and what is collected over the frequency if it helps there."""
+def _chosen(notes: NoteFeatures, is_harmonic: bool, most: int) -> tuple[list[_Way], Doubles | None]:
+    """The ways whose mean predicts pitches left out best, the best one first, and what is collected over the frequency
+    if it helps there."""
     ways = [_Way(reach, formants) for reach in REACHES for formants in (FORMANTS if is_harmonic else (0.0,))]
-    found = [_left(notes, way) for way in ways]
+    said = [_said(notes, way) for way in ways]
+    order = np.argsort([_error(*_left(notes, each)) for each in said], kind="stable")[:most].tolist()
+    found = [_left(notes, _averaged([said[i] for i in order[: n + 1]])) for n in range(len(order))]
     best = int(np.argmin([_error(*pair) for pair in found]))
     left, heard = found[best]
+    chosen = [ways[i] for i in order[: best + 1]]
     if not is_harmonic:
-        return ways[best], None
+        return chosen, None
     without = left.copy()
     for pitch in np.unique(notes.pitch):
         at = notes.pitch == pitch
         without[at] -= _field_at(_field(notes.pitch[~at], left[~at], heard[~at]), notes.pitch[at])
     helps = _error(without, heard) < _error(left, heard)
-    return ways[best], _field(notes.pitch, left, heard) if helps else None
+    return chosen, _field(notes.pitch, left, heard) if helps else None
 
 
 def _field(pitch: Integers, left: Floats, heard: Flags) -> Doubles:
