@@ -50,6 +50,13 @@ def test_it_sets_in_once_a_note_speaks():
     np.testing.assert_allclose(share, [0, 0, 0.5, 1], atol=1e-6)
 
 
+def test_a_waver_may_say_when_it_sets_in():
+    soon = dataclasses.replace(waver(), sets_in=np.array([0.0, 0.1], np.float32))
+    times = np.array([[0.05, 0.1, 0.2]])
+    share = soon.at(np.array([60.0]), times)[0, :, 0] / (times[0] / STEP_SECONDS)
+    np.testing.assert_allclose(share, [0.5, 1, 1], atol=1e-6)
+
+
 def test_silence_stays_silent_and_a_note_let_go_is_left_as_it_is():
     moved = added(tk.SUSTAIN)
     assert not moved[..., 5].any() and (moved[0, :, 0] != 30).any()
@@ -92,8 +99,10 @@ def test_a_file_keeps_it_and_one_whose_parts_do_not_fit_is_refused(voice, tmp_pa
     voice.save(tmp_path / "a.safetensors")
     kept = LearntVoice.load(tmp_path / "a.safetensors").waver
     np.testing.assert_array_equal(kept.moves, waver().moves)
-    for pitches in ([60], [72, 60]):
-        other = Waver(np.array(pitches, np.uint8), waver().moves)
+    assert kept.sets_in is None
+    for pitches, sets_in in (([60], None), ([72, 60], None), ([60, 72], [0.1, 0.1])):
+        sets_in = None if sets_in is None else np.array(sets_in, np.float32)
+        other = Waver(np.array(pitches, np.uint8), waver().moves, sets_in)
         dataclasses.replace(voice, waver=other).save(tmp_path / "b.safetensors")
         with pytest.raises(BankError, match="waver"):
             LearntVoice.load(tmp_path / "b.safetensors")
@@ -107,6 +116,24 @@ def vibrato(pitch, cents=12.0, hz=5.5):
     phase = 2 * np.pi * np.cumsum(frequency) / RATE
     sound = sum((10 ** (0.3 * wave) if n == 3 else 1) * np.sin(n * phase) / n for n in range(1, 9))
     return (0.1 * np.stack([sound, sound])).astype(np.float32)
+
+
+def rising(pitch):
+    """A still note that rises for a tenth of a second."""
+    times = np.arange(int((HOLD_SECONDS + 0.3) * RATE)) / RATE
+    sound = sum(np.sin(2 * np.pi * n * 440 * 2 ** ((pitch - 69) / 12) * times) / n for n in range(1, 9))
+    return (0.1 * np.minimum(times / 0.1, 1) * np.stack([sound, sound])).astype(np.float32)
+
+
+def test_how_a_note_begins_is_no_waver():
+    moves = measured_waver(rising, [69], 0, RATE).moves[0, :, :8] / PARTS
+    assert np.abs(moves).max() < 0.5
+
+
+def test_cells_keep_their_power():
+    levels = measured_waver(vibrato, [69], 0, RATE).moves[0, :, :8] / PARTS * tk.LEVEL_STEP_DB
+    assert np.ptp(levels[:, 2]) > 5
+    np.testing.assert_allclose(10 * np.log10(np.mean(10 ** (levels / 10), axis=0)), 0, atol=0.1)
 
 
 def test_a_vibrato_is_measured_with_what_it_does_to_partials():

@@ -87,6 +87,7 @@ _PARTS = {
     "course.offsets": Array(np.int8, (PITCH_NODES, len(KNOT_SECONDS), tk.N_CELLS), is_optional=True),
     "waver.pitches": Array(np.uint8, ("wavering",), 0, N_PITCHES - 1, is_optional=True),
     "waver.moves": Array(np.int8, ("wavering", "its steps", tk.N_CELLS), is_optional=True),
+    "waver.sets_in": Array(np.float32, (2,), 0, 10, is_optional=True),
     "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}

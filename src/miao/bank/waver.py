@@ -30,11 +30,17 @@ class Waver:
 
     pitches: NDArray[np.uint8]  # [n] rising
     moves: NDArray[np.int8]  # [n, steps, C] in `PARTS`
+    sets_in: NDArray[np.float32] | None = None  # [2] as `SETS_IN`, where it is not that
 
     @property
     def is_whole(self) -> bool:
         """Whether its parts fit each other."""
-        return len(self.pitches) == len(self.moves) > 0 and bool((np.diff(self.pitches.astype(int)) > 0).all())
+        rising = (np.diff(values) for values in (self.pitches.astype(int), self._sets_in))
+        return len(self.pitches) == len(self.moves) > 0 and all(bool((steps > 0).all()) for steps in rising)
+
+    @property
+    def _sets_in(self) -> tuple[float, float] | NDArray[np.float32]:
+        return SETS_IN if self.sets_in is None else self.sets_in
 
     @cached_property
     def _rows(self) -> Integers:
@@ -49,7 +55,8 @@ class Waver:
 
     def at(self, pitch: Reals, times: Reals) -> Floats:
         """How far notes [B] are off at times [B, a] since their starts, [B, a, C]."""
-        return moves_at(self._levels, self.moves.shape[1], self._rows[np.asarray(pitch).astype(np.int64)], times)
+        rows = self._rows[np.asarray(pitch).astype(np.int64)]
+        return moves_at(self._levels, self.moves.shape[1], rows, times, sets_in=self._sets_in)
 
     def added(self, kind: int, levels: Floats, pitch: Reals, age: Reals) -> Floats:
         """Levels of chunks of a kind as they will sound, [B, a, C], moved in place; `age` is notes' as they begin."""
@@ -63,8 +70,9 @@ class Waver:
 
 
 def moves_at(
-    table: Floats | NDArray[np.int8], n_steps: int, rows: Integers, times: Reals, pace: Reals | float = 1.0
-) -> Floats:
+    table: Floats | NDArray[np.int8], n_steps: int, rows: Integers, times: Reals, pace: Reals | float = 1.0,
+    sets_in: tuple[float, float] | NDArray[np.float32] = SETS_IN,
+) -> Floats:  # fmt: skip
     """How far notes are off at times [B, a] since their starts, [B, a, C]: there and back along their rows [B] of a
     table [n * steps, C], of levels or in `PARTS`, at a pace."""
     first, last = n_steps * rows[:, None], n_steps - 1
@@ -77,8 +85,9 @@ def moves_at(
         share = (place - low).astype(np.float32)[..., None]
         near, far = (_levels(table.take(first + np.minimum(low + n, last), axis=0)) for n in (0, 1))
         found = (1 - share) * near + share * far
-    if times.min() < SETS_IN[1]:
-        fade = np.clip((times - SETS_IN[0]) / (SETS_IN[1] - SETS_IN[0]), 0, 1)
+    begins, is_full = map(float, sets_in)
+    if times.min() < is_full:
+        fade = np.clip((times - begins) / (is_full - begins), 0, 1)
         found *= fade.astype(np.float32)[..., None]
     return found
 

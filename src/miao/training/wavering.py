@@ -28,11 +28,12 @@ HOLD_SECONDS = 3.6
 SEMITONES = 3  # from note to note
 LEAST_SECONDS = 1.0  # that a recorded note is held, for its waver to be heard
 _REACH = 6  # semitones from such a note, within which all that was recorded is to lie
+SOON = 0.0, 0.1  # seconds since its start in which a note of a sampler sets in, as it wavers from there on
 DEPTHS = 1.0, 0.75, 0.5  # of what was recorded, the deepest that costs no more than
 MOST_WORSE_DB = 0.1  # log-mel error: a note does not waver as another one does at the same moment
 _HEARD = 36  # notes that this is asked of, at most
 _KEPT_SECONDS = 2.8  # later than that notes of a bank repeat themselves
-_BEGUN_SECONDS, _ENDS_SECONDS = 0.2, 0.1  # at either end of a recorded note, which are course
+_BEGUN_SECONDS, _ENDS_SECONDS = 0.2, 0.1  # at either end of a note, which are course
 _COURSE_SECONDS = 0.12  # standard deviation, above which it is course and not waver: below about 1.3 Hz
 _LEAST_SECONDS = 0.014  # the same, below which it is noise: above about 12 Hz
 _QUIET, _FADE = 30.0, 6.0  # levels below the loudest cell (52 dB) from which on a cell is still, and over how many more
@@ -41,10 +42,12 @@ _MOST_PITCH = 15.0  # steps, 30 cents
 
 
 def measured_waver(play: Callable[[int], Floats], pitches: Iterable[int], kind: int, sample_rate: int) -> Waver:
-    """How notes waver. ``play`` gives the note of a pitch, [2, S], held for `HOLD_SECONDS`."""
+    """How notes waver once they have begun. ``play`` gives the note of a pitch, [2, S], held for `HOLD_SECONDS`."""
     keys = list(pitches)
-    tokens = [_tokens(play(pitch), pitch, HOLD_SECONDS, kind, sample_rate) for pitch in keys]
-    return Waver(np.array(keys, np.uint8), np.stack([_in_parts(_wavers(levels)) for levels in tokens]))
+    begun = round(_BEGUN_SECONDS / STEP_SECONDS)
+    tokens = [_tokens(play(pitch), pitch, HOLD_SECONDS, kind, sample_rate)[begun:] for pitch in keys]
+    moves = np.stack([_in_parts(_even(_wavers(levels))) for levels in tokens])
+    return Waver(np.array(keys, np.uint8), moves, np.array(SOON, np.float32))
 
 
 def wavering(bank: Bank, voice: LearntVoice, recordings: Sequence[Recording]) -> LearntVoice:
@@ -117,10 +120,14 @@ def _own(recording: Recording, still: Floats, kind: int) -> Doubles:
     theirs, ours = (_wavers(_tokens(sound[:, :n], recording.pitch, seconds, kind, SAMPLE_RATE)[begun:ends])
                     for sound in (recording.sound, still))  # fmt: skip
     power, noise = (np.square(moves).mean(axis=0) for moves in (theirs, ours))
-    own = theirs * np.clip(1 - noise / np.maximum(power, 1e-9), 0, 1)
-    levels = own[:, : tk.PITCH_CELL] * tk.LEVEL_STEP_DB
-    own[:, : tk.PITCH_CELL] -= 10 * np.log10(np.mean(10 ** (levels / 10), axis=0)) / tk.LEVEL_STEP_DB
-    return np.asarray(own, np.float64)
+    return _even(theirs * np.clip(1 - noise / np.maximum(power, 1e-9), 0, 1))
+
+
+def _even(moves: Doubles) -> Doubles:
+    """Moves with which cells keep their power, in place."""
+    levels = moves[:, : tk.PITCH_CELL] * tk.LEVEL_STEP_DB
+    moves[:, : tk.PITCH_CELL] -= 10 * np.log10(np.mean(10 ** (levels / 10), axis=0)) / tk.LEVEL_STEP_DB
+    return moves
 
 
 def _tokens(sound: Floats, pitch: int, hold_seconds: float, kind: int, sample_rate: int) -> Doubles:
