@@ -233,6 +233,7 @@ def parts_that_a_voice_may_have(width):
     for name in ("surface.strengths", "surface.layers"):
         made[name] += np.array([0, 0.5], np.float32)
     made["waver.pitches"] += np.array([0, 1], np.uint8)
+    made["waver.sets_in"] += np.array([0, 0.1], np.float32)
     return made
 
 
