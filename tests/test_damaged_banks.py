@@ -224,7 +224,7 @@ def parts_that_a_voice_may_have(width):
     """All optional parts, of nothing: two recorded notes of two chunks each, two keys, a kit."""
     sizes = {"notes": 2, "firsts": 3, "held": 2, "let go": 2, "keys": 2, "V": 1, "W": width}
     sizes |= {"strengths": 2, "layers": 2, "keys of it": 4, "its nodes": 2, "its knots": 25}
-    sizes |= {"wavering": 2, "its steps": 3}
+    sizes |= {"wavering": 2, "its steps": 3, "rows": 2}
     optional = {name: want for name, want in ARRAYS.items() if want.is_optional}
     made = {
         name: np.full([sizes.get(n, n) for n in want.shape], max(want.low, 0), want.dtype)
@@ -232,7 +232,8 @@ def parts_that_a_voice_may_have(width):
     }
     for name in ("recorded.first_held", "recorded.first_release"):
         made[name] += np.arange(3, dtype=made[name].dtype)
-    made["keys.n_keys"] += np.uint8(2)
+    for name in ("keys.n_keys", "sides.n_keys"):
+        made[name] += np.uint8(2)
     for name in ("surface.strengths", "surface.layers"):
         made[name] += np.array([0, 0.5], np.float32)
     made["waver.pitches"] += np.array([0, 1], np.uint8)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from miao.bank.bank import Bank
+from miao.bank.sides import Sides, Turned
+from miao.bank.tokens import N_PARTIALS
 from miao.datasets.samples import Recording
 from miao.training.new_voice import program_copy
 
@@ -38,10 +40,10 @@ def test_what_is_installed_is_learnt_from_all_notes(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCH)
     bench = importlib.import_module("real_notes")
     gm = Bank.load("gm", 1, has_more=False)
-    recordings = []
+    recordings, turned = [], Sides.of([None] * OBOE + [Turned(0, np.full((1, N_PARTIALS), 0.15))])
     for pitch in range(70, 80, 2):
         asked = Recording(str(pitch), pitch, 90, np.zeros((2, 0), np.float32), 0.8, True)
-        recordings.append(replace(asked, sound=bench.played(gm, OBOE, asked)))
+        recordings.append(replace(asked, sound=bench.played(replace(gm, sides=turned), OBOE, asked)))
     monkeypatch.setattr(bench, "read", lambda source, folder: recordings)
     (tmp_path / "whole").mkdir()
     source = next(source for source in bench.SOURCES if source.name == "bassoon")
@@ -50,5 +52,7 @@ def test_what_is_installed_is_learnt_from_all_notes(monkeypatch, tmp_path):
     installed = bench.installed(source, row, tmp_path, tmp_path, gm)
     assert [voice.about["n_notes"] for voice in (measured, installed)] == ["4", "5"]
     assert not installed.table.tune_cents[0, 70:79].any(), "it is in tune, as its players were not"
+    assert [len(voice.sides.turn) for voice in (measured, installed)] == [9, 9]
+    np.testing.assert_allclose(installed.sides.turns(0, 74, np.arange(6)), 0.15, atol=0.02)
     refused = bench.installed(source, row | {"teacher": 1.2}, tmp_path, tmp_path, gm)
     assert refused.about["n_notes"] == "4", "what does not pass does not play"

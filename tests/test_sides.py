@@ -7,17 +7,21 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
+from miao.bank.learnt_voice import LearntVoice
 from miao.bank.partials import harmonic_partials
 from miao.bank.sides import Sides, Turned
 from miao.datasets.notes import Source
+from miao.datasets.samples import Recording
 from miao.errors import BankError
 from miao.live.stage import Stage
 from miao.measuring.roundtrip import one_note_score, play
+from miao.measuring.voice_fit import VoiceFit
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.synth.note import Strike
 from miao.synth.player import Player
 from miao.synth.settings import PlaySettings
 from miao.training import sides as training
+from miao.training.new_voice import program_copy
 
 ROW = np.linspace(-0.45, 0.45, tk.N_PARTIALS)
 TURNED = Turned(60, np.stack([ROW, 0.5 * ROW, np.zeros(tk.N_PARTIALS)]))
@@ -97,8 +101,9 @@ def test_what_the_room_gets_more_of_a_note_is_ahead_as_far(toy_bank):
     np.testing.assert_allclose(block.extra[0], 0.5 * block.stems[0], atol=0.01 * np.abs(block.stems[0]).max())
 
 
-def test_a_learnt_voice_in_the_place_of_a_program_has_the_programs():
+def test_a_learnt_voice_that_says_nothing_of_sides_has_those_of_the_program_that_it_plays():
     gm = Bank.load("gm", 1, programs=[0])
+    gm = dataclasses.replace(gm, defaults=[dataclasses.replace(voice, sides=None) for voice in gm.defaults])
     bare = dataclasses.replace(gm._taught("gm", 1, has_more=True), sides=SIDES)
     bank = bare.with_defaults(gm.defaults)
     (voice,) = (bank.voice(0, 60, is_drum=False),)
@@ -130,6 +135,58 @@ def test_turns_are_found_as_they_are_and_of_those_that_wander_what_is_alike():
     middle, side = (moving[0] + moving[1]) / 2, (moving[0] - moving[1]) / 2
     assert share == pytest.approx(np.square(side).sum() / (np.square(side) + np.square(middle)).sum(), abs=0.02)
     assert found[0] > 0.12  # as wide as what it is told from, so further than in the mean
+
+
+def recorded(pitch, turns, velocity=90, seed=0):
+    hz = 440 * 2 ** ((pitch - 69) / 12)
+    return Recording("", pitch, velocity, tones(turns, hz=hz, seconds=1.2, seed=seed), 1.2, False)
+
+
+def test_recorded_notes_say_together_how_far_their_key_and_those_beside_it_are_turned():
+    low, high = np.array([0.1, -0.2, 0.4, 0.0]), np.array([-0.3, 0.05, 0.25, -0.1])
+    notes = [recorded(57, low), recorded(60, high), recorded(60, -0.9 * high, seed=1), recorded(60, high, seed=2)]
+    notes[2] = dataclasses.replace(notes[2], sound=0.01 * notes[2].sound)
+    fits = [VoiceFit(0)] * 4
+    sides = training.recorded_sides(notes[:2], fits[:2])
+    for pitch, wanted in ((50, low), (57, low), (58, low), (59, high), (60, high), (70, high)):
+        np.testing.assert_allclose(sides.turns(0, pitch, np.arange(4)), wanted, atol=0.02)
+    both = training.recorded_sides(notes, fits).turns(0, 60, np.arange(4))
+    cosines = np.mean([np.cos(2 * np.pi * by * high) for by in (1, -0.9, 1)], axis=0)
+    np.testing.assert_allclose(np.cos(2 * np.pi * both), cosines, atol=0.03)  # soft notes count as loud ones do
+    assert (np.sign(both) == np.sign(high)).all()
+
+
+def test_recordings_from_one_place_say_nothing_of_sides():
+    note = recorded(57, np.zeros(4))
+    one = dataclasses.replace(note, sound=note.sound[:1])
+    assert training.recorded_sides([note, one], [VoiceFit(0)] * 2) is None
+    assert training.recorded_sides([], []) is None
+
+
+def test_a_learnt_voice_is_turned_as_itself_says_wherever_it_plays(tmp_path):
+    gm = Bank.load("gm", 1, has_more=False)
+    own = Sides.of([Turned(50, np.full((3, tk.N_PARTIALS), 0.2))])
+    about = {"name": "x", "bank": gm.name, "nets": gm.nets_checksum, "program": "1"}
+    plain = program_copy(gm, 0, 0.0, about)
+    voice = dataclasses.replace(plain, sides=own)
+    voice.save(tmp_path / "x.safetensors")
+    voice = LearntVoice.load(tmp_path / "x.safetensors")
+    other = dataclasses.replace(plain, about=plain.about | {"name": "y", "program": "3"})
+    cells, n = np.arange(40), len(gm.table.kind)
+    bank = with_sides(gm).with_defaults([other, voice]).with_voices([plain, voice])
+    for number in (n + 1, n + 3):
+        np.testing.assert_allclose(bank.sides.turns(number, 60, cells), 0.2, atol=0.51 / 254)
+    np.testing.assert_array_equal(bank.sides.turns(n, 61, cells), SIDES.turns(2, 61, cells))
+    np.testing.assert_array_equal(bank.sides.turns(0, 61, cells), SIDES.turns(0, 61, cells))
+    assert not bank.sides.turns(n + 2, 61, cells).any()
+    alone = with_sides(gm, None).with_defaults([other, voice]).sides
+    np.testing.assert_allclose(alone.turns(n + 1, 60, cells), 0.2, atol=0.51 / 254)
+    assert not alone.turns(n, 60, cells).any()
+    dataclasses.replace(voice, sides=dataclasses.replace(own, n_keys=own.n_keys + np.uint8(1))).save(
+        tmp_path / "y.safetensors"
+    )
+    with pytest.raises(BankError, match="its sides are of keys that are not there"):
+        LearntVoice.load(tmp_path / "y.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -185,8 +185,13 @@ class Bank:
         assert not self.defaults
         programs, n_voices = [program_of(voice) for voice in voices], len(self.table.kind)
         kits = kits_with(self.kits, programs, n_voices)
-        sides = None if self.sides is None else self.sides.chosen(np.array([*range(n_voices), *programs]))
-        return replace(self._with(voices), defaults=tuple(voices), kits=kits, sides=sides)
+        bank = self._with(voices)
+        turned = [
+            program if v.sides is None else n_voices + n
+            for n, (program, v) in enumerate(zip(programs, voices, strict=True))
+        ]
+        sides = None if bank.sides is None else bank.sides.chosen(np.array([*range(n_voices), *turned]))
+        return replace(bank, defaults=tuple(voices), kits=kits, sides=sides)
 
     def _with(self, voices: Sequence[LearntVoice]) -> "Bank":
         """The bank with learnt voices behind all it has."""
@@ -224,6 +229,7 @@ class Bank:
             key_levels=keys,
             paces={**self.paces} | {first + n: release_pace(voice) for n, voice in enumerate(voices)},
             taught=taught,
+            sides=Sides.joined([self.sides, *(voice.sides for voice in voices)], sizes),
             own_kits=self.own_kits | {first + n for n, voice in enumerate(voices) if voice.kit is not None},
         )
 

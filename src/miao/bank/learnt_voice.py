@@ -23,6 +23,7 @@ from miao.bank.lasting import KNOT_SECONDS, OwnCourse
 from miao.bank.level_shift import AGES, SINCE, LevelShift
 from miao.bank.own_kit import KIT, OwnKit
 from miao.bank.recorded_notes import RecordedNotes
+from miao.bank.sides import Sides
 from miao.bank.surface import N_RELEASE, RELEASE_KNOTS, Surface
 from miao.bank.voices import (
     DRUM_KEYS,
@@ -91,6 +92,7 @@ _PARTS = {
     "gains.levels": Array(np.float16, (N_PITCHES, len(VELOCITIES)), -_MOST_LEVELS, _MOST_LEVELS, is_optional=True),
 }
 _PARTS |= {f"keys.{name}": replace(array, is_optional=True) for name, array in KEY_ARRAYS.items()}
+_PARTS |= {f"sides.{name}": replace(array, is_optional=True) for name, array in Sides.ARRAYS.items()}
 _WITHOUT_CORRECTION = {f"table.{name}": array for name, array in TABLE.items()} | EMBEDDINGS | _PARTS
 ARRAYS = _WITHOUT_CORRECTION | {  # of a voice's file
     f"correction.{kind}": Array(np.float16, (n, len(knots), 2, PITCH_NODES, tk.N_CELLS))
@@ -159,6 +161,7 @@ class LearntVoice:
     kit: OwnKit | None = None  # what nets are told of its keys, if it plays drums
     surface: Surface | None = None  # what its recorded notes say together
     waver: Waver | None = None  # what its held notes do from moment to moment
+    sides: Sides | None = None  # how far its partials are ahead on the right; None: as the program's that it plays
 
     @property
     def name(self) -> str:
@@ -183,7 +186,8 @@ class LearntVoice:
             about["middle_velocity"] = repr(float(self.correction.middle_velocity))
             about["release_seconds"] = repr(float(self.correction.release_seconds))
         parts = {"recorded": self.recorded, "shift": self.shift, "keys": self.key_levels, "gains": self.gains,
-                 "course": self.course, "kit": self.kit, "surface": self.surface, "waver": self.waver}  # fmt: skip
+                 "course": self.course, "kit": self.kit, "surface": self.surface, "waver": self.waver,
+                 "sides": self.sides}  # fmt: skip
         for prefix, part in parts.items():
             if part is not None:
                 named = {f"{prefix}.{name}": getattr(part, name) for name in part.__dataclass_fields__}
@@ -220,8 +224,11 @@ class LearntVoice:
         keys, gains = _part(path, KeyLevels, "keys", arrays), _part(path, KeyGains, "gains", arrays)
         course, kit = _part(path, OwnCourse, "course", arrays), _part(path, OwnKit, "kit", arrays)
         surface, waver = _part(path, Surface, "surface", arrays), _part(path, Waver, "waver", arrays)
+        sides = _part(path, Sides, "sides", arrays)
         if keys is not None and not keys.is_whole():
             raise BankError(f"{path}: its key levels lie beyond its keys")
+        if sides is not None and not sides.is_whole():
+            raise BankError(f"{path}: its sides are of keys that are not there")
         if recorded is not None and not recorded.is_whole:
             raise BankError(f"{path}: its recorded notes lie beyond its chunks")
         if shift is not None and shift.held.shape[2] != shift.let_go.shape[1]:
@@ -230,7 +237,7 @@ class LearntVoice:
             raise BankError(f"{path}: the parts of its surface do not fit each other")
         if waver is not None and not waver.is_whole:
             raise BankError(f"{path}: what it says of how its notes waver does not fit together")
-        parts = recorded, shift, keys, gains, course, kit, surface, waver
+        parts = recorded, shift, keys, gains, course, kit, surface, waver, sides
         return LearntVoice(VoiceTable(**rows), embeddings, correction, about, *parts)
 
 

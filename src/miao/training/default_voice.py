@@ -36,6 +36,7 @@ from miao.training.courses import held_chunks
 from miao.training.dampers import release_pace
 from miao.training.key_gains import even_voice, played_db, recorded_dynamics, smooth
 from miao.training.new_voice import held_out_pitches, loudness_gain, program_copy
+from miao.training.sides import recorded_sides
 from miao.training.surface import LEAST_FALL_DB, as_loud
 from miao.training.wavering import wavering
 
@@ -190,6 +191,7 @@ def learn_default(
     if release_seconds is not None:
         pace = release_pace(bank, program, release_seconds, np.arange(recorded.low, recorded.high + 1))
         voice = replace(voice, about=voice.about | {"release": f"{np.clip(pace, *PACES):.2f}"})
+    voice = replace(voice, sides=recorded_sides(some, data.fits))
     return wavering(bank, voice, some) if wavers else voice
 
 

@@ -1,13 +1,15 @@
-"""How far partials of a teacher's notes are ahead on the right (`bank.sides`), as the sides of its notes differ.
+"""How far partials of a teacher's notes, or of recorded ones, are ahead on the right (`bank.sides`), as sides differ.
 
 The cross spectrum of both sides at each partial, over a held note, says how far. Where it wanders (a chorus, strings
 that beat) sides agree in part only; a steady turn whose cosine is as much leaves the same share between the sides.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from miao.arrays import Doubles, Floats
 from miao.bank import tokens as tk
@@ -15,8 +17,10 @@ from miao.bank.partials import Partials
 from miao.bank.sides import Sides, Turned
 from miao.bank.voices import LEARNT_PITCHES, VoiceTable, pitch_hz
 from miao.datasets.notes import HELD_OUT_PITCHES, Source
+from miao.datasets.samples import Recording, note_hz
 from miao.datasets.soundfont import SoundFont
 from miao.measuring.note import fit_frames, frames_around
+from miao.measuring.voice_fit import VoiceFit
 from miao.sound.spectrum import SAMPLE_RATE
 from miao.training.courses import measured_once
 
@@ -33,14 +37,22 @@ def turns_of(sound: Floats, hz: float, partials: Partials) -> tuple[Doubles, flo
     its partials that takes to the side."""
     if np.abs(sound[0] - sound[1]).max(initial=0.0) < _SILENT:
         return np.zeros(tk.N_PARTIALS), 0.0
+    return _turned(*_sides(sound, hz, partials))
+
+
+def _sides(sound: Floats, hz: float, partials: Partials) -> tuple[NDArray[np.complex128], Doubles]:
+    """Of the cells of a note [2, S] what both sides have in common, and what they would if they did not differ."""
     partials = partials.below(min(0.47 * SAMPLE_RATE, 20_000) / hz)
     spacing = hz * partials.ratios[0] if len(partials.ratios) else hz
     width = 2 * int(SAMPLE_RATE * np.clip(3 / spacing, 0.025, 0.110) / 2)
-    centres = np.arange(width // 2, sound.shape[1] - width // 2, int(_HOP_SECONDS * SAMPLE_RATE))
+    centres = np.arange(width // 2, max(sound.shape[1] - width // 2, width // 2 + 1), int(_HOP_SECONDS * SAMPLE_RATE))
     left, right = fit_frames(frames_around(sound, centres, width), SAMPLE_RATE, partials.ratios * hz)[0]
     both, power = (right * left.conj()).sum(axis=0), (np.square(np.abs([left, right]))).sum(axis=1)
     cross = partials.spread @ both
-    alike = np.sqrt(np.prod(power @ partials.spread.T, axis=0))
+    return cross, np.sqrt(np.prod(power @ partials.spread.T, axis=0))
+
+
+def _turned(cross: NDArray[np.complex128], alike: Doubles) -> tuple[Doubles, float]:
     cosine = np.clip(cross.real / np.maximum(alike, 1e-30), -1, 1)
     cosine[alike <= 1e-12 * alike.max(initial=0.0)] = 1.0
     turns = np.copysign(np.arccos(cosine) / (2 * np.pi), cross.imag)
@@ -62,6 +74,24 @@ def measure_sides(font: SoundFont, table: VoiceTable, voice: int, source: Source
     if share < _LEAST:
         return None
     return Turned(KEYS[0], np.array([found[min(found, key=lambda known: abs(known - key))] for key in KEYS]))
+
+
+def recorded_sides(recordings: Sequence[Recording], fits: Sequence[VoiceFit]) -> Sides | None:
+    """How far partials of recorded notes are turned, key by key, by all strengths of the nearest one; None if they
+    sound from one place. ``fits`` are those of each note."""
+    sums: dict[int, list[tuple[NDArray[np.complex128], Doubles]]] = defaultdict(list)
+    for note, fit in zip(recordings, fits, strict=True):
+        held = note.sound[:, : round(min(SECONDS, note.hold_seconds) * SAMPLE_RATE)]
+        if len(held) == 2 and np.abs(held[0] - held[1]).max(initial=0.0) >= _SILENT:
+            cross, alike = _sides(held, note_hz(note), fit.partials())
+            loudness = max(float(alike.sum()), 1e-30)  # so that all strengths count
+            sums[note.pitch].append((cross / loudness, alike / loudness))
+    found = {key: _turned(*(np.sum(part, axis=0) for part in zip(*some, strict=True))) for key, some in sums.items()}
+    if max((aside for _, aside in found.values()), default=0.0) < _LEAST:
+        return None
+    keys = range(min(found), max(found) + 1)
+    nearest = [min(found, key=lambda known: abs(known - key)) for key in keys]
+    return Sides.of([Turned(keys[0], np.array([found[key][0] for key in nearest]))])
 
 
 def prepare_sides(path: Path, folder: Path, table: VoiceTable, voices: Mapping[int, Source]) -> Iterator[Path]:
