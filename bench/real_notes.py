@@ -215,7 +215,7 @@ def learnt(
         about = {"name": source.name, "licence": source.licence, "origin": source.origin, "miao": __version__}
         learn_default(bank, recordings, source.program, about, lasts=source.lasts, wavers=source.name in WAVERING,
                       release_seconds=source.release_seconds, holds_out=holds_out,
-                      keeps_tuning=source.keeps_tuning).save(path)  # fmt: skip
+                      keeps_tuning=source.keeps_tuning, own_sides=source.own_sides).save(path)  # fmt: skip
     return LearntVoice.load(path)
 
 

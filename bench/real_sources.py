@@ -28,6 +28,7 @@ class Source:
     layers: dict[int, int] | None = None  # those of its numbered layers that it is learnt from, and their velocities
     release_seconds: float | None = None  # in which a note that is let go falls by 60 dB, where that is known
     keeps_tuning: bool = False  # as its tuner stretched it
+    own_sides: bool = True  # whether it is as wide as it was recorded, or as its program
 
 
 def _philharmonia(name: str, program: int, only: str = "*_1*_normal*", lasts: bool = True) -> Source:
@@ -73,6 +74,7 @@ SOURCES = [
         layers=SALAMANDER,
         release_seconds=SALAMANDER_SECONDS,
         keeps_tuning=True,
+        own_sides=False,  # with its own, music is nearer to one ear and further from another (docs/log.md)
     ),
     _sfz("sitar", "105-Sitar", 104, lasts=False),
     _sfz("shanai", "112-Shanai", 111),

@@ -6,7 +6,9 @@ from miao.arrays import Doubles, Floats, Reals
 from miao.sound.spectrum import AUDIBLE_DB, SAMPLE_RATE
 
 _CUT_OFF_DB = 15.0  # a file that ends no further below its top was cut off
-_FALLEN_DB, _TAKES_SECONDS = 4.0, 0.03  # a note that is let go is so far down so much later
+_FALLEN_DB, _TAKES_SECONDS = 4.0, 0.03  # a note that is let go is so far down so much later,
+_GONE_DB, _FAST_SECONDS = 20.0, 0.3  # if it is so far down soon after,
+_DYING_DB = -15.0  # and did not die away by more a second before
 _STEADY_DB, _ABOVE_DB = 4.0, 6.0  # a rumble changes by no more; what is louder by so much is not it
 _LEVEL_DB = 2.0  # by which the halves of what is left of a note differ where it is the room
 
@@ -64,13 +66,14 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
 
 
 def _let_go(heard: Doubles, meeting: int, slope: float) -> float:
-    """Where a note was let go, s, from levels every 10 ms that two lines fit which meet there or so: a moment before it
-    is well below where it was going in the half second before. (Where a player lets a note swell or die away, the lines
-    meet up to 0.1 s off.)"""
+    """Where a note was let go, s, from levels every 10 ms that two lines fit which meet there or so: if it lasts and
+    falls fast, a moment before it is well below where it was going in the half second before. (Where a player lets a
+    note swell or die away, the lines meet up to 0.1 s off.)"""
     course = heard - slope * np.arange(len(heard)) * 0.01
     before = float(np.median(course[max(meeting - 50, 0) : max(meeting - 5, 1)]))
-    fallen = int(np.flatnonzero(course > before - _FALLEN_DB)[-1]) + 1
-    return max(fallen * 0.01 - _TAKES_SECONDS, 0.0)
+    fallen, gone = (int(np.flatnonzero(course > before - down)[-1]) + 1 for down in (_FALLEN_DB, _GONE_DB))
+    is_fast = slope > _DYING_DB and gone - fallen < 100 * _FAST_SECONDS
+    return max(fallen * 0.01 - _TAKES_SECONDS, 0.0) if is_fast else meeting * 0.01
 
 
 def _two_lines(heard: Doubles) -> tuple[float, float, float]:

@@ -42,6 +42,7 @@ from miao.training.wavering import wavering
 
 _DYING_VELOCITY, _SMOOTH_NODES = 90.0, 1.5
 _LET_GO = 0.1  # of the notes, at least, if they are to tell how strings that die away are damped
+_MANY = 100  # notes, which can tell whether a surface that averages is nearer
 _MOST_RAISED = 0.98  # quantile of all that is raised
 
 
@@ -155,13 +156,15 @@ def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
 def learn_default(
     bank: Bank, recordings: Sequence[Recording], program: int, about: dict[str, str], *, lasts: bool,
     wavers: bool = False, release_seconds: float | None = None, holds_out: bool = True, keeps_tuning: bool = False,
+    own_sides: bool = True,
 ) -> LearntVoice:  # fmt: skip
     """A default voice of a program from recordings, of which every fifth pitch is left to measure it by, or from all.
 
     Its recorded notes lead it by what they have in common (`training.surface`); the nets are told of the program. It is
-    in tune, whatever its players were, unless it ``keeps_tuning``, as a piano's tuner stretches it. If
-    held notes are to waver, that is measured on some of them (`training.wavering`). How notes end is the program's, but
-    if they are known to fall by 60 dB in ``release_seconds`` they take as long. Raises: BankError, ValueError.
+    in tune, whatever its players were, unless it ``keeps_tuning``, as a piano's tuner stretches it. Its partials have
+    phases of their ``own_sides``, or the program's. If held notes are to waver, that is measured on some of them
+    (`training.wavering`). How notes end is the program's, but if they are known to fall by 60 dB in ``release_seconds``
+    they take as long. Raises: BankError, ValueError.
     """
     assert bank.embeddings is not None
     held_out = held_out_pitches([r.pitch for r in recordings]) if holds_out else set()
@@ -181,7 +184,7 @@ def learn_default(
     table = data.table()
     table = table if keeps_tuning else replace(table, tune_cents=np.zeros_like(table.tune_cents))
     voice = LearntVoice(table, embeddings, None, about)
-    voice = surface_voice(bank, voice, data, some, program, lasts=lasts, tries_averages=True)
+    voice = surface_voice(bank, voice, data, some, program, lasts=lasts, tries_averages=len(some) > _MANY)
     assert voice.surface is not None
     heard = played_db(bank.with_voices([voice]), len(bank.table.kind))
     voice = replace(voice, surface=as_loud(voice.table, voice.surface))
@@ -191,7 +194,7 @@ def learn_default(
     if release_seconds is not None:
         pace = release_pace(bank, program, release_seconds, np.arange(recorded.low, recorded.high + 1))
         voice = replace(voice, about=voice.about | {"release": f"{np.clip(pace, *PACES):.2f}"})
-    voice = replace(voice, sides=recorded_sides(some, data.fits))
+    voice = replace(voice, sides=recorded_sides(some, data.fits)) if own_sides else voice
     return wavering(bank, voice, some) if wavers else voice
 
 
