@@ -215,6 +215,7 @@ def test_the_exported_graphs_give_what_the_nets_give(tmp_path):
     rough = in_half(model)
     for kind in KINDS:
         inputs = example_inputs(7, model.config.width, seed=kind)
+        inputs["index"] = np.maximum(inputs["index"], 1)  # a bank's releases set out from where notes are
         told = zip(
             bank.decode(kind, **inputs), *(decode_with(net)(kind, **inputs) for net in (model, rough)), strict=True
         )
