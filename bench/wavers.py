@@ -37,9 +37,14 @@ def played(font: SoundFont, source: Source, voice: int, banks: list[Bank]) -> tu
     program, bank = source.program, source.bank
     theirs = [font.note(program, key, velocity, SECONDS, bank=bank, tail_seconds=0.0) for key, velocity in notes]
     has = [n for n, sound in enumerate(theirs) if np.abs(sound).max(initial=0.0) >= SILENT]
+    ours = [[cut(play(b, one_note_score(0, *notes[n], SECONDS), voice=voice)) for n in has] for b in banks]
+    return [cut(theirs[n]) for n in has], ours
+
+
+def cut(sound: Floats) -> Floats:
+    """`SECONDS` of a sound, silence behind what ends sooner."""
     length = round(SECONDS * SAMPLE_RATE)
-    ours = [[play(b, one_note_score(0, *notes[n], SECONDS), voice=voice)[:, :length] for n in has] for b in banks]
-    return [theirs[n][:, :length] for n in has], ours
+    return np.pad(sound, ((0, 0), (0, max(length - sound.shape[1], 0))))[:, :length]
 
 
 def line(sounds: list[Floats]) -> Floats:
