@@ -246,7 +246,7 @@ def installed(source: Source, row: dict, folder: Path, output: Path, bank: Bank)
     voice = learnt(source, recordings, bank, output / "whole" / f"{source.name}.safetensors", holds_out=False)
     player, number = bank.with_defaults([voice]), len(bank.table.kind)
     held_out = held_out_pitches([r.pitch for r in recordings])
-    notes = [] if source.lasts else [r for r in recordings if r.pitch in held_out]
+    notes = [] if source.lasts else [r for r in cut_below(recordings, lasts=False) if r.pitch in held_out]
     ours = [played(player, number, note) for note in notes]
     why = refusals(row | standing(source, voice, player, keyboard(voice, player, number), notes, ours))
     if not why:

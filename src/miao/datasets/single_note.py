@@ -41,9 +41,8 @@ def find_release(sound: Reals, sample_rate: int = SAMPLE_RATE) -> tuple[float, b
     until it has fallen by 35 dB or into what the file ends with, is fitted by two straight lines that meet, 0.1 s later
     or more. Where the second falls by 20 dB a second or more, and three times as fast as the first, the note was let go
     where they meet or so, `_let_go`. (Fits further down would find where files were faded out.) Else it was held to its
-    end: a string
-    that rings until it is silent (60 dB below its peak, or no more than 6 dB above the noise that its file ends with),
-    or a file that was cut off. A soft note may end in the room's noise 15 dB below it.
+    end: a string that rings until it is silent (60 dB below its peak, or no more than 6 dB above the noise that its
+    file ends with), or a file that was cut off. A soft note may end in the room's noise 15 dB below it.
     """
     hop = sample_rate // 100
     level = envelope_db(sound, hop, 2 * hop)
