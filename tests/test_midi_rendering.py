@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from midi_bytes import control, off, on, program, registered, smf, track
+from midi_bytes import control, nonregistered, off, on, program, registered, smf, track
 
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio
@@ -82,6 +82,18 @@ def test_a_restrike_under_the_pedal_leaves_the_hard_stroke_sounding(synthesizer)
     soft = [(480, on(60, 10)), (240, off(60)), (960, control(64, 0))]
     both, alone = sound(synthesizer, *hard, *soft), sound(synthesizer, *hard, (1680, control(64, 0)))
     assert level(both, 1.0, 1.5) > 0.8 * level(alone, 1.0, 1.5)
+
+
+@pytest.mark.parametrize("pan", [1, 20, 90, 127])
+def test_a_drum_key_that_is_moved_aside_is_as_loud_as_a_channel_that_is(synthesizer, pan):
+    def hit(*settings):
+        return sound(
+            synthesizer, *((0, e) for e in (control(91, 0, 9), *settings)), (0, on(38, channel=9)), (48, off(38, 9))
+        )
+
+    key, channel = hit(*nonregistered(28, 38, pan, 9)), hit(control(10, pan, 9))
+    assert np.abs(key).max() > 1e-3
+    np.testing.assert_allclose(key, channel, atol=1e-4 * np.abs(channel).max())
 
 
 def test_mpe_members_of_one_track_are_one_stem(synthesizer, tmp_path):

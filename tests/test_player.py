@@ -416,8 +416,8 @@ def test_a_notes_gain_pan_and_send_are_its_own(toy_bank):
 
     plain = sound().stems[0]
     np.testing.assert_allclose(sound(gain=0.5).stems[0], 0.5 * plain, atol=1e-6)
-    np.testing.assert_allclose(sound(pan=1.0).stems[0][1], plain[1], atol=1e-6)
-    assert not sound(pan=1.0).stems[0][0].any()
+    np.testing.assert_allclose(sound(pan=1.0).stems[0][1], np.sqrt(2) * plain[1], atol=1e-6)  # constant power
+    np.testing.assert_allclose(sound(pan=1.0).stems[0][0], 0, atol=1e-9)
     wet = sound(send=0.25)
     np.testing.assert_allclose(wet.stems[0], plain, atol=1e-6)
     np.testing.assert_allclose(wet.extra[0], -0.75 * plain, atol=1e-6)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank.bank import Bank
+from miao.sound.desk import pan_gains
 from miao.sound.shelf import Shelf, silenced
 from miao.synth import oscillators
 from miao.synth.chunks import ChunkWriter, Known
@@ -371,8 +372,7 @@ class Player:
         lots, variation = self._lots.of_note(strike, self._parts[strike.part].channel), self.settings.variation
         gains, balance = sound.gains, sound.balance
         if strike.gain != 1 or strike.pan:
-            left, right = np.clip(1 - strike.pan, 0, 1), np.clip(1 + strike.pan, 0, 1)
-            own = np.array([strike.gain * left, strike.gain * right], np.float32)
+            own = (strike.gain * pan_gains(strike.pan)).astype(np.float32)
             gains, balance = gains * own[[0, 1, 1]], balance * own
         turns, pace = lots.turns[: len(sound.ratios)], self._bank.release_pace(strike.voice)
         own_sound = Sound(sound.ratios, sound.cells, sound.shares, turns, gains, balance, sound.is_wide)
