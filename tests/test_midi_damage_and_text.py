@@ -223,7 +223,9 @@ def test_what_changes_nothing_is_not_told():
         ([gs(0x40, 3, 0, 1, 0)], "insertion effect"), ([gs(0x41, 1, 38, 70)], "drum key 38 at another pitch"),
         ([sysex(bytes([0x43, 0x10, 0x4C, 8, 2, 0x15, 70]))], "XG: part 3, vibrato rate"),
         ([sysex(bytes([0x42, 0x30, 0x42, 1]))], "Korg"), ([sysex(bytes([0x41, 0x10, 0x16, 0x12, 1, 2, 3]))], "MT-32"),
-        ([sysex(bytes([0x7F, 0x7F, 9, 1, 0, 0, 0x46]))], "aftertouch for something else"),
+        ([sysex(bytes([0x7F, 0x7F, 9, 1, 0, 3, 11, 0, 0x46]))], "aftertouch for pitch"),
+        ([sysex(bytes([0x7F, 0x7F, 9, 2, 0, 3, 127]))], "polyphonic aftertouch for another depth of vibrato"),
+        ([sysex(bytes([0x7F, 0x7F, 9, 3, 0, 16, 5, 9]))], "a controller for tremolo depth"),
     ],
 )  # fmt: skip
 def test_parameters_and_messages_are_told_by_what_they_would_do(events, words):

@@ -119,6 +119,7 @@ def test_settings_of_modules_that_are_not_played_are_told(message, words):
         xg(8, 1, 0x30, 1), xg(8, 1, 0x06, 1), xg(0x30, 38, 0x0B, 64), xg(6, 0, 0, *b"Hello"), xg(8, 1, 0x0F, 0, 127),
         xg(8, 1, 0, 8), xg(8, 1, 0x72, 64), xg(8, 1, 0x69, 64), xg(2, 1, 0x40, 5, 0), gs(0x40, 1, 0x50, 3),
         sysex(bytes([0x7F, 0x7F, 1, 1, 0, 0, 0, 0])), sysex(bytes([0x7E, 0x7F, 9, 2])), b"\xb0\x78\x00", control(88, 5),
+        sysex(bytes([0x7F, 0x7F, 9, 1, 0, 0, 64, 1, 64, 2, 64, 3, 11, 4, 0, 5, 0])),
     ],
 )  # fmt: skip
 def test_settings_that_change_nothing_are_not_told(message):

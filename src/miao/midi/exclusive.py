@@ -28,6 +28,13 @@ MAKERS = {
     0x42: "Korg", 0x43: "Yamaha", 0x44: "Casio", 0x47: "Akai", 0x7D: "a maker's own",
 }  # fmt: skip
 
+_PRESSURES = {1: "aftertouch", 2: "polyphonic aftertouch"}
+# by CA-022's numbers: what is changed, and the values that change nothing; vibrato is played, of 50 cents (127 is 600)
+_DESTINATIONS = {
+    0: ("pitch", (64,)), 1: ("brightness", (64,)), 2: ("loudness", (64,)), 3: ("another depth of vibrato", (10, 11)),
+    4: ("a filter's depth", (0,)), 5: ("tremolo depth", (0,)),
+}  # fmt: skip
+
 
 def settings(message: bytes) -> Iterator[Setting]:
     """What a message (without the F0 and F7 around it) sets."""
@@ -41,9 +48,8 @@ def settings(message: bytes) -> Iterator[Setting]:
             yield from _device_control(message)
         case (0x7F, _, 0x0A, 0x01, channel, key, *rest):
             yield from _key_based(channel, key, rest)
-        case (0x7F, _, 0x09, kind, channel, *_):
-            what = {1: "aftertouch", 2: "polyphonic aftertouch"}.get(kind, "a controller")
-            yield ("told", f"GM2: channel {(channel & 15) + 1}, {what} for something else than vibrato")
+        case (0x7F, _, 0x09, kind, channel, *rest):
+            yield from _destinations(kind, channel, rest)
         case (0x7E | 0x7F, *_):
             pass  # time code, machine control, identity, sample dumps: nothing that sounds
         case (0x41, _, 0x42, 0x12, _, _, _, _, *_):
@@ -117,6 +123,14 @@ def _cents(key: int, semitone_and_fraction: bytes) -> float | None:
     if (semitone, high, low) == (127, 127, 127):
         return None
     return 100 * (semitone - key + (128 * high + low) / 16384)
+
+
+def _destinations(kind: int, channel: int, data: list[int]) -> Iterator[Setting]:
+    """CA-022: what pressure, or a controller that is named first, changes, and by how much."""
+    source, pairs = ("a controller", data[1:]) if kind == 3 else (_PRESSURES.get(kind, "pressure"), data)
+    for number, value in zip(pairs[::2], pairs[1::2], strict=False):
+        if number in _DESTINATIONS and value not in _DESTINATIONS[number][1]:
+            yield ("told", f"GM2: channel {(channel & 15) + 1}, {source} for {_DESTINATIONS[number][0]}")
 
 
 def _key_based(channel: int, key: int, pairs: list[int]) -> Iterator[Setting]:
