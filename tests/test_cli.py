@@ -172,6 +172,9 @@ def test_an_unknown_bank_is_named(folder):
     [
         (["--from", "half"], "half is no time; say 90 or 1:30"),
         (["--tracks", "a"], "a is no list of numbers; say 1,3 or 1-4"),
+        (["--tracks", "2-1"], "2-1 is no list of numbers; say 1,3 or 1-4"),
+        (["--tracks", "1-"], "1- is no list of numbers; say 1,3 or 1-4"),
+        (["--tracks", "1-99999999999"], "1-99999999999 is no list of numbers; say 1,3 or 1-4"),
         (["--gain", "1", "--loudness", "-9"], "--gain and --loudness exclude each other"),
         (["--seed", "-1"], "Invalid value for '--seed'"),
     ],

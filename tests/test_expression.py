@@ -251,7 +251,9 @@ def test_tempo_maps_with_jumps_keep_their_jumps():
 def test_settings_out_of_range_are_told(score):
     for how, words in (({"amount": 3}, "goes from 0 to 2"), ({"valence": 2}, "goes from -1 to 1"),
                        ({"mood": "grumpy"}, "there is no mood"), ({"mood": "sad:x"}, "is no mood"),
-                       ({"mood": "sad:9"}, "goes from 0 to 2"), ({"style": "x", "amount": 1}, "no style")):  # fmt: skip
+                       ({"mood": "sad:9"}, "goes from 0 to 2"), ({"style": "x", "amount": 1}, "no style"),
+                       ({"amount": 1, "seed": 2**64}, "the seed is 18446744073709551616"),
+                       ({"amount": 1, "seed": -1}, "the seed is -1")):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             expressed(score, **how)
 

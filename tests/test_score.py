@@ -417,7 +417,7 @@ def test_a_file_that_is_cut_off_keeps_what_came_before_and_says_so(caplog):
         score = read_score(whole[:-6])
     assert [t.notes["end"].tolist() for t in score.tracks] == [[1.0], [1.0, 1.0]]
     assert score.warnings[0] == "track 2: damaged at byte 13 (cut off); 3 bytes behind it were left out"
-    assert score.warnings[1].startswith("1 note was never ended")
+    assert score.warnings[1] == "1 note was never ended; it ends where its key is struck again, or with its music"
     assert len(caplog.records) == 2
 
 
@@ -459,6 +459,25 @@ def test_what_comes_behind_a_pause_of_more_than_an_hour_is_taken_for_damage():
     score = read_score(smf(lost, track(*NOTE_OF_A_SECOND)))
     assert (score.n_notes, score.duration) == (2, 1.0)
     assert score.warnings == ("2 events behind a pause of more than an hour were left out",)
+
+
+def test_one_event_behind_such_a_pause_is_told_as_one():
+    lost = track(*NOTE_OF_A_SECOND, (0x0FFFFFFF, on(61)))
+    assert "1 event behind a pause of more than an hour was left out" in read_score(smf(lost)).warnings
+
+
+def test_of_what_never_ends_no_more_is_read_than_a_midi_file_may_have(monkeypatch, tmp_path):
+    data = smf(track(*NOTE_OF_A_SECOND))
+    (tmp_path / "song.mid").write_bytes(data)
+    monkeypatch.setattr("miao.midi.score.LARGEST_FILE", (1 << 20) - 1)
+    assert read_score(tmp_path / "song.mid").n_notes == read_score(io.BytesIO(data)).n_notes == 1
+    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
+    with pytest.raises(ScoreError, match=r"disk\.img: larger than 0 MB, so no MIDI file"):
+        read_score(tmp_path / "disk.img")
+    stream = io.BytesIO(bytes(1 << 22))
+    with pytest.raises(ScoreError, match="MIDI data: larger"):
+        read_score(stream)
+    assert stream.tell() == 1 << 20
 
 
 def test_a_track_may_rest_for_hours_while_another_plays():

@@ -288,6 +288,8 @@ def test_what_comes_after_an_excerpt_is_not_rendered(synthesizer, midi):
         ({"variation": -0.1}, "variation is -0.1; it goes from 0 to 1"),
         ({"loudness": 3}, "loudness is 3; it goes from -60 to -5"),
         ({"loudness": np.nan}, "loudness is nan"),
+        ({"seed": -1}, "seed is -1; it goes from 0 to 18446744073709551615"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; it goes from 0 to 18446744073709551615"),
         ({"gain_db": np.inf}, "gain is inf; it goes from -100 to 100"),
         ({"start": 5, "end": 5}, "an excerpt from 5 to 5 s is empty"),
         ({"start": -1}, "starts at 0 or later"),

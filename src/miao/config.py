@@ -29,12 +29,19 @@ class Range:
         return f"{self.low:g} or more" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
 
 
+LARGEST_SEED = 2**64 - 1
 TINY = 1e-9  # the least of what has to be more than 0
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Rate = Annotated[float, Range(TINY, 10)]
 Weight = Annotated[float, Range(0, 1e6)]  # what it means is up to the loss that it is the weight of
+
+
+def check_seed(seed: int) -> None:
+    """Raises: ConfigError for a number by which no lots can be drawn."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"the seed is {seed}; it goes from 0 to {LARGEST_SEED}")
 
 
 def check(settings: Any, group: str = "") -> None:

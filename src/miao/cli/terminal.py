@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import typer
 
 _NARROWEST = 12  # column of a table that is cut
+_LARGEST_NUMBER = 99_999  # in a list of tracks or voices
 
 
 def say(text: str) -> None:
@@ -39,8 +40,11 @@ def numbers(text: str) -> list[int]:
     found: list[int] = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            span = range(int(first), int(last if dash else first) + 1)
+            if not span or span[-1] > _LARGEST_NUMBER:  # backwards, it would ask for nothing, and that plays all
+                raise ValueError
+            found += span
     except ValueError:
         raise typer.BadParameter(f"{text} is no list of numbers; say 1,3 or 1-4") from None
     return list(dict.fromkeys(found))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.arrays import Doubles, Records
+from miao.config import check_seed
 from miao.errors import ConfigError
 from miao.expression.learnt import LEARNT, as_pianists
 from miao.expression.moods import Cues, cues_of
@@ -62,6 +63,7 @@ def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, flo
     Raises: ConfigError for a setting out of range.
     """
     cues = cues_of(mood, valence, arousal)
+    check_seed(seed)
     if not 0 <= amount <= 2:
         raise ConfigError(f"the expression is {amount:g}; it goes from 0 to 2")
     if style not in ("pianists", "rules"):

@@ -36,6 +36,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+LARGEST_FILE = 1 << 28  # bytes; a million notes take less than a thirtieth of it
 LONGEST_REST_SECONDS = 60.0  # an end of track later than this behind the last sound is no rest, but left over
 
 
@@ -183,7 +184,9 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
     for events, _ in parts:
         n_late, limit = cut_at_a_long_pause(events, file.division)
         if n_late:
-            warnings.append(f"{n_late} event{'s' * (n_late > 1)} behind a pause of more than {limit} were left out")
+            late = "1 event" if n_late == 1 else f"{n_late} events"
+            was = "was" if n_late == 1 else "were"
+            warnings.append(f"{late} behind a pause of more than {limit} {was} left out")
     tracks: list[Track] = []
     tempi: list[tuple[float, float]] = []
     meters: list[Meter] = []
@@ -207,8 +210,10 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
         n_unended += mended.n_unended
         offset += played.seconds
     if n_unended:
-        notes = "1 note was" if n_unended == 1 else f"{n_unended} notes were"
-        warnings.append(f"{notes} never ended; they end where their key is struck again, or with their music")
+        notes, end, their = (
+            ("1 note was", "it ends", "its") if n_unended == 1 else (f"{n_unended} notes were", "they end", "their")
+        )
+        warnings.append(f"{notes} never ended; {end} where {their} key is struck again, or with {their} music")
     for warning in warnings:
         _log.warning("%s: %s", name, warning)
     if not tracks:
@@ -235,16 +240,26 @@ def _load(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source), "MIDI data"
     if not isinstance(source, str | Path):
-        return source.read(), str(getattr(source, "name", "MIDI data"))
+        name = str(getattr(source, "name", "MIDI data"))
+        return _whole(source, name), name
     path = Path(source)
     if path.is_dir():
         raise ScoreError(f"{path}: this is a folder; give a MIDI file")
     try:
-        return path.read_bytes(), str(path)
+        with path.open("rb") as file:
+            return _whole(file, str(path)), str(path)
     except FileNotFoundError as error:
         raise ScoreError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:
         raise ScoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _whole(file: BinaryIO, name: str) -> bytes:
+    """All bytes of a file, unless it is another kind of file, or a device that never ends."""
+    data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ScoreError(f"{name}: larger than {LARGEST_FILE >> 20} MB, so no MIDI file")
+    return data
 
 
 def _tracks(played: Performance, events: list[TrackEvents]) -> list[Track]:

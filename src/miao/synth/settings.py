@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miao.bank.learnt_voice import LearntVoice
+from miao.config import check_seed
 from miao.errors import ConfigError
 from miao.sound.rooms import T60_SECONDS, WET, AnyRoom
 
@@ -24,7 +25,7 @@ class PlaySettings:
     """
 
     sample_rate: int = 44_100  # Hz, 8000 to 192000
-    seed: int = 0  # same score, bank and seed: same samples
+    seed: int = 0  # same score, bank and seed: same samples; 0 to 2^64 - 1
     variation: float = 0.0  # how far repeated notes differ, 0 (not at all) to 1
     loudness: float = -16.0  # LUFS, -60 to -5
     gain_db: float | None = None  # a fixed gain in place of the loudness, -100 to 100
@@ -49,6 +50,7 @@ class PlaySettings:
         ):
             if not low <= value <= high:
                 raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:.12g}")
+        check_seed(self.seed)
         if not 0 <= self.start < (LATEST_SECONDS if self.end is None else self.end) <= LATEST_SECONDS:
             raise ConfigError(
                 f"an excerpt {span(self.start, self.end)} is empty; it starts at 0 or later and ends after its start"
