@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from miao.bank import tokens as tk
-from miao.synth import oscillators
+from miao.synth import band_noise, oscillators
 
 SAMPLE_RATE = 44100
 
@@ -47,7 +47,7 @@ def partials_case(n_partials: int, interval_seconds: float, is_spread: bool, blo
 def noise_case(n_notes: int, is_wide: bool, n_samples: int = SAMPLE_RATE):
     """So many notes of noise alone, which share it."""
     rng = np.random.default_rng(1)
-    table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=1)
+    table = band_noise.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=1)
     knots = np.arange(0.3, n_samples + 1, 0.020 * SAMPLE_RATE)
     levels = np.zeros((len(knots), tk.N_CELLS), np.float32)
     levels[:, tk.N_PARTIALS :] = rng.uniform(30, 50, (len(knots), tk.N_CELLS - tk.N_PARTIALS))

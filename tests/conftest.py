@@ -11,7 +11,7 @@ from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.voices import HARMONIC, N_PITCHES, N_PROGRAMS, N_VOICES, VoiceTable
 from miao.sound.spectrum import mel_filters
-from miao.synth import oscillators
+from miao.synth import band_noise, oscillators
 from miao.synth.synthesizer import Synthesizer
 
 TICKS_PER_SECOND = 960
@@ -65,7 +65,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session", autouse=True)
 def noise_tables_made_once():
     """They take longer than what the tests render."""
-    tables, make = {}, oscillators.noise_table
+    tables, make = {}, band_noise.noise_table
 
     def made(edges_hz, sample_rate, seed):
         if (sample_rate, seed) not in tables:
@@ -73,7 +73,7 @@ def noise_tables_made_once():
         return tables[sample_rate, seed]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oscillators, "noise_table", made)
+        patch.setattr(band_noise, "noise_table", made)
         yield
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from miao.bank import tokens as tk
 from miao.synth import oscillators
-from miao.synth.oscillators import NotePart, add_notes_numpy, add_partials_numpy, noise_table
+from miao.synth.band_noise import noise_table
+from miao.synth.oscillators import NotePart, add_notes_numpy, add_partials_numpy
 
 RATE = 44100
 ACCURACY = 1e-5  # of a partial's amplitude, as add_partials promises; those of a note add up to 1 here

@@ -19,7 +19,7 @@ from miao.bank.bank import Bank
 from miao.bank.partials import Partials
 from miao.bank.voices import VoiceTable, pitch_hz
 from miao.sound.spectrum import FRAME_SAMPLES, HIGH_HZ, HOP_SAMPLES, LOW_HZ, N_MELS, SAMPLE_RATE, log_mel, mel_filters
-from miao.synth import oscillators
+from miao.synth import band_noise
 from miao.synth.note import RING_SECONDS
 
 FRAME_SECONDS = 2 * HOP_SAMPLES / SAMPLE_RATE  # of the comparison: every second frame of `log_mel`
@@ -82,7 +82,7 @@ def bands_below(bandwidth_hz: float) -> int:
 @cache
 def noise_powers() -> Floats:
     """Power that each noise cell at amplitude 1 has in each mel band, [N_NOISE, N_MELS]."""
-    table = oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)[:, : 2 * SAMPLE_RATE]
+    table = band_noise.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)[:, : 2 * SAMPLE_RATE]
     return np.stack([np.mean(10 ** (log_mel(row)[4:-4] / 10), axis=0) for row in table]).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank import tokens as tk
-from miao.synth import oscillators
+from miao.synth import band_noise
 from miao.synth.note import Strike
 
 _N = 65536
@@ -57,8 +57,8 @@ def lots_of_seed(seed: int, n_noise_samples: int) -> Lots:
 
 @lru_cache(maxsize=2)
 def noise_of(sample_rate: int) -> NDArray[np.float32]:
-    """The noise that all parts read from, see `oscillators.noise_table`."""
-    return oscillators.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
+    """The noise that all parts read from, see `band_noise.noise_table`."""
+    return band_noise.noise_table(tk.NOISE_EDGES_HZ, sample_rate, seed=0)
 
 
 def _scattered(number: int) -> tuple[int, int, int]:

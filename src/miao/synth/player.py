@@ -158,7 +158,7 @@ class Player:
 
     @property
     def noise(self) -> NDArray[np.float32]:
-        """The noise that bands are read from, see `oscillators.noise_table`."""
+        """The noise that bands are read from, see `band_noise.noise_table`."""
         return self._noise
 
     @property

@@ -28,7 +28,7 @@ from miao.files import make_folder, write_arrays
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.synth import oscillators
+from miao.synth import band_noise, oscillators
 from miao.synth.chunks import heard_cells
 from miao.synth.note import ONSET_SECONDS, timbre
 from miao.training.bank_nets import bank_nets
@@ -168,7 +168,7 @@ def _between(rows: Tensor, at: Tensor, share: Tensor) -> Tensor:
 
 @cache
 def _noise() -> Floats:
-    return oscillators.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)
+    return band_noise.noise_table(tk.NOISE_EDGES_HZ, SAMPLE_RATE, seed=0)
 
 
 def _read_noise(rng: np.random.Generator, bands: Integers, n_samples: int) -> Tensor:
