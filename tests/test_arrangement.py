@@ -89,7 +89,8 @@ def test_a_voice_goes_to_the_place_that_its_track_has_among_those_heard(score):
     [
         ([], "JSON object"), ({"tempo": 3}, "tempo"), ({"tempo": "fast"}, "tempo"), ({"transpose": 1.5}, "transpose"),
         ({"nothing": 1}, '"nothing" is not a setting'), ({"tracks": []}, "by number"),
-        ({"tracks": {"x": {}}}, "by number"), ({"tracks": {"1": {"volume_db": 60}}}, "volume_db"),
+        ({"tracks": {"x": {}}}, "by number"), ({"tracks": {"²": {}}}, "by number"),
+        ({"tracks": {"1": {"volume_db": 60}}}, "volume_db"),
         ({"tracks": {"1": {"variation": 8}}}, "a variation of no program"),
         ({"tracks": {"1": {"program": 3, "voice": "x"}}}, "several instruments"), ({"wet": float("nan")}, "wet"),
         ({"tracks": {"1": {"colour": 3}}}, "tracks.1.colour"), ({"loudness": True}, "loudness"),

@@ -164,6 +164,6 @@ def test_a_plane_is_two_controllers_and_moods_are_known():
     from miao.cli.live import _plane
 
     assert _plane("20,21") == (20, 21)
-    for text in ("20", "20,20", "20,120", "a,b", "1,2,3"):
+    for text in ("20", "20,20", "20,120", "a,b", "1,2,3", "20,21,x", "²,3"):
         with pytest.raises(ConfigError, match="say two controllers"):
             _plane(text)

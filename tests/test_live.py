@@ -9,7 +9,7 @@ import pytest
 import miao.live.stage as stage_module
 from miao.bank.bank import Bank
 from miao.cli.live import _no_variation, _program, _Rooms
-from miao.errors import AudioError, ConfigError
+from miao.errors import AudioError, ConfigError, MiaoError
 from miao.live.card import open_card
 from miao.live.instrument import Instrument
 from miao.live.routing import Routing, key_number, zones_of
@@ -99,7 +99,7 @@ def in_blocks(bank, score, size):
     rate, channels, pieces = 44_100, lots_of(score.tracks), []
     player, feed = Player(bank, channels, PlaySettings(polyphony=256)), ScoreFeed(score)
     desk, chorus = Desk(rate, len(channels), ("reverb", "chorus")), Chorus(rate, score.chorus or USUAL)
-    room = Room(rate, acoustics=acoustics_of(score, PlaySettings()))
+    room = Room(rate, acoustics_of(score, PlaySettings()))
     while not (feed.is_over and player.is_silent):
         feed.tell(player, (player.position + size) / rate)
         block = player.block(size)
@@ -194,6 +194,21 @@ def test_a_key_that_waits_is_served_before_what_is_needed_later(toy_bank):
     stage.player.write = counted
     instrument.round()
     assert len(asked) <= 7  # forty notes in eights, as far as they are needed soon, and no more
+
+
+def test_an_engine_that_nothing_plays_says_when_it_can_take_no_more(toy_bank):
+    stage = Stage(toy_bank, (0,), PlaySettings(), is_plain=True, room=None)
+    handle = stage.player.start(Strike(0.0, 0, 0, 60, 0.7))
+    stage.advance(0.01)
+    while stage.engine.step(0, 0, 0.0, 0.0):
+        pass
+    for asked in (lambda: stage.begin_again(0.0), lambda: stage.change_room(None)):
+        with pytest.raises(MiaoError, match="anything playing"):
+            asked()
+    assert handle in stage.player.notes, "it goes on as it was"
+    stage.engine.render(np.empty((2, 256), np.float32))
+    stage.begin_again(0.0)
+    assert not stage.player.notes
 
 
 def test_a_release_that_comes_too_late_counts_from_now_on_and_does_not_click(gm):
@@ -328,7 +343,7 @@ def test_a_program_is_said_with_its_channel_and_its_variation(gm):
     assert [_program(text) for text in ("5", "2=5", "25/8", "16=25/16")] == [
         (0, (4, 0)), (1, (4, 0)), (0, (24, 8)), (15, (24, 16))
     ]  # fmt: skip
-    for wrong in ("0", "129", "5/", "5/128", "17=5", "/8", "5/x"):
+    for wrong in ("0", "129", "5/", "5/128", "17=5", "/8", "5/x", "5/²"):
         with pytest.raises(ConfigError, match="say a program from 1 to 128"):
             _program(wrong)
     assert _no_variation(gm.kits, 24, 16) == "program 25 (Nylon Guitar) has no variation 16; it has 8 (Ukulele)"
@@ -407,7 +422,7 @@ def test_splits_layers_and_curves():
 
 def test_keys_have_names():
     assert [key_number(text) for text in ("60", "C4", "c-1", "Bb3", "F#5", "G9")] == [60, 60, 0, 58, 78, 127]
-    for text in ("", "H4", "C", "128", "C#"):
+    for text in ("", "H4", "C", "128", "C#", "C--1", "²", "C²"):
         with pytest.raises(ConfigError, match="no key"):
             key_number(text)
 

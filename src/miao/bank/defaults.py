@@ -101,6 +101,6 @@ def learnt_programs(kits: Kits, notes: Records) -> list[int]:
 
 def _program(path: Path, about: dict[str, str]) -> int:
     said = about.get("program", "")
-    if not said.isdigit() or not 1 <= int(said) <= N_PROGRAMS:
+    if not said.isdecimal() or not 1 <= int(said) <= N_PROGRAMS:
         raise BankError(f'{path}: its program is "{said}"; it must be 1 to {N_PROGRAMS}')
     return int(said) - 1

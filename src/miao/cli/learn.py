@@ -273,7 +273,7 @@ def cast(
     found = {}
     for part in parts or ():
         number, equals, name = part.partition("=")
-        if not equals or not number.strip().isdigit() or not name:
+        if not equals or not number.strip().isdecimal() or not name:
             raise MiaoError(f'--voice {part}: say a track and a voice, such as "1=alto-sax"')
         if int(number) not in places:
             known = ", ".join(map(str, places))

@@ -112,11 +112,14 @@ def live(
     if card != "none":
         needs("live")
     below, left = _split(split) if split else (None, None)
-    if velocity not in CURVES and not (velocity.isdigit() and 1 <= int(velocity) <= 127):
+    if velocity not in CURVES and not (velocity.isdecimal() and 1 <= int(velocity) <= 127):
         raise ConfigError(f"--velocity {velocity}: say {', '.join(CURVES)}, or a number from 1 to 127")
     key = key_number(below) if below else None
     routing = Routing(
-        transpose, CURVES.get(velocity, 1.0), int(velocity) if velocity.isdigit() else None, zones_of(key, bool(layer))
+        transpose,
+        CURVES.get(velocity, 1.0),
+        int(velocity) if velocity.isdecimal() else None,
+        zones_of(key, bool(layer)),
     )
     loaded, voices = _cast(_loaded(bank), voice)
     stage = _stage(loaded, range(N_CHANNELS), sample_rate, polyphony, gain, room)
@@ -235,7 +238,7 @@ def _reel(tape: Any, status: "_Status", read: Callable[[float], str], until: flo
                 tape.change(transpose=tape.transpose + (1 if key == "+" else -1))
             elif key == "s":
                 is_alone = not is_alone
-            elif key.isdigit() and 0 < int(key) <= len(tape.score.tracks):
+            elif key.isdecimal() and 0 < int(key) <= len(tape.score.tracks):
                 tape.toggle(tape.alone if is_alone else tape.muted, int(key) - 1)
             tape.round()
             status.show(f"{clock(tape.position)} / {clock(tape.length)}  tempo {tape.tempo:.0%}  {tape.transpose:+d}  ")
@@ -293,8 +296,8 @@ class _Status:
 
 def _plane(text: str) -> tuple[int, int]:
     """(20, 21) of "20,21". Raises: ConfigError."""
-    numbers = [int(part) for part in text.split(",") if part.strip().isdigit()]
-    if len(numbers) != 2 or len(set(numbers)) != 2 or max(numbers) > 119:
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    if len(numbers) != 2 or len(set(numbers)) != 2 or not 0 <= min(numbers) <= max(numbers) <= 119:
         raise ConfigError(f"--plane {text}: say two controllers from 0 to 119, as 20,21")
     return numbers[0], numbers[1]
 
@@ -343,7 +346,7 @@ def _cast(bank: "Bank", parts: list[str] | None) -> tuple["Bank", dict[int, int]
     places = {}
     for part in parts or ():
         number, equals, name = part.partition("=")
-        if not equals or not number.strip().isdigit() or not 1 <= int(number) <= 16 or not name:
+        if not equals or not number.strip().isdecimal() or not 1 <= int(number) <= 16 or not name:
             raise MiaoError(f'--voice {part}: say a channel and a voice, such as "1=alto-sax"')
         places[int(number) - 1] = len(bank.table.kind) + len(found)
         found.append(find_voice(name))
@@ -356,7 +359,7 @@ def _program(text: str) -> tuple[int, tuple[int, int]]:
     channel = channel if equals else "1"
     number, slash, variation = sound.partition("/")
     variation = variation if slash else "0"
-    is_whole = channel.isdigit() and number.isdigit() and variation.isdigit()
+    is_whole = channel.isdecimal() and number.isdecimal() and variation.isdecimal()
     if not (is_whole and 1 <= int(channel) <= 16 and 1 <= int(number) <= 128 and int(variation) <= 127):
         raise ConfigError(
             f"--program {text}: say a program from 1 to 128, a channel and a program, such as 2=5, or a "
@@ -377,6 +380,6 @@ def _no_variation(kits: "Kits", program: int, variation: int) -> str:
 def _split(text: str) -> tuple[str, int]:
     """The key and the program, from 0, of "C3=33"."""
     key, equals, number = text.partition("=")
-    if not equals or not number.isdigit() or not 1 <= int(number) <= 128:
+    if not equals or not number.isdecimal() or not 1 <= int(number) <= 128:
         raise ConfigError(f"--split {text}: say a key and a program, such as C3=33")
     return key, int(number) - 1

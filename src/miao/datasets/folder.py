@@ -64,7 +64,7 @@ def _sounds(score: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(score.parent.glob(f"{_escaped(score.stem)}*")):
         number = path.stem[len(score.stem) :].removeprefix(".")
-        if path.suffix.lower() in FORMATS and (not number or (number.isdigit() and path.stem != score.stem + number)):
+        if path.suffix.lower() in FORMATS and (not number or (number.isdecimal() and path.stem != score.stem + number)):
             found.setdefault(number, path)
     return found
 

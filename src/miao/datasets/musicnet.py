@@ -128,7 +128,7 @@ def _pairs(home: Path) -> list[tuple[Path, Path, str]]:
     for part in ("train", "test"):
         data, labels = home / f"{part}_data", home / f"{part}_labels"
         names = {p.stem for folder, kind in ((data, "*.wav"), (labels, "*.csv")) for p in folder.glob(kind)}
-        pairs += [(data / f"{name}.wav", labels / f"{name}.csv", part) for name in sorted(names) if name.isdigit()]
+        pairs += [(data / f"{name}.wav", labels / f"{name}.csv", part) for name in sorted(names) if name.isdecimal()]
     return pairs
 
 

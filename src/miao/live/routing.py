@@ -1,5 +1,6 @@
 """Where a keyboard's messages go: transposition, velocity curve, splits and layers."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from miao.midi.events import KEY_PRESSURE, NOTE_OFF, NOTE_ON, PROGRAM, SYSEX
 
 CURVES = {"soft": 0.6, "linear": 1.0, "hard": 1.6}
 _TONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_SIGNS = {"": 0, "#": 1, "B": -1}
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,10 @@ class Routing:
 
 def key_number(text: str) -> int:
     """60 of "60" or "C4". Raises: ConfigError."""
-    name = text.strip().upper()
-    if name.isdigit() and int(name) <= 127:
-        return int(name)
-    letter, rest = name[:1], name[1:]
-    shift = {"#": 1, "B": -1}.get(rest[:1], 0) if rest[:1] in ("#", "B") else 0
-    octave = rest[1:] if shift else rest
-    if letter in _TONES and octave.lstrip("-").isdigit():
-        key = _TONES[letter] + shift + 12 * (int(octave) + 1)
+    said = re.fullmatch(r"(\d{1,3})|([A-G])([#B]?)(-?\d)", text.strip().upper(), re.ASCII)
+    if said:
+        number, letter, sign, octave = said.groups()
+        key = int(number) if number else _TONES[letter] + _SIGNS[sign] + 12 * (int(octave) + 1)
         if 0 <= key <= 127:
             return key
     raise ConfigError(f"{text} is no key; say 60 or C4")

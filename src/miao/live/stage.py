@@ -163,8 +163,7 @@ class Stage:
     def change_room(self, room: Acoustics | None) -> None:
         """What is sent goes over to another room from here on, or to none, within 50 ms; what the old one holds sounds
         on in it. Raises: MiaoError where the engine takes nothing more."""
-        if not self.engine.change_room(self._responses(room)):
-            raise MiaoError("the engine has no place for another room; is anything playing?")
+        _check_taken(self.engine.change_room(self._responses(room)))
 
     def _responses(self, room: Acoustics | None) -> Floats | None:
         if room is None:
@@ -173,13 +172,14 @@ class Stage:
 
     def begin_again(self, now: float, channels: Sequence[int] | None = None) -> None:
         """Whatever sounds fades out, and a new player begins, which may be told of what was before: it is then under
-        way from here on. Its controllers stand where a new part's do."""
+        way from here on. Its controllers stand where a new part's do. Raises: MiaoError where the engine takes nothing
+        more."""
         for sent in self._sent.values():
             sent.note.cut(now)
         self._carry(now)
+        _check_taken(self.engine.begin_again())
         self._sent.clear()
         self._handles.clear()
-        self.engine.begin_again()
         self.channels = self.channels if channels is None else tuple(channels)
         start = int(now * self.sample_rate)
         self.player = Player(self.bank, self.channels, self.settings, start, self.attacks)
@@ -232,6 +232,11 @@ class Stage:
             np.ascontiguousarray(levels[same:]), note.is_written,
         )  # fmt: skip
         sent.times, sent.levels, sent.changes = times, levels, note.course.changes
+
+
+def _check_taken(is_taken: bool) -> None:
+    if not is_taken:
+        raise MiaoError("the engine takes nothing more; is anything playing?")
 
 
 def _swing(chorus: str) -> tuple[float, float, float]:

@@ -71,7 +71,7 @@ class Arrangement:
             raise ConfigError('"tracks" is an object of tracks by number, such as {"1": {"muted": true}}')
         tracks = {}
         for number, changes in listed.items():
-            if not str(number).isdigit() or not isinstance(changes, dict):
+            if not str(number).isdecimal() or not isinstance(changes, dict):
                 raise ConfigError(f'"tracks" has {str(number)[:20]!r}; tracks are objects by number, from 1')
             made = from_table(TrackChanges, changes, f"tracks.{number}.")
             if (made.program > 0) + (made.kit >= 0) + bool(made.voice) > 1:

@@ -88,7 +88,7 @@ def _name(url: str) -> str:
 async def body_of(request: Request, most_bytes: int, what: str) -> bytes:
     """All that is sent, as long as it is no more than allowed. Raises: Refusal."""
     said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said) > most_bytes:
+    if said.isdecimal() and int(said) > most_bytes:
         raise Refusal(f"{what} is larger than {most_bytes / 1e6:g} MB, the most that is taken", 413)
     parts: list[bytes] = []
     n = 0
