@@ -46,7 +46,7 @@ def true_t60(room: AnyRoom) -> np.ndarray:
 
 def recorded(dry: np.ndarray, room: AnyRoom, level_db: float) -> Audio:
     """Dry sound [2, S] in a room, so much softer or louder than it."""
-    wet = Room(SAMPLE_RATE, acoustics=room).process(np.ascontiguousarray(dry, np.float32))
+    wet = Room(SAMPLE_RATE, room).process(np.ascontiguousarray(dry, np.float32))
     return Audio(dry + wet * np.float32(10 ** (level_db / 20)), SAMPLE_RATE)
 
 

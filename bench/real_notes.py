@@ -63,13 +63,15 @@ def played(bank: Bank, voice: int, note: Recording) -> np.ndarray:
     return sound if note.is_released else sound[:, : note.sound.shape[1]]
 
 
-def tuned(recording: Recording, sound: np.ndarray, kind: int) -> np.ndarray:
-    """Log-mel spectrogram of a recorded note, played faster or slower so that it is as far out of tune as a sound."""
-    if kind == MODES:
-        return recording.mel
-    own, other = (fit_voice(s, SAMPLE_RATE, note_hz(recording), kind).tune_cents for s in (recording.sound, sound))
-    rate = round(SAMPLE_RATE * 2 ** ((other - own) / 1200))
-    return spectrum.log_mel(resample(Audio(recording.sound, rate), SAMPLE_RATE).samples)
+def tuning(note: Recording, sound: np.ndarray, kind: int) -> float:
+    """How many cents a note sounds too high; 0 of modes, whose pitch is their own."""
+    return 0.0 if kind == MODES else fit_voice(sound, SAMPLE_RATE, note_hz(note), kind).tune_cents
+
+
+def tuned(note: Recording, cents: float) -> np.ndarray:
+    """Log-mel spectrogram of a recorded note, played so many cents higher by being played faster."""
+    rate = round(SAMPLE_RATE * 2 ** (cents / 1200))
+    return spectrum.log_mel(resample(Audio(note.sound, rate), SAMPLE_RATE).samples)
 
 
 def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
@@ -78,13 +80,16 @@ def sampled(font: SoundFont, program: int, note: Recording) -> np.ndarray:
     return sound if note.is_released else sound[:, : note.sound.shape[1]]
 
 
-def errors(notes: list[Recording], sounds: list[np.ndarray], groups: list[int], kind: int) -> tuple[float, float]:
+def errors(
+    notes: list[Recording], tunings: list[float], sounds: list[np.ndarray], groups: list[int], kind: int
+) -> tuple[float, float]:
     """Mean log-mel error (dB) at the constant gain that suits each group of notes best: at the tuning of the sounds,
-    and as the notes were recorded."""
+    and at the notes' own, ``tunings`` (cents)."""
     at = [np.array(groups) == group for group in set(groups)]
     mels = [spectrum.log_mel(sound) for sound in sounds]
+    in_tune = [tuned(n, tuning(n, s, kind) - own) for n, own, s in zip(notes, tunings, sounds, strict=True)]
     found = []
-    for targets in [[tuned(n, s, kind) for n, s in zip(notes, sounds, strict=True)], [n.mel for n in notes]]:
+    for targets in [in_tune, [n.mel for n in notes]]:
         pairs = zip(targets, mels, strict=True)
         by_gain = np.array([[spectrum.log_mel_error(a, b + gain) for gain in GAINS_DB] for a, b in pairs])
         found.append(float(sum(by_gain[which].sum(axis=0).min() for which in at) / len(mels)))
@@ -189,7 +194,8 @@ def measure(source: Source, folder: Path, output: Path, bank: Bank, fonts: list[
     sampled_by = {f.path.stem: [sampled(f, source.program, n) for n in notes] for f in fonts}
     systems = {"miao": ours, "teacher": theirs, **sampled_by}
     kind = int(bank.table.kind[source.program])
-    found = {name: errors(notes, sounds, groups, kind) for name, sounds in systems.items()}
+    tunings = [tuning(note, note.sound, kind) for note in notes]
+    found = {name: errors(notes, tunings, sounds, groups, kind) for name, sounds in systems.items()}
     levels, taught = (keyboard(voice, b, n) for b, n in ((player, number), (bank, source.program)))
     row = {
         "name": source.name, "program": source.program, "held_out": len(notes), "pitches": len(held_out),

@@ -6,7 +6,7 @@ from conftest import rounding
 
 from miao.midi.score import Curve
 from miao.sound.desk import Brightness, Desk, Fader, pan_gains, send_gains, track_gains
-from miao.sound.room import DrawnRoom, Room, room_response
+from miao.sound.room import DrawnRoom, Room, _drawn
 
 RATE = 44100
 
@@ -167,9 +167,9 @@ def test_a_ramp_ten_hours_in_is_as_exact_as_the_first():
 def test_the_room_is_the_convolution_with_its_response():
     sent = np.zeros((2, 30000), np.float32)
     sent[0, 5], sent[1, 20001] = 1.0, -0.5
-    room = Room(RATE, rt60_seconds=0.8)
+    room = Room(RATE, DrawnRoom(0.8))
     heard = np.concatenate([room.process(sent), room.tail()], axis=1)
-    response = room_response(RATE, 0.8)
+    response = DrawnRoom(0.8).response(RATE)
     expected = np.zeros((2, sent.shape[1] + response.shape[-1] - 1))
     expected[:, 5 : 5 + response.shape[-1]] += response[:, 0]
     expected[:, 20001 : 20001 + response.shape[-1]] -= 0.5 * response[:, 1]
@@ -179,16 +179,16 @@ def test_the_room_is_the_convolution_with_its_response():
 @pytest.mark.parametrize("partition_samples", [1024, 16384])
 def test_the_room_does_not_depend_on_how_the_song_is_cut(partition_samples):
     sent = 0.1 * noise(1.5)
-    whole = Room(RATE, 0.5, partition_samples=partition_samples).process(sent)
+    whole = Room(RATE, DrawnRoom(0.5), partition_samples=partition_samples).process(sent)
     assert whole.shape == sent.shape
     np.testing.assert_allclose(
-        in_pieces(Room(RATE, 0.5, partition_samples=partition_samples).process, sent), whole, atol=rounding()
+        in_pieces(Room(RATE, DrawnRoom(0.5), partition_samples=partition_samples).process, sent), whole, atol=rounding()
     )
-    np.testing.assert_allclose(Room(RATE, 0.5).process(sent), whole, atol=rounding())
+    np.testing.assert_allclose(Room(RATE, DrawnRoom(0.5)).process(sent), whole, atol=rounding())
 
 
 def test_silence_stays_silence_and_a_room_falls_silent():
-    room = Room(8000, 0.4, partition_samples=512)
+    room = Room(8000, DrawnRoom(0.4), partition_samples=512)
     assert not room.process(np.zeros((2, 3000), np.float32)).any()
     room.process(noise(0.2, rate=8000))
     assert room.tail().any()
@@ -197,13 +197,15 @@ def test_silence_stays_silence_and_a_room_falls_silent():
 
 
 def test_one_seed_is_one_room():
-    np.testing.assert_array_equal(room_response(8000, 0.5, seed=3), room_response(8000, 0.5, seed=3))
-    assert not np.allclose(room_response(8000, 0.5, seed=3), room_response(8000, 0.5, seed=4))
+    drawn = DrawnRoom(0.5, seed=3).response(8000)
+    _drawn.cache_clear()
+    np.testing.assert_array_equal(DrawnRoom(0.5, seed=3).response(8000), drawn)
+    assert not np.allclose(DrawnRoom(0.5, seed=4).response(8000), drawn)
 
 
 def test_the_room_is_the_same_at_every_sample_rate():
     rates = (22_050, 44_100, 48_000, 96_000)
-    spectra = [np.fft.rfft(room_response(rate, 0.8), rate)[..., 30:9000] for rate in rates]  # bins of 1 Hz
+    spectra = [np.fft.rfft(DrawnRoom(0.8).response(rate), rate)[..., 30:9000] for rate in rates]  # bins of 1 Hz
     for spectrum in spectra[1:]:
         likeness = np.abs(np.vdot(spectra[0], spectrum)) / (np.linalg.norm(spectra[0]) * np.linalg.norm(spectrum))
         assert likeness > 0.99
@@ -212,7 +214,7 @@ def test_the_room_is_the_same_at_every_sample_rate():
 
 @pytest.fixture(scope="module")
 def response():
-    return room_response(RATE)
+    return DrawnRoom().response(RATE)
 
 
 def decay_seconds(response, hz):
@@ -229,7 +231,7 @@ def test_the_room_decays_as_asked_and_sooner_in_the_treble(response):
     assert decay_seconds(response, 1000) == pytest.approx(1.6, abs=0.1)
     assert decay_seconds(response, 8000) == pytest.approx(0.48 * 1.6, abs=0.15)
     assert decay_seconds(response, 125) == pytest.approx(1.1 * 1.6, abs=0.2)  # few waves fit into so low an octave
-    assert decay_seconds(room_response(RATE, 0.8), 1000) == pytest.approx(0.8, abs=0.1)
+    assert decay_seconds(DrawnRoom(0.8).response(RATE), 1000) == pytest.approx(0.8, abs=0.1)
 
 
 def test_the_room_is_silent_before_its_predelay_and_faded_at_its_end(response):
@@ -244,7 +246,7 @@ def test_a_send_of_one_gives_as_much_room_as_sound():
         return np.fft.irfft(spectrum * ((hz > 200) & (hz < 2000)), sound.shape[-1])
 
     sent = in_band(noise(6)).astype(np.float32)
-    heard = Room(RATE).process(sent)[:, 2 * RATE :]
+    heard = Room(RATE, DrawnRoom()).process(sent)[:, 2 * RATE :]
     np.testing.assert_allclose(np.std(heard, axis=1), np.std(sent, axis=1), rtol=0.1)
 
 

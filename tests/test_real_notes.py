@@ -31,9 +31,11 @@ def test_a_note_that_is_out_of_tune_is_met_where_it_is(monkeypatch):
         return replace(asked, sound=bench.played(gm.with_voices([own]), len(gm.table.kind), asked))
 
     plain, sharp = heard(at(0.0)), heard(at(24.0))
-    in_tune, as_recorded = bench.errors([sharp], [plain.sound], [0], 0)
+    own = bench.tuning(sharp, sharp.sound, 0)
+    assert own - bench.tuning(plain, plain.sound, 0) == pytest.approx(24, abs=1)
+    in_tune, as_recorded = bench.errors([sharp], [own], [plain.sound], [0], 0)
     assert in_tune < 1.5 < 3.0 < as_recorded, "but for what playing it slower does"
-    assert bench.errors([sharp], [sharp.sound], [0], 0) == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert bench.errors([sharp], [own], [sharp.sound], [0], 0) == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
 def test_what_is_installed_is_learnt_from_all_notes(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Transcribers: what they have in common, and those that are programs of their own.
+"""Transcribers that are programs of their own.
 
 | transcriber | hears | how | licence |
 |---|---|---|---|
@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -33,20 +32,6 @@ from miao.sound.audio import Audio
 
 HARMONICA_SIZES = ("nano", "small", "medium", "large", "x-large")
 LONGEST_SECONDS = 3600.0  # that a command may take
-
-
-class Transcriber(Protocol):
-    """Hears notes in sound."""
-
-    @property
-    def name(self) -> str:
-        """With its version; part of every score's settings."""
-
-    def __call__(self, samples: Reals, sample_rate: int) -> Records:
-        """The notes heard in [channels, S]: HEARD, or ATTRIBUTED if it can tell programs.
-
-        Raises: DataError if it is not there or fails.
-        """
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,6 @@ class RecordedRoom:
         return replace(self, responses=self.responses * (10 ** (slope * time)).astype(np.float32), t60_seconds=seconds)
 
 
-def room_response(sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0) -> Floats:
-    """The usual room's impulse responses [2 ears, 2 speakers, S]; rt60_seconds is the time to fall 60 dB at 1 kHz."""
-    return DrawnRoom(rt60_seconds, seed=seed).response(sample_rate)
-
-
 @lru_cache(maxsize=16)  # a room that is only louder is not drawn again
 def _drawn(room: DrawnRoom, sample_rate: int) -> Floats:
     rng = np.random.default_rng(room.seed)
@@ -195,11 +190,9 @@ class Room:
     """
 
     def __init__(
-        self, sample_rate: int, rt60_seconds: float = 1.6, seed: int = 0,
-        partition_samples: int = USUAL_PARTITION_SAMPLES, acoustics: Acoustics | None = None,
-    ) -> None:  # fmt: skip
+        self, sample_rate: int, acoustics: Acoustics, partition_samples: int = USUAL_PARTITION_SAMPLES
+    ) -> None:
         self.sample_rate = sample_rate
-        acoustics = acoustics or DrawnRoom(rt60_seconds, seed=seed)
         self._convolver = convolver(_partitions_of(sample_rate, acoustics, partition_samples))
         self.n_tail = response_of(sample_rate, acoustics).shape[-1] - 1
 
@@ -253,9 +246,7 @@ class ChangingRoom:
         return self.process(np.zeros((2, self.n_tail), np.float32))
 
     def _room(self, acoustics: Acoustics | None) -> Room | None:
-        return None if acoustics is None else Room(
-            self.sample_rate, partition_samples=self._size, acoustics=acoustics
-        )  # fmt: skip
+        return None if acoustics is None else Room(self.sample_rate, acoustics, self._size)
 
 
 class _Entered:

@@ -138,7 +138,7 @@ def room_with(
     sample_rate: int, acoustics: Acoustics | None, partition_samples: int = USUAL_PARTITION_SAMPLES
 ) -> Room | None:
     """A silent room, if there is to be one."""
-    return None if acoustics is None else Room(sample_rate, acoustics=acoustics, partition_samples=partition_samples)
+    return None if acoustics is None else Room(sample_rate, acoustics, partition_samples)
 
 
 def _mixed(

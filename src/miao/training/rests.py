@@ -31,7 +31,6 @@ class RestDecays:
 
     t60_seconds: Doubles  # [9], nan where rests do not tell
     error: Doubles  # [9] standard error of its logarithm
-    n_falls: int  # most that were followed in an octave
 
 
 def rests(n_frames: int, courses: Sequence[Courses], others: Reals | None) -> Flags:
@@ -51,7 +50,7 @@ def rests(n_frames: int, courses: Sequence[Courses], others: Reals | None) -> Fl
 def decays_in_rests(heard: Sequence[Reals], are_rests: Sequence[Flags], octave_shares: Reals) -> RestDecays:
     """T60 by octave of recordings [frames, bands] (dB) as their rests tell; octave_shares [bands, 9] says which bands
     an octave is made of."""
-    times, errors, most = np.full(len(BAND_HZ), np.nan), np.full(len(BAND_HZ), np.inf), 0
+    times, errors = np.full(len(BAND_HZ), np.nan), np.full(len(BAND_HZ), np.inf)
     for octave in range(len(BAND_HZ)):
         bands = octave_shares[:, octave] > 0.5
         if not bands.any():
@@ -61,13 +60,12 @@ def decays_in_rests(heard: Sequence[Reals], are_rests: Sequence[Flags], octave_s
                      for fall in _falls(np.asarray(piece)[:, bands], is_rest, skipped)]  # fmt: skip
             if len(falls) >= n_enough:
                 break
-        most = max(most, len(falls))
         if len(falls) < n_enough:
             continue
         slope, off = _middle_slope(falls)
         if slope < 0 and _T60_SECONDS[0] <= -60 / slope <= _T60_SECONDS[1]:
             times[octave], errors[octave] = -60 / slope, off / -slope
-    return RestDecays(times, errors, most)
+    return RestDecays(times, errors)
 
 
 def _falls(piece: Reals, is_rest: Flags, skipped: int) -> list[Floats]:

@@ -73,7 +73,7 @@ def measure_sides(font: SoundFont, table: VoiceTable, voice: int, source: Source
         share = max(share, aside)
     if share < _LEAST:
         return None
-    return Turned(KEYS[0], np.array([found[min(found, key=lambda known: abs(known - key))] for key in KEYS]))
+    return _filled(found, KEYS)
 
 
 def recorded_sides(recordings: Sequence[Recording], fits: Sequence[VoiceFit]) -> Sides | None:
@@ -89,9 +89,12 @@ def recorded_sides(recordings: Sequence[Recording], fits: Sequence[VoiceFit]) ->
     found = {key: _turned(*(np.sum(part, axis=0) for part in zip(*some, strict=True))) for key, some in sums.items()}
     if max((aside for _, aside in found.values()), default=0.0) < _LEAST:
         return None
-    keys = range(min(found), max(found) + 1)
-    nearest = [min(found, key=lambda known: abs(known - key)) for key in keys]
-    return Sides.of([Turned(keys[0], np.array([found[key][0] for key in nearest]))])
+    return Sides.of([_filled({key: turns for key, (turns, _) in found.items()}, range(min(found), max(found) + 1))])
+
+
+def _filled(found: Mapping[int, Doubles], keys: Sequence[int]) -> Turned:
+    """Turns of neighbouring keys from those of some, each by the nearest."""
+    return Turned(keys[0], np.array([found[min(found, key=lambda known: abs(known - key))] for key in keys]))
 
 
 def prepare_sides(path: Path, folder: Path, table: VoiceTable, voices: Mapping[int, Source]) -> Iterator[Path]:

@@ -100,7 +100,7 @@ def recorded_waver(
 
 
 def waverers(recordings: Sequence[Recording]) -> list[Recording]:
-    """The notes that are listened to: one every three semitones at least, rising, the longest of those that are held
+    """The notes that are listened to: three semitones apart at least, rising, the longest of those that are held
     for a second and are neither the softest nor the loudest, where there are others."""
     held = [r for r in recordings if r.hold_seconds >= LEAST_SECONDS]
     middle = sorted({r.velocity for r in recordings})[1:-1]
