@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     font, bank = SoundFont(options.soundfont), Bank.load(options.bank, 1)
-    assert bank.wavers is not None
+    assert bank.additions.wavers is not None
     ears = {"musicnn": musicnn(), "YAMNet": yamnet(options.yamnet)}
     log = options.output / "wavers.jsonl"
     rows = [json.loads(row) for row in log.read_text().splitlines()] if log.exists() else []
@@ -99,13 +99,13 @@ def main() -> None:
     for (number, program), name in bank.kits.names.items():
         voices[bank.voice(program, 60, is_drum=False, bank=number << 7)] = Source(program, number), name
     for voice, (source, name) in voices.items():
-        if voice in done or not bank.wavers.has(voice):
+        if voice in done or not bank.additions.wavers.has(voice):
             continue
         theirs, ours = played(font, source, voice, [bank, bank.with_wavers(None)])
         mels = [log_mel(sound) for sound in theirs]
         errors = [float(np.mean([log_mel_error(mel, log_mel(sound)) for mel, sound in zip(mels, some, strict=True)]))
                   for some in ours]  # fmt: skip
-        row = {"bank": bank.checksum, "voice": voice, "name": name, "rows": int(bank.wavers.n_keys[voice])}
+        row = {"bank": bank.checksum, "voice": voice, "name": name, "rows": int(bank.additions.wavers.n_keys[voice])}
         row |= {"log_mel": {"still": errors[1], "with": errors[0]}}
         row |= {name: heard(ear, theirs, ours) for name, ear in ears.items()}
         done[voice] = row

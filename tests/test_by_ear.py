@@ -94,7 +94,7 @@ def test_a_banks_own_drums_are_read_from_its_folder_and_must_be_there(gm, tmp_pa
     corrections(drum_voice(SNARE), attack=-2.0).save(folder / FILE)
     seal(folder, config)
     bank = Bank.load(folder, n_threads=1)
-    assert bank.drum_corrections.at(drum_voice(SNARE))[0][0, 0, 0] == -2
+    assert bank.additions.drums.at(drum_voice(SNARE))[0][0, 0, 0] == -2
     corrections(30_000).save(folder / FILE)
     seal(folder, config)
     with pytest.raises(BankError, match=r"drums.safetensors: names voices that are not there"):

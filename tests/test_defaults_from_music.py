@@ -119,7 +119,7 @@ def test_what_is_raised_everywhere_is_not_as_levels_end_at_the_top_of_their_scal
 
 
 def test_what_the_program_has_by_key_stays(voice, taught):
-    theirs = taught.key_levels.alone(VIOLIN)
+    theirs = taught.additions.key_levels.alone(VIOLIN)
     np.testing.assert_array_equal(voice.key_levels.levels, theirs.levels)
     assert int(voice.table.kind[0]) == int(taught.table.kind[VIOLIN])
 

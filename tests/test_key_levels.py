@@ -174,7 +174,8 @@ def test_what_is_missing_still_when_that_is_added_is_added_too(monkeypatch):
     bank, heard = Bank.load("gm", 1, has_more=False).with_key_levels(None), []
 
     def missing(_font, bank, _voice, _source):
-        heard.append(None if bank.key_levels is None else float(bank.key_levels.of_key(3, 60)[tk.SUSTAIN, 60]))
+        keys = bank.additions.key_levels
+        heard.append(None if keys is None else float(keys.of_key(3, 60)[tk.SUSTAIN, 60]))
         return np.full((2, N_KINDS, spectrum.N_MELS), 3.0 if len(heard) == 1 else 0.5, np.float32)
 
     monkeypatch.setattr("miao.training.key_levels.KEYS", range(60, 62))

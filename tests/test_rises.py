@@ -112,14 +112,14 @@ def late(n_tokens, levels=-14.0):
 
 
 def test_a_bank_adds_them_to_the_voice_and_goes_on_as_before(bank):
-    moved = bank.with_openings(bank.openings, Rises.of([None] * 56 + [late(len(FINE), -6.0)]))
+    moved = bank.with_openings(bank.additions.openings, Rises.of([None] * 56 + [late(len(FINE), -6.0)]))
     for voice, softer in ((56, True), (57, False)):
         score = one_note_score(voice, 60, 100, 1.6)
         a, b = (play(some, score, voice=voice) for some in (bank, moved))
         loud = [10 * np.log10(np.square(b[:, at]).sum() / np.square(a[:, at]).sum())
                 for at in (slice(3000, 9000), slice(45_000, 65_000))]  # fmt: skip
         np.testing.assert_allclose(loud, [-10.5 if softer else 0.0, 0.0], atol=0.4)
-    assert moved.with_openings(None).rises is None and moved.with_key_levels(None).rises is None
+    assert moved.with_openings(None).additions.rises is None and moved.with_key_levels(None).additions.rises is None
 
 
 class Teacher:

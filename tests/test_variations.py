@@ -137,7 +137,9 @@ def test_what_is_saved_is_what_is_loaded_and_some_can_be_chosen(taught, tmp_path
         np.testing.assert_array_equal(*(attack(bank, N_VOICES + n) for bank in banks))
     np.testing.assert_array_equal(attack(last, N_VOICES), attack(banks[0], N_VOICES + 1))
     assert last.kits.names == {(16, FLUTE): "Other"} and last.repeats_from(N_VOICES) == 2
-    assert last.wavers.has(N_VOICES) and last.sides.has(N_VOICES) and last.taught.keys(N_VOICES) == range(40, 91)
+    assert (
+        last.additions.wavers.has(N_VOICES) and last.sides.has(N_VOICES) and last.taught.keys(N_VOICES) == range(40, 91)
+    )
     assert again.wavers.first.tolist() == again.sides.first.tolist() == [-1, 0]
     both = Variations.joined([own, again.chosen(np.array([1]))])
     assert both.wavers.first.tolist() == [-1, 0, 1] and both.taught.keys(2) == range(40, 91)
@@ -149,7 +151,7 @@ def test_a_file_from_before_they_wavered_has_none_of_it(taught, tmp_path):
     kept = {k: v for k, v in load_file(path).items() if k.split(".")[0] not in ("wavers", "sides", "taught")}
     save_file(kept, path, {"names": "One\nOther"})
     bank = taught.with_variations(Variations.load(path))
-    assert not bank.wavers.has(N_VOICES + 1) and not bank.sides.has(N_VOICES + 1)
+    assert not bank.additions.wavers.has(N_VOICES + 1) and not bank.sides.has(N_VOICES + 1)
     assert bank.taught.keys(N_VOICES + 1) == LEARNT_PITCHES
 
 
@@ -214,7 +216,7 @@ def test_each_of_the_banks_own_sounds_unlike_what_plays_its_program(gm):
 def test_all_of_them_have_what_a_taught_voice_has(gm):
     for number, own in gm.kits.names:
         voice = gm.voice(own, 60, is_drum=False, bank=number << 7)
-        assert gm.key_levels.first[voice] >= 0 and gm.courses.row[voice] >= 0, (number, own)
+        assert gm.additions.key_levels.first[voice] >= 0 and gm.courses.row[voice] >= 0, (number, own)
         assert np.ptp(gm.table.trim_db[voice]) > 0, (number, own)
 
 

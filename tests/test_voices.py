@@ -55,7 +55,7 @@ def copy_of(bank, program, level=0.0, **about):
     table = VoiceTable(modes=modes[row : row + 1] if row >= 0 else modes[:0], **{k: v[own] for k, v in rows.items()})
     table = replace(table, mode_row=np.array([0 if row >= 0 else -1], np.int16))
     facts = {"name": "copy", "bank": "gm", "nets": bank.nets_checksum, "licence": "CC0-1.0"} | about
-    return LearntVoice(table, known, correction(level), facts, key_levels=bank.key_levels.alone(program))
+    return LearntVoice(table, known, correction(level), facts, key_levels=bank.additions.key_levels.alone(program))
 
 
 def test_a_table_that_was_written_is_the_same_and_drums_take_no_room_for_each_pitch(gm, tmp_path):

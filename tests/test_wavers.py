@@ -182,7 +182,9 @@ def test_a_program_that_fades_soon_stays_still(bank, few_keys):
 
 
 def test_a_waver_that_takes_other_keys_away_is_not_kept(bank, few_keys, monkeypatch):
-    monkeypatch.setattr(training, "_error", lambda b, *_: 2.0 if b.wavers is None else 2.0 + 2 * training.MOST_WORSE_DB)
+    monkeypatch.setattr(
+        training, "_error", lambda b, *_: 2.0 if b.additions.wavers is None else 2.0 + 2 * training.MOST_WORSE_DB
+    )
     assert training.measure_waver(Teacher(bank), bank, TRUMPET, Source(TRUMPET)) is None
 
 

@@ -5,27 +5,24 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from miao.arrays import Floats, Integers, distinct
 from miao.bank import tokens as tk
+from miao.bank.additions import NOTHING_ADDED, Additions
 from miao.bank.defaults import default_voices, keys_of, kits_with, lasts, program_of, release_pace
 from miao.bank.drums import FILE as DRUMS_FILE
 from miao.bank.drums import DrumCorrections, OwnCorrections
 from miao.bank.folder import bank_folder, read_config
-from miao.bank.key_levels import FILE as KEYS_FILE
 from miao.bank.key_levels import KeyLevels
-from miao.bank.key_rows import KeyRows
 from miao.bank.kits import GENERAL_MIDI, KITS_FILE, Kits, MoreVoices
 from miao.bank.lasting import Courses
 from miao.bank.learnt_voice import LearntVoice
 from miao.bank.level_shift import set_out
 from miao.bank.nets import KIND_NAMES, Decoder, Nets, OnnxNets, Written
-from miao.bank.openings import FILE as OPENINGS_FILE
 from miao.bank.openings import Openings
-from miao.bank.rises import FILE as RISES_FILE
 from miao.bank.rises import Rises
 from miao.bank.sides import FILE as SIDES_FILE
 from miao.bank.sides import Sides
@@ -34,11 +31,9 @@ from miao.bank.taught import TaughtKeys
 from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
-from miao.bank.wavers import FILE as WAVERS_FILE
 from miao.bank.wavers import Wavers
 from miao.errors import BankError
 
-Rows = TypeVar("Rows", bound=KeyRows)
 _OF_A_NOTE = ("pitch", "velocity", "index")
 
 
@@ -60,11 +55,7 @@ class Bank:
     paces: Mapping[int, float] = field(default_factory=dict)  # of learnt voices' releases; see `release_pace`
     courses: Courses | None = None  # of notes that are held for long; None where decode writes them to their end
     kits: Kits = GENERAL_MIDI  # which voice plays which note
-    drum_corrections: DrumCorrections | None = None
-    key_levels: KeyLevels | None = None  # of voices that have some
-    openings: Openings | None = None  # of voices that have one
-    rises: Rises | None = None  # of voices that have one
-    wavers: Wavers | None = None  # of voices that do not stand still
+    additions: Additions = NOTHING_ADDED  # to what nets write of its own voices
     sides: Sides | None = None  # of voices whose partials differ between the sides
     taught: TaughtKeys | None = None  # of all voices; None where decode plays any key by itself
 
@@ -106,20 +97,17 @@ class Bank:
             table, embeddings, drums = voices.added_to(table, embeddings)
         if has_more and (folder / DRUMS_FILE).is_file():
             drums = _with_own_drums(drums, folder / DRUMS_FILE, embeddings)
-        keys = _of_voices(KeyLevels, folder / KEYS_FILE, embeddings)
-        openings = _of_voices(Openings, folder / OPENINGS_FILE, embeddings)
-        rises = _of_voices(Rises, folder / RISES_FILE, embeddings)
-        context = nets.encode if config.uses_context else None
-        wavers = _of_voices(Wavers, folder / WAVERS_FILE, embeddings)
+        additions = Additions.load(folder, embeddings, drums)
         path, rows = folder / TAUGHT_FILE, embeddings.rows()
         taught = (TaughtKeys.load(path) if path.is_file() else TaughtKeys.of([])).chosen(rows)
-        decode = _decoder(nets, embeddings, taught, (), drums, keys, openings, rises, wavers)
+        decode = _decoder(nets, embeddings, taught, additions, ())
+        context, sides = nets.encode if config.uses_context else None, folder / SIDES_FILE
         long = folder / "courses.safetensors"
         courses = Courses.load(long) if long.is_file() else Courses.none()
         return Bank(
             str(name), folder, table, decode, context, config.context_width, embeddings, nets,
-            courses=courses, kits=kits, drum_corrections=drums, key_levels=keys, openings=openings, rises=rises,
-            wavers=wavers, sides=_of_voices(Sides, folder / SIDES_FILE, embeddings), taught=taught,
+            courses=courses, kits=kits, additions=additions,
+            sides=Sides.load(sides).chosen(rows) if sides.is_file() else None, taught=taught,
         )  # fmt: skip
 
     def voice(self, program: int, pitch: int, *, is_drum: bool, bank: int = 0) -> int:
@@ -153,24 +141,18 @@ class Bank:
         assert not self.defaults and not self.added
         sizes = [len(self.table.kind), len(more.places)]
         embeddings = VoiceEmbeddings.joined([self.embeddings, more.embeddings])
-        keys = KeyLevels.joined([self.key_levels, more.keys], sizes)
-        openings = Openings.joined([self.openings, more.openings], sizes)
-        rises = Rises.joined([self.rises, more.rises], sizes)
-        taught = TaughtKeys.joined([self.taught, more.taught_keys])
-        if self.wavers is not None and more.wavers is not None and not self.wavers.fits(more.wavers):
+        own, theirs = self.additions, Additions(None, more.keys, more.openings, more.rises, more.wavers)
+        if own.wavers is not None and theirs.wavers is not None and not own.wavers.fits(theirs.wavers):
             raise BankError(f"{self.folder / VARIATIONS_FILE}: notes of variations waver for another time than others")
-        wavers = Wavers.joined([self.wavers, more.wavers], sizes)
+        additions, taught = own.joined(theirs, sizes), TaughtKeys.joined([self.taught, more.taught_keys])
         return replace(
             self,
             table=VoiceTable.joined([self.table, more.table]),
-            decode=_decoder(self.nets, embeddings, taught, (), self.drum_corrections, keys, openings, rises, wavers),
+            decode=_decoder(self.nets, embeddings, taught, additions, ()),
             embeddings=embeddings,
-            key_levels=keys,
-            openings=openings,
-            rises=rises,
+            additions=additions,
             courses=None if self.courses is None else Courses.joined([self.courses, more.courses], sizes),
             kits=more.numbered(self.kits, sizes[0]),
-            wavers=wavers,
             sides=Sides.joined([self.sides, more.sides], sizes),
             taught=taught,
         )
@@ -203,7 +185,8 @@ class Bank:
                 raise BankError(f'voice "{voice.name}" has embeddings of another width than the bank {self.name}')
         embeddings = VoiceEmbeddings.joined([self.embeddings, *(voice.embeddings for voice in voices)])
         sizes = [self.embeddings.n_voices, *(1 for _ in voices)]
-        keys = KeyLevels.joined([self.key_levels, *(voice.key_levels for voice in voices)], sizes)
+        keys = KeyLevels.joined([self.additions.key_levels, *(voice.key_levels for voice in voices)], sizes)
+        additions = replace(self.additions, key_levels=keys)
         learnt, first = (*self.defaults, *voices), len(self.table.kind)
         played = TaughtKeys.of([keys_of(voice, self.taught) for voice in voices])
         taught = TaughtKeys.joined([self.taught, played])
@@ -214,19 +197,9 @@ class Bank:
             table=VoiceTable.joined(
                 [self.table, *(voice.table.as_loud_beyond(played.keys(n)) for n, voice in enumerate(voices))]
             ),
-            decode=_decoder(
-                self.nets,
-                embeddings,
-                taught,
-                learnt,
-                self.drum_corrections,
-                keys,
-                self.openings,
-                self.rises,
-                self.wavers,
-            ),
+            decode=_decoder(self.nets, embeddings, taught, additions, learnt),
             embeddings=embeddings,
-            key_levels=keys,
+            additions=additions,
             paces={**self.paces} | {first + n: release_pace(voice) for n, voice in enumerate(voices)},
             taught=taught,
             sides=Sides.joined([self.sides, *(voice.sides for voice in voices)], sizes),
@@ -237,36 +210,27 @@ class Bank:
         """The bank with other key levels; with None its voices sound as its nets write them and nothing is added as
         notes open, nor while they are held."""
         if levels is None:
-            return self._with_added(self.drum_corrections, None, None, None, None)
-        return self._with_added(self.drum_corrections, levels, self.openings, self.rises, self.wavers)
+            return self._with_additions(Additions(self.additions.drums))
+        return self._with_additions(replace(self.additions, key_levels=levels))
 
     def with_openings(self, openings: Openings | None, rises: Rises | None = None) -> "Bank":
         """The bank with other openings of notes and other rises, or none."""
-        return self._with_added(self.drum_corrections, self.key_levels, openings, rises, self.wavers)
+        return self._with_additions(replace(self.additions, openings=openings, rises=rises))
 
     def with_wavers(self, wavers: Wavers | None) -> "Bank":
         """The bank with other wavers of held notes, or none."""
-        return self._with_added(self.drum_corrections, self.key_levels, self.openings, self.rises, wavers)
+        return self._with_additions(replace(self.additions, wavers=wavers))
 
     def with_own_drums(self, own: OwnCorrections) -> "Bank":
         """The bank with other corrections of some drums."""
         assert self.embeddings is not None
-        drums = self.drum_corrections or DrumCorrections.none(self.embeddings.n_voices)
-        drums = drums.replaced(own, self.embeddings.rows())
-        return self._with_added(drums, self.key_levels, self.openings, self.rises, self.wavers)
+        drums = self.additions.drums or DrumCorrections.none(self.embeddings.n_voices)
+        return self._with_additions(replace(self.additions, drums=drums.replaced(own, self.embeddings.rows())))
 
-    def _with_added(
-        self, drums: DrumCorrections | None, levels: KeyLevels | None, openings: Openings | None, rises: Rises | None,
-        wavers: Wavers | None,
-    ) -> "Bank":  # fmt: skip
+    def _with_additions(self, additions: Additions) -> "Bank":
         assert self.nets is not None and self.embeddings is not None and self.taught is not None and not self.added
-        decode = _decoder(
-            self.nets, self.embeddings, self.taught, self.defaults, drums, levels, openings, rises, wavers
-        )
-        return replace(
-            self, decode=decode, drum_corrections=drums, key_levels=levels, openings=openings, rises=rises,
-            wavers=wavers,
-        )  # fmt: skip
+        decode = _decoder(self.nets, self.embeddings, self.taught, additions, self.defaults)
+        return replace(self, decode=decode, additions=additions)
 
     @cached_property
     def nets_checksum(self) -> str:
@@ -286,12 +250,6 @@ def _checksum(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _of_voices(rows: type[Rows], path: Path, embeddings: VoiceEmbeddings) -> Rows | None:
-    """The rows of a bank's voices, if it has such a file; a voice that is another one at another loudness has that
-    one's."""
-    return rows.load(path).chosen(embeddings.rows()) if path.is_file() else None
-
-
 def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: VoiceEmbeddings) -> DrumCorrections:
     """Corrections with those of a file, which a voice that is another one at another loudness has, too."""
     own, n_voices = OwnCorrections.load(path), embeddings.n_voices
@@ -301,10 +259,8 @@ def _with_own_drums(drums: DrumCorrections | None, path: Path, embeddings: Voice
 
 
 def _decoder(
-    nets: Nets, embeddings: VoiceEmbeddings, taught: TaughtKeys, learnt: Sequence[LearntVoice],
-    drums: DrumCorrections | None = None, keys: KeyLevels | None = None, openings: Openings | None = None,
-    rises: Rises | None = None, wavers: Wavers | None = None,
-) -> Decoder:  # fmt: skip
+    nets: Nets, embeddings: VoiceEmbeddings, taught: TaughtKeys, additions: Additions, learnt: Sequence[LearntVoice]
+) -> Decoder:
     """The nets, told of the voices; the last voices are learnt ones and may have corrections and recorded notes."""
     first = embeddings.n_voices - len(learnt)
 
@@ -337,26 +293,9 @@ def _decoder(
                 struck = np.array(struck)
                 struck[rows] = N_PROGRAMS + kit_rows(pitch)
         if "previous" in inputs:
-            note = {name: inputs[name] for name in ("pitch", "index", "age")}
-            if wavers is not None:
-                inputs["previous"] = wavers.taken_off(kind, inputs["previous"], voice, **note)
-            if rises is not None:
-                velocity = inputs["velocity"]
-                inputs["previous"] = rises.taken_off(kind, inputs["previous"], struck, velocity=velocity, **note)
-            for added in (openings, keys):
-                if added is not None:
-                    inputs["previous"] = added.taken_off(kind, inputs["previous"], voice, **note)
+            inputs["previous"] = additions.taken_off(kind, inputs["previous"], voice, struck, inputs)
         levels, spread = nets.write(kind, inputs)
-        if drums is not None:
-            levels = drums.applied(kind, levels, struck, inputs["velocity"], inputs["index"])
-        if keys is not None:
-            levels = keys.added(kind, levels, voice, inputs["pitch"])
-        if openings is not None:
-            levels = openings.added(kind, levels, voice, inputs["pitch"], inputs["index"])
-        if rises is not None:
-            levels = rises.added(kind, levels, struck, *(inputs[name] for name in _OF_A_NOTE))
-        if wavers is not None:
-            levels = wavers.added(kind, levels, voice, *(inputs[name] for name in ("pitch", "index", "age")))
+        levels = additions.added(kind, levels, voice, struck, inputs)
         for own, rows, pitch in own_rows:
             note = {name: inputs[name][rows] for name in _OF_A_NOTE} | {"pitch": pitch}
             if own.correction is not None:

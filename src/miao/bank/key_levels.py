@@ -60,7 +60,7 @@ class KeyLevels(KeyRows):
     def taken_off(
         self, kind: int, previous: Floats, voice: Integers, pitch: Reals, index: Integers, age: Reals
     ) -> Floats:
-        """The tokens before chunks of a kind, [B, C], as the nets wrote them."""
+        """The tokens before chunks of a kind, [B, C], as they were before key levels were added."""
         before = np.full(len(voice), kind)
         is_first = np.asarray(index) == 0
         if kind == tk.SUSTAIN:
@@ -79,10 +79,6 @@ class KeyLevels(KeyRows):
         row = self.first[own] + np.clip(key, 0, self.n_keys[own].astype(np.int64) - 1)
         shift: Floats = self.levels[row, np.asarray(kind)[at]].astype(np.float32) * np.float32(_UNIT_LEVELS)
         return at, shift
-
-    def n_rows(self) -> int:
-        """How many keys of all voices there are."""
-        return len(self.levels)
 
 
 def _moved(levels: Floats, at: Integers, shift: Floats) -> Floats:

@@ -37,7 +37,7 @@ class KeyRows:
 
     def n_rows(self) -> int:
         """How many rows there are, of all voices."""
-        raise NotImplementedError
+        return next((len(getattr(self, name)) for name, of in self.ARRAYS.items() if of.shape != _OF_VOICES), 0)
 
     def rows_a_key(self) -> Integers:
         """How many rows each key of a voice has, [V]."""

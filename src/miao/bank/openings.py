@@ -78,7 +78,7 @@ class Openings(KeyRows):
     def taken_off(
         self, kind: int, previous: Floats, voice: Integers, pitch: Reals, index: Integers, age: Reals
     ) -> Floats:
-        """The tokens before chunks of a kind, [B, C], as they were before anything was added."""
+        """The tokens before chunks of a kind, [B, C], as they were before openings were added."""
         before = np.full(len(previous), _ATTACK_TIMES[-1]) if kind == tk.SUSTAIN else np.asarray(age, np.float64)
         moved = previous
         for rows, knots, table in self._tables(voice, pitch, (np.asarray(index) == 0) & (before < END_SECONDS)):
@@ -108,10 +108,6 @@ class Openings(KeyRows):
             table = (1 - share) * self.levels[at] + share * self.levels[above]
             found.append((rows, knots, table * np.float32(_UNIT_LEVELS)))
         return found
-
-    def n_rows(self) -> int:
-        """How many knots of all keys there are."""
-        return len(self.levels)
 
     def rows_a_key(self) -> Integers:
         """How many knots each key of a voice has, [V]."""

@@ -60,10 +60,6 @@ class Rises(KeyRows):
             np.clip(np.rint(_WHOLE * cells), 0, _WHOLE).astype(np.uint8),
         )  # fmt: skip
 
-    def n_rows(self) -> int:
-        """How many keys of all voices there are."""
-        return len(self.power)
-
     def added(
         self, kind: int, levels: Floats, voice: Integers, pitch: Reals, velocity: Reals, index: Integers
     ) -> Floats:
@@ -84,7 +80,7 @@ class Rises(KeyRows):
     def taken_off(
         self, kind: int, previous: Floats, voice: Integers, pitch: Reals, velocity: Reals, index: Integers, age: Reals
     ) -> Floats:
-        """The tokens before chunks of a kind, [B, C], as they were before anything was added."""
+        """The tokens before chunks of a kind, [B, C], as they were before rises were added."""
         before = np.full(len(previous), FINE[tk.CHUNK_STEPS - 1]) if kind == tk.SUSTAIN else np.asarray(age, np.float64)
         at = self.having(voice)
         at = at[(np.asarray(index)[at] == 0) & (before[at] < END_SECONDS)]

@@ -46,10 +46,6 @@ class Sides(KeyRows):
         kept = np.clip(np.rint(np.concatenate(rows) * _PARTS), -127, 127).astype(np.int8)
         return Sides(first_rows(counts), lowest, np.array(counts, np.uint8), kept)
 
-    def n_rows(self) -> int:
-        """How many rows there are, of all voices."""
-        return len(self.turn)
-
     def turns(self, voice: int, pitch: float, cells: Integers) -> Doubles:
         """Cycles by which partials of a note are ahead on the right, [P], by the nearest cell of each, rising."""
         if not len(self.having(np.array([voice]))):

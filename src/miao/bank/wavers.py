@@ -56,10 +56,6 @@ class Wavers(KeyRows):
             np.concatenate(tops), np.concatenate(moves),
         )  # fmt: skip
 
-    def n_rows(self) -> int:
-        """How many rows there are, of all voices."""
-        return len(self.moves)
-
     def fits(self, other: "Wavers") -> bool:
         """Whether rows of both are as long."""
         return bool(self.moves.shape[1] == other.moves.shape[1])
@@ -84,7 +80,7 @@ class Wavers(KeyRows):
     def taken_off(
         self, kind: int, previous: Floats, voice: Integers, pitch: Reals, index: Integers, age: Reals
     ) -> Floats:
-        """The tokens before chunks of a kind, [B, C], as they were before anything was added."""
+        """The tokens before chunks of a kind, [B, C], as they were before wavers were added."""
         at = self._wavering(kind, voice, index, age)
         if not len(at):
             return previous

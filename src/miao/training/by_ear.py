@@ -84,8 +84,8 @@ class _Player(nn.Module):
         told = [bank.embeddings.at(kind, np.full(n, voice), np.full(n, key, np.float32)) for kind in range(2)]
         self._told = [[torch.from_numpy(array) for array in some] for some in told]
         self._weights = [torch.from_numpy(knot_weights(kind)) for kind in range(2)]
-        drums, keys = bank.drum_corrections or DrumCorrections.none(bank.embeddings.n_voices), bank.key_levels
-        attack, sustain = drums.at(voice)
+        keys = bank.additions.key_levels
+        attack, sustain = (bank.additions.drums or DrumCorrections.none(bank.embeddings.n_voices)).at(voice)
         self.attack = nn.Parameter(torch.from_numpy(attack)[None])  # [1, knots, 2, C]
         self.sustain = nn.Parameter(torch.from_numpy(sustain))  # [indices, knots, 2, C]
         nothing = np.zeros((len(tk.STEP_SECONDS), tk.N_CELLS - 1), np.float32)
@@ -254,7 +254,7 @@ def prepare_ear(font: Path, folder: Path, bank: Bank, drums: Mapping[int, Source
     for voice, source in drums.items():
         target, key = folder / f"ear_{voice:03d}.npz", source.key
         assert key is not None
-        shifts = np.zeros(0) if bank.key_levels is None else bank.key_levels.of_key(voice, key)
+        shifts = np.zeros(0) if bank.additions.key_levels is None else bank.additions.key_levels.of_key(voice, key)
         if not target.exists() or not np.array_equal(np.load(target)["shifts"], shifts):
             sounds = [(velocity, render(teacher, source, key, velocity, 1.0)) for velocity in VELOCITIES]
             strokes = [Stroke(v, sound) for v, sound in sounds if np.abs(sound).max(initial=0.0) >= _SILENT]

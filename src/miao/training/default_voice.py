@@ -145,7 +145,7 @@ def _mixed(share: Floats, learnt: NDArray[np.float16], program: NDArray[np.float
 
 def _fading_keys(bank: Bank, program: int, share: Floats) -> KeyLevels | None:
     """The program's key levels as far as it leads; None if it leads nowhere."""
-    keys = None if bank.key_levels is None else bank.key_levels.alone(program)
+    keys = None if bank.additions.key_levels is None else bank.additions.key_levels.alone(program)
     if keys is None:
         return None
     pitches = int(keys.lowest[0]) + np.arange(len(keys.levels))

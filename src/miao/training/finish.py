@@ -113,16 +113,17 @@ def wavers(name: str | Path, font: Path, notes: Path, tell: Tell) -> None:
     still = _still(_plain(folder))
     for n, _ in enumerate(prepare_rises(font, notes, still, programs), start=1):  # most are there
         tell(0.2 * n / len(programs))
-    still = still.with_openings(still.openings, gathered_rises(notes, N_VOICES))
+    still = still.with_openings(still.additions.openings, gathered_rises(notes, N_VOICES))
     for n, _ in enumerate(prepare_wavers(font, notes, still, programs), start=1):
         tell(0.2 + 0.4 * n / len(programs))
     with changed(folder, WAVERS_FILE) as path:
         gathered_wavers(notes, N_PROGRAMS).save(path)
-    bank = still.with_wavers(_plain(folder).wavers)
-    some = {voice: source for voice, source in programs.items() if bank.wavers and bank.wavers.has(voice)}
+    bank = still.with_wavers(_plain(folder).additions.wavers)
+    wavers = bank.additions.wavers
+    some = {voice: source for voice, source in programs.items() if wavers and wavers.has(voice)}
     for n, _ in enumerate(prepare_rises(font, notes / WAVERING, bank, some), start=1):
         tell(0.6 + 0.4 * n / len(some))
-    rises = replaced(_plain(folder).rises, gathered_rises(notes / WAVERING, N_VOICES, some))
+    rises = replaced(_plain(folder).additions.rises, gathered_rises(notes / WAVERING, N_VOICES, some))
     with changed(folder, RISES_FILE) as path:
         rises.save(path)
 
@@ -261,7 +262,7 @@ def _plain(folder: Path) -> Bank:
 
 def _still(bank: Bank) -> Bank:
     """A bank whose notes neither rise nor waver in their own ways."""
-    return bank.with_wavers(None).with_openings(bank.openings)
+    return bank.with_wavers(None).with_openings(bank.additions.openings)
 
 
 def _own(notes: Path, bank: Bank) -> dict[int, Source]:

@@ -42,7 +42,8 @@ def kit_copy(bank: Bank, about: dict[str, str]) -> LearntVoice:
 
 def _key_levels(bank: Bank, drums: np.ndarray) -> KeyLevels | None:
     """The shifts of single keys, each drum's own."""
-    known = [None if bank.key_levels is None else bank.key_levels.alone(int(voice)) for voice in drums]
+    every = bank.additions.key_levels
+    known = [None if every is None else every.alone(int(voice)) for voice in drums]
     if not any(known):
         return None
     shape = next(keys.levels.shape[1:] for keys in known if keys is not None)

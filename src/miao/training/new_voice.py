@@ -222,7 +222,7 @@ def program_copy(bank: Bank, program: int, gain_db: float, about: dict[str, str]
     fields |= {"mode_row": np.array([0 if row >= 0 else -1], np.int16), "modes": modes,
                "trim_db": fields["trim_db"] + np.float32(gain_db)}  # fmt: skip
     embeddings = VoiceEmbeddings(bank.embeddings.embeddings[own], bank.embeddings.profiles[:, own])
-    keys = None if bank.key_levels is None else bank.key_levels.alone(program)
+    keys = None if bank.additions.key_levels is None else bank.additions.key_levels.alone(program)
     return LearntVoice(VoiceTable(**fields), embeddings, None, about, key_levels=keys)
 
 

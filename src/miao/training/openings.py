@@ -106,7 +106,7 @@ def prepare_openings(font: Path, folder: Path, bank: Bank, voices: Mapping[int, 
     plain = bank.with_openings(None)
     for voice, source in voices.items():
         target = folder / f"opening_{voice:03d}.npz"
-        keys = None if bank.key_levels is None else bank.key_levels.alone(voice)
+        keys = None if bank.additions.key_levels is None else bank.additions.key_levels.alone(voice)
         levels = np.zeros(0, np.int8) if keys is None else keys.levels
         if not target.exists() or not np.array_equal(np.load(target)["keys"], levels):
             found = measure_opening(teacher, plain, voice, source)

@@ -89,7 +89,7 @@ class Powers:
 
 def measure_rise(font: SoundFont, bank: Bank, voice: int, source: Source) -> Rise | None:
     """The rise of a voice's notes that brings checked notes nearer than what the bank has of one, or None."""
-    bare = bank.with_openings(bank.openings)
+    bare = bank.with_openings(bank.additions.openings)
     powers, notes = measure_powers(font, bare, voice, source), checked_notes(font, source)
     if not notes:
         return None
@@ -106,7 +106,7 @@ def measure_rise(font: SoundFont, bank: Bank, voice: int, source: Source) -> Ris
 
 def with_rise(bank: Bank, voice: int, rise: Rise) -> Bank:
     """The bank with a rise of one voice alone."""
-    return bank.with_openings(bank.openings, Rises.of([None] * voice + [rise]))
+    return bank.with_openings(bank.additions.openings, Rises.of([None] * voice + [rise]))
 
 
 def checked_notes(font: SoundFont, source: Source) -> list[Checked]:
@@ -152,7 +152,7 @@ def measure_powers(font: SoundFont, bank: Bank, voice: int, source: Source) -> P
     """The power of a voice's notes, theirs as they sound, ours as its tokens say; theirs is 0 where there is no
     note. Of a voice that wavers theirs is the mean over `DRAWN`, each as loud."""
     keys = np.array(KEYS if source.key is None else [source.key])
-    drawn = DRAWN if bank.wavers is not None and bank.wavers.has(voice) else (0,)
+    drawn = DRAWN if bank.additions.wavers is not None and bank.additions.wavers.has(voice) else (0,)
     theirs = np.zeros((len(keys), len(STRENGTHS), len(_block_times())))
     ours = np.zeros((len(keys), len(STRENGTHS), len(FINE), tk.N_CELLS - 1))
     for s, velocity in enumerate(STRENGTHS.tolist()):
@@ -249,7 +249,8 @@ def prepare_rises(font: Path, folder: Path, bank: Bank, voices: Mapping[int, Sou
     make_folder(folder, DataError)
     for voice, source in voices.items():
         target = folder / f"rise_{voice:03d}.npz"
-        added = [rows_checksum(table, voice) for table in (bank.key_levels, bank.openings, bank.rises, bank.wavers)]
+        own = bank.additions
+        added = [rows_checksum(table, voice) for table in (own.key_levels, own.openings, own.rises, own.wavers)]
         measured = " ".join(
             [bank.nets_checksum, *added, str(CHECKED_DRUM_STRENGTHS if source.is_drum else CHECKED_DRAWN)]
         )

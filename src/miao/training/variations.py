@@ -133,7 +133,8 @@ def lasting(plain: Bank, own: Variations, font: Path, shards: Path, voices: Mapp
 def with_programs(plain: Bank, own: Variations, font: Path, voices: Mapping[int, Source]) -> Variations:
     """The variations; those that their programs come nearer to, if they are as loud, are these programs, so loud (a
     detuned organ may be nothing but another organ's stops, softer)."""
-    assert plain.embeddings is not None and plain.key_levels is not None and plain.courses is not None
+    added = plain.additions
+    assert plain.embeddings is not None and added.key_levels is not None and plain.courses is not None
     teacher, n = SoundFont(font), len(voices)
     programs = np.array([source.program for source in voices.values()])
     off = [off_by_sound(teacher, plain, source.program, source) for source in voices.values()]
@@ -142,10 +143,10 @@ def with_programs(plain: Bank, own: Variations, font: Path, voices: Mapping[int,
     told = VoiceEmbeddings(plain.embeddings.embeddings[programs], plain.embeddings.profiles[:, programs])
     rival = Variations(
         own.places, own.names, replace(table, trim_db=np.broadcast_to(trims, (n, N_PITCHES)).astype(np.float32)), told,
-        plain.key_levels.chosen(programs), (plain.openings or Openings.of([None] * N_VOICES)).chosen(programs),
-        (plain.rises or Rises.of([None] * N_VOICES)).chosen(programs),
+        added.key_levels.chosen(programs), (added.openings or Openings.of([None] * N_VOICES)).chosen(programs),
+        (added.rises or Rises.of([None] * N_VOICES)).chosen(programs),
         replace(plain.courses, row=plain.courses.row[programs]),
-        plain.wavers and plain.wavers.chosen(programs), plain.sides and plain.sides.chosen(programs),
+        added.wavers and added.wavers.chosen(programs), plain.sides and plain.sides.chosen(programs),
         plain.taught and plain.taught.chosen(programs),
     )  # fmt: skip
     banks = [plain.with_variations(some) for some in (own, rival)]

@@ -183,7 +183,8 @@ def prepare_wavers(font: Path, folder: Path, bank: Bank, voices: Mapping[int, So
     plain = bank.with_wavers(None)
     for voice, source in voices.items():
         target = folder / f"waver_{voice:03d}.npz"
-        added = [rows_checksum(table, voice) for table in (plain.key_levels, plain.openings, plain.rises)]
+        own = plain.additions
+        added = [rows_checksum(table, voice) for table in (own.key_levels, own.openings, own.rises)]
         measured = " ".join([bank.nets_checksum, *added])
         if not target.exists() or str(np.load(target)["measured"]) != measured:
             found = measure_waver(teacher, plain, voice, source)
