@@ -5,7 +5,7 @@ import pytest
 from conftest import rounding
 
 from miao.midi.score import Curve
-from miao.sound.desk import Brightness, Desk, Fader, pan_gains, send_gains, track_gains
+from miao.sound.desk import Desk, Fader, pan_gains, send_gains, track_gains
 from miao.sound.room import DrawnRoom, Room, _drawn
 
 RATE = 44100
@@ -84,51 +84,6 @@ def test_the_desk_sends_what_is_behind_the_fader_and_more_where_it_is_asked():
     np.testing.assert_allclose(lines[:, :, 50], [[0, right], [0.5, 0.5]], atol=rounding())
     np.testing.assert_allclose(sent["reverb"][:, 50], [0, 0.5 * right], atol=rounding())
     np.testing.assert_allclose(sent["chorus"][:, 50], [0.125, 0.125], atol=rounding())
-
-
-@pytest.mark.parametrize(("value", "treble_db"), [(0, -18), (32, -9), (64, 0), (127, 18)])
-def test_brightness_turns_the_treble_and_leaves_the_bass(value, treble_db):
-    def wished_db(hz):
-        gain, pole = 10 ** (treble_db / 20), np.exp(-2 * np.pi * 1000 / RATE)
-        low = (1 - pole) / (1 - pole * np.exp(-2j * np.pi * hz / RATE))
-        return 20 * np.log10(abs(low + gain * (1 - low)))
-
-    def gain_db(hz):
-        tone = np.tile(np.sin(2 * np.pi * hz * np.arange(RATE) / RATE).astype(np.float32), (2, 1))
-        shelf = Brightness(RATE)
-        shelf.set(value / 127, 0.0)
-        bright = in_pieces(from_its_start(shelf), tone)
-        return 20 * np.log10(np.std(bright[:, 4410:]) / np.std(tone[:, 4410:]))
-
-    def from_its_start(shelf):
-        at = [0]
-
-        def process(samples):
-            at[0] += samples.shape[1]
-            return shelf.process(at[0] - samples.shape[1], samples, [(0.0, 1.0)])
-
-        return process
-
-    for hz in (50, 1000, 12_000):
-        assert gain_db(hz) == pytest.approx(wished_db(hz), abs=0.02)
-    assert abs(wished_db(50)) < 1 and np.sign(round(wished_db(12_000))) == np.sign(treble_db)
-
-
-def test_brightness_in_the_middle_is_the_same_samples_and_blocks_do_not_matter():
-    sound = noise(0.2)
-    np.testing.assert_array_equal(Brightness(RATE).process(0, sound, [(0.0, 1.0)]), sound)
-
-    def bright(cuts):
-        shelf = Brightness(RATE)
-        shelf.set(0.1, 0.05)
-        shelf.set(0.9, 0.1)
-        return np.concatenate(
-            [shelf.process(a, sound[:, a:b], [(0.0, 1.0)]) for a, b in itertools.pairwise(cuts)], axis=1
-        )
-
-    n = sound.shape[1]
-    np.testing.assert_allclose(bright([0, 100, 101, 3000, 5000, n]), bright([0, n]), atol=1e-6)
-    np.testing.assert_array_equal(bright([0, n])[:, :2205], sound[:, :2205])
 
 
 def test_gains_do_not_depend_on_how_the_song_is_cut():

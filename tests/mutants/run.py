@@ -71,6 +71,7 @@ TESTS = {
     "midi/writing.py": "test_score test_midi_tracks_and_bytes",
     "synth/arrangement.py": "test_arrangement",
     "synth/band_noise.py": "test_oscillators",
+    "synth/brightness.py": "test_brightness",
     "synth/chunks.py": _SYNTH,
     "synth/course.py": f"test_course {_SYNTH}",
     "synth/ear.py": f"test_ear {_SYNTH}",

@@ -114,7 +114,7 @@ class Watch {
 class Bound {
   public:
     Bound(int64_t rate, int64_t n_parts, int64_t n_slots, Array<float, nb::ndim<2>> noise, int64_t n_cells, double silent,
-          double octaves, double floor, double gain, double room_level, nb::tuple chorus, nb::object room, nb::object limiter)
+          double octaves, double floor, nb::tuple law, double gain, double room_level, nb::tuple chorus, nb::object room, nb::object limiter)
         : slots((size_t)n_slots) {
         require(rate >= 8000 && n_parts > 0 && n_slots > 0, "an engine needs a rate, parts and slots");
         std::unique_ptr<Message> first_room = room.is_none() ? nullptr : room_of(room);
@@ -127,7 +127,7 @@ class Bound {
                 nb::cast<double>(args[3]), nb::cast<double>(args[4]), kernels.data(), "");
         }
         const Plan plan{rate, n_parts, n_slots, n_cells, (int64_t)noise.shape(0), (int64_t)noise.shape(1), 1024,
-                        silent, octaves, floor, gain, room_level};
+                        silent, octaves, floor, gain, room_level, law_of(law)};
         const auto number = [&](size_t i) { return nb::cast<double>(chorus[i]); };
         const Chorus swinging((double)rate, number(0), number(1), number(2), number(3));
         engine = std::make_unique<Engine>(plan, noise.data(), swinging, std::move(first_room), std::move(last));
@@ -138,11 +138,13 @@ class Bound {
     int start(int64_t handle, int part, int pitch, double start, double glide, double glide_seconds, double phase, float send,
               bool may_be_late, Array<double, nb::ndim<1>> ratios, Array<int32_t, nb::ndim<1>> cells,
               Array<float, nb::ndim<1>> shares, Array<float, nb::ndim<1>> offsets, Array<float, nb::shape<-1, 3>> gains,
-              Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> places, bool is_wide) {
+              Array<float, nb::shape<-1, 2>> balance, Array<int64_t, nb::shape<-1, 2>> places, bool is_wide, Array<float, nb::ndim<1>> lifts,
+              Array<float, nb::ndim<1>> weights) {
         const size_t n = ratios.shape(0), bands = (size_t)engine->plan.n_bands;
         require(part >= 0 && part < engine->plan.n_parts && pitch >= 0 && pitch < N_PITCHES, "no such part or pitch");
         require(cells.size() == n && shares.size() == n && offsets.size() == n && gains.shape(0) == n && n <= miao_live::MOST_PARTIALS &&
-                    balance.shape(0) == bands && places.shape(0) == bands,
+                    balance.shape(0) == bands && places.shape(0) == bands &&
+                    (int64_t)lifts.size() == engine->plan.n_cells - 1 && weights.size() == lifts.size(),
                 "the arrays of a note do not fit together");
         for (size_t p = 0; p < n; ++p)
             require(cells.data()[p] >= 0 && cells.data()[p] <= engine->plan.n_cells - (int64_t)bands - 3, "a cell too far");
@@ -157,6 +159,7 @@ class Bound {
         sound.ratios = copied<double>(ratios), sound.cells = copied<int32_t>(cells), sound.shares = copied<float>(shares);
         sound.offsets = copied<float>(offsets), sound.gains = copied<float>(gains), sound.balance = copied<float>(balance);
         sound.places = copied<int64_t>(places), sound.is_wide = is_wide;
+        sound.lifts = copied<float>(lifts), sound.weights = copied<float>(weights);
         const int slot = slots.back();
         if (!send_off(message)) return -1;
         slots.pop_back();
@@ -258,6 +261,11 @@ class Bound {
     uintptr_t address() const { return (uintptr_t)engine.get(); }
 
   private:
+    static miao::BrightnessLaw law_of(const nb::tuple &law) {
+        const auto number = [&](size_t i) { return nb::cast<float>(law[i]); };
+        return {number(0), number(1), number(2), number(3), number(4)};
+    }
+
     static std::unique_ptr<Message> room_of(const nb::object &room) {
         auto message = std::make_unique<Message>();
         message->kind = Message::ROOM;
@@ -293,9 +301,9 @@ NB_MODULE(_engine, module) {
         .def("stop", [](Watch &watch) { nb::gil_scoped_release release; watch.stop(); })
         .def("counts", &Watch::counts);
     nb::class_<Bound>(module, "Engine")
-        .def(nb::init<int64_t, int64_t, int64_t, Array<float, nb::ndim<2>>, int64_t, double, double, double, double, double, nb::tuple,
+        .def(nb::init<int64_t, int64_t, int64_t, Array<float, nb::ndim<2>>, int64_t, double, double, double, nb::tuple, double, double, nb::tuple,
                       nb::object, nb::object>(),
-             "rate"_a, "n_parts"_a, "n_slots"_a, "noise"_a, "n_cells"_a, "silent"_a, "octaves"_a, "floor"_a, "gain"_a,
+             "rate"_a, "n_parts"_a, "n_slots"_a, "noise"_a, "n_cells"_a, "silent"_a, "octaves"_a, "floor"_a, "law"_a, "gain"_a,
              "room_level"_a, "chorus"_a, "room"_a.none(), "limiter"_a.none())
         .def("start", &Bound::start)
         .def("knots", &Bound::knots)

@@ -10,6 +10,7 @@
 
 #include "../_processor.h"
 #include "../sound/_chain.h"
+#include "../synth/_brightness.h"
 #include "../synth/_oscillators.h"
 #include "_voices.h"
 
@@ -113,6 +114,7 @@ inline const miao::Variant &best_loops() {
 struct Plan {
     int64_t rate, n_parts, n_slots, n_cells, n_bands, n_table, most_samples;
     double silent, octaves, floor, gain, room_level;
+    miao::BrightnessLaw law;
 };
 
 class Engine {
@@ -125,11 +127,11 @@ class Engine {
         for (Voice &voice : voices) voice.allot((int)plan.n_cells);
         const size_t n = (size_t)plan.most_samples;
         active.reserve(voices.size());
-        decay = (float)std::exp(-2 * PI * BRIGHTNESS_HZ / (double)plan.rate);
         for (std::vector<float> *line : {&stem, &extra, &own, &mix, &sent, &wet, &finished, &sent_to_chorus,
-                                         &gains[0], &gains[1], &gains[2], &gains[3]}) line->resize(2 * n);
+                                         &gains[0], &gains[1], &gains[2]}) line->resize(2 * n);
         notes.reserve(voices.size()), heard.reserve(voices.size());
         knots_at.resize(voices.size() * MOST_KNOTS), rows.resize(knots_at.size());
+        bright.resize(voices.size() * MOST_BRIGHT * (size_t)plan.n_cells);
         fine_at.resize(knots_at.size() + 65536);  // bends come on top
         fine_phase.resize(fine_at.size());
         if (this->limiter) this->limiter->reserve(plan.most_samples);
@@ -222,7 +224,7 @@ class Engine {
             std::fill(stem.begin(), stem.begin() + 2 * n, 0.0f);
             bool has_extra = false;
             notes.clear(), heard.clear();
-            n_knots = n_fine = 0;
+            n_knots = n_fine = n_bright = 0;
             for (Voice *one : active) {
                 Voice &voice = *one;
                 if (voice.sound.part != (int)p) continue;
@@ -234,7 +236,7 @@ class Engine {
                 heard.push_back(&voice);
                 has_extra = has_extra || voice.sound.send != 1;
             }
-            bool is_heard = !heard.empty();
+            const bool is_heard = !heard.empty();
             if (is_heard) add_notes(stem.data(), n, false);
             if (has_extra) {
                 std::fill(extra.begin(), extra.begin() + 2 * n, 0.0f);
@@ -243,7 +245,6 @@ class Engine {
             }
             for (Voice *voice : heard) pass(*voice, end);
             move_faders(part, (int)p, n);
-            is_heard |= brighten(part, n, is_heard);
             if (!is_heard) continue;
             for (int64_t s = 0; s < 2 * n; ++s) {
                 const float gain = gains[LINE][s], line = stem[s] * gain;
@@ -369,6 +370,7 @@ class Engine {
         double *at = knots_at.data() + n_knots, *fine = fine_at.data() + n_fine, *phases = fine_phase.data() + n_fine;
         const float **levels = rows.data() + n_knots;
         for (int k = 0; k < stop; ++k) at[k] = voice.at[k] - begin, levels[k] = voice.levels.data() + (int64_t)k * plan.n_cells;
+        if (part.is_bright) brighten(voice, part, stop, levels);
         voice.passed = 0;
         while (voice.passed + 1 < stop && voice.at[voice.passed + 1] < end - (double)miao::PAST) ++voice.passed;
         while (voice.passed && levels[voice.passed][plan.n_cells - 1] != 1) --voice.passed;  // needs the row before
@@ -433,23 +435,17 @@ class Engine {
         return cents;
     }
 
-    // The stem as bright as it is to be: `Brightness` of desk.py. Gives whether anything is left to be heard.
-    bool brighten(Part &part, int64_t n, bool is_heard) {
-        const bool is_plain = part.faders[TREBLE].n == 1 && part.faders[TREBLE].left[0] == 1;
-        if (!is_heard && std::max(std::fabs(part.low[0]), std::fabs(part.low[1])) < 1e-9f) {
-            part.low[0] = part.low[1] = 0;
-            return false;
+    // The levels of the voice's first knots as bright as they are to be, some of them elsewhere: `Brightness` of brightness.py.
+    void brighten(Voice &voice, const Part &part, int stop, const float **levels) {
+        for (int k = 0; k < stop; ++k) {
+            double &setting = voice.brightness[k];
+            if (setting == UNDECIDED) setting = part.moves[BRIGHTNESS].in_force(voice.at[k ? k - 1 : 0]);
+            if (setting == 0 || (size_t)((n_bright + 1) * plan.n_cells) > bright.size()) continue;
+            float *to = bright.data() + n_bright++ * plan.n_cells;
+            miao::brighten(levels[k], to, plan.n_cells, (float)setting, voice.sound.lifts.data(), voice.sound.weights.data(),
+                           plan.law);
+            levels[k] = to;
         }
-        for (int64_t c = 0; c < 2; ++c) {
-            float low = part.low[c], *line = stem.data() + c * n;
-            const float *gain = gains[TREBLE].data() + c * n;
-            for (int64_t s = 0; s < n; ++s) {
-                low = decay * low + (1 - decay) * line[s];
-                if (!is_plain) line[s] += (gain[s] - 1) * (line[s] - low);
-            }
-            part.low[c] = low;
-        }
-        return !is_plain;
     }
 
     // The gains of a part for the block: `Fader.gains` of desk.py, for all its faders.
@@ -503,7 +499,6 @@ class Engine {
     std::vector<Voice> voices;
     std::vector<Part> parts;
     std::vector<Voice *> active;
-    float decay = 0;
     bool was_too_long = false;
     std::atomic<uint32_t> sequence{0};
     int64_t position = 0;
@@ -512,7 +507,8 @@ class Engine {
     std::vector<const float *> rows;
     std::vector<miao::NotePart> notes;  // of a part,
     std::vector<Voice *> heard;         // and whose they are
-    int64_t n_knots = 0, n_fine = 0;    // of these notes
+    std::vector<float> bright;          // rows of them that are not as bright as their voice
+    int64_t n_knots = 0, n_fine = 0, n_bright = 0;  // of these notes
 };
 
 }  // namespace miao_live

@@ -17,13 +17,14 @@ class Watch:
 class Engine:
     def __init__(
         self, rate: int, n_parts: int, n_slots: int, noise: Floats, n_cells: int, silent: float, octaves: float,
-        floor: float, gain: float, room_level: float, chorus: tuple[float, float, float, float], room: Floats | None,
+        floor: float, law: tuple[float, float, float, float, float], gain: float, room_level: float,
+        chorus: tuple[float, float, float, float], room: Floats | None,
         limiter: tuple[int, float, float, float, float, Floats] | None,
     ) -> None: ...  # fmt: skip
     def start(
         self, handle: int, part: int, pitch: int, start: float, glide: float, glide_seconds: float, phase: float,
         send: float, may_be_late: bool, ratios: Doubles, cells: NDArray[int32], shares: Floats, offsets: Floats,
-        gains: Floats, balance: Floats, places: Integers, is_wide: bool, /,
+        gains: Floats, balance: Floats, places: Integers, is_wide: bool, lifts: Floats, weights: Floats, /,
     ) -> int: ...  # fmt: skip
     def knots(
         self, slot: int, handle: int, first: int, times: Doubles, hz: Doubles, levels: Floats, is_written: bool, /

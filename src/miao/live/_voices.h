@@ -1,5 +1,5 @@
 // What the live engine knows of a sounding note and of a part: the compiled twin of synth/course.py (`Course.part`),
-// synth/parts.py (`Part`, `Steps`) and sound/desk.py (`Fader`, `Brightness`). Times are samples; nothing here allocates once made.
+// synth/parts.py (`Part`, `Steps`) and sound/desk.py (`Fader`). Times are samples; nothing here allocates once made.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ constexpr int MOST_PARTIALS = 512;  // of a note
 constexpr int MOST_STEPS = 1024;  // of a controller that are remembered; of more the newest are merged
 constexpr int MOST_KEY_STEPS = 64;  // of the pressure of a key
 constexpr int N_PITCHES = 128;
-constexpr double BRIGHTNESS_HZ = 1000, BRIGHTNESS_DB = 18;
+constexpr int MOST_BRIGHT = 32;     // rows of a note in a block, in the mean of all notes, that are not as its voice has them
+constexpr double UNDECIDED = 2;     // of a setting, which is -1 to 1
 
 // A controller over time, as far back as it is still asked about: `Steps` of parts.py.
 template <int MOST>
@@ -58,6 +59,12 @@ struct StepsOf {
         return true;
     }
 
+    double in_force(double time) const {
+        int place = n - 1;
+        while (place > 0 && at[place] > time) --place;
+        return values[place];
+    }
+
     // Of the last `span` samples before a time, but not of what was before `since`.
     double mean(double time, double since, double span) const {
         const double begin = std::max(time - span, since);
@@ -76,7 +83,7 @@ struct StepsOf {
 
 using Steps = StepsOf<MOST_STEPS>;
 
-enum Name { BEND, MODULATION, PRESSURE, VOLUME, EXPRESSION, PAN, REVERB, CHORUS, BRIGHTNESS, N_NAMES };  // behind them, the pressure of each key
+enum Name { BEND, MODULATION, PRESSURE, BRIGHTNESS, VOLUME, EXPRESSION, PAN, REVERB, CHORUS, N_NAMES };  // behind them, the pressure of each key
 
 // A gain that follows its steps in straight ramps, or jumps where nothing sounds: `Fader` of desk.py.
 struct Ramp {
@@ -123,9 +130,9 @@ struct Ramp {
     }
 };
 
-enum Fader { LINE, REVERB_SEND, CHORUS_SEND, TREBLE, N_FADERS };
+enum Fader { LINE, REVERB_SEND, CHORUS_SEND, N_FADERS };
 inline Fader fader_of(int name) {
-    return name == REVERB ? REVERB_SEND : name == CHORUS ? CHORUS_SEND : name == BRIGHTNESS ? TREBLE : LINE;
+    return name == REVERB ? REVERB_SEND : name == CHORUS ? CHORUS_SEND : LINE;
 }
 
 struct Coming {
@@ -135,14 +142,14 @@ struct Coming {
 };
 
 struct Part {
-    Steps moves[3];  // bend (semitones), modulation, pressure
+    Steps moves[4];  // bend (semitones), modulation, pressure, brightness (-1 to 1)
     StepsOf<MOST_KEY_STEPS> keys[N_PITCHES];
-    double values[N_NAMES] = {0, 0, 0, 100.0 / 127, 1, 0, 40.0 / 127, 0, 64.0 / 127};
+    double values[N_NAMES] = {0, 0, 0, 0, 100.0 / 127, 1, 0, 40.0 / 127, 0};
     Ramp faders[N_FADERS];
-    float low[2] = {0, 0};  // what the brightness's low-pass stands at
     Coming coming[MOST_STEPS];
     int n_coming = 0;
     bool is_moving = false;  // whether anything moves the pitch, as far back as is asked about
+    bool is_bright = false;    // whether its brightness has ever been anything but its voices' own
     bool has_pressed = false;  // whether a key has ever been pressed harder
 
     Part() {
@@ -150,7 +157,12 @@ struct Part {
     }
 
     void tell(int name, double value, double time) {
-        if (name <= PRESSURE) {
+        if (name == BRIGHTNESS) {
+            const double steps = 127 * value - 64;
+            value = std::fabs(steps) < 1e-6 ? 0 : std::max(steps / (steps < 0 ? 64 : 63), -1.0);
+            is_bright = is_bright || value != 0;
+        }
+        if (name <= BRIGHTNESS) {
             moves[name].add(time, value);
             return;
         }
@@ -179,9 +191,6 @@ struct Part {
             const double angle = (std::min(std::max(values[PAN], -1.0), 1.0) + 1) * (PI / 4), root = std::sqrt(2.0);
             const double level = values[VOLUME] * values[VOLUME] * values[EXPRESSION] * values[EXPRESSION];
             left = level * root * std::cos(angle), right = level * root * std::sin(angle);
-        } else if (fader == TREBLE) {
-            const double steps = values[BRIGHTNESS] * 127 - 64;
-            left = right = std::fabs(steps) < 1e-6 ? 1 : std::pow(10, BRIGHTNESS_DB / 20 * steps / (steps < 0 ? 64 : 63));
         }
         is_ramp ? faders[fader].step(time, (float)left, (float)right) : faders[fader].jump((float)left, (float)right);
     }
@@ -199,7 +208,7 @@ struct Part {
         is_moving = false;
         for (Steps &steps : moves) {
             steps.forget(position - KEPT_SECONDS * rate);
-            is_moving = is_moving || !steps.is_still();
+            is_moving = is_moving || (&steps != &moves[BRIGHTNESS] && !steps.is_still());
         }
         if (has_pressed)
             for (auto &steps : keys) steps.forget(position - KEPT_SECONDS * rate);
@@ -266,7 +275,7 @@ struct Sound {
     bool may_be_late = true;  // what comes too late begins as soon as it can; else it is under way already
     std::vector<double> ratios;
     std::vector<int32_t> cells;
-    std::vector<float> shares, offsets, gains, balance;
+    std::vector<float> shares, offsets, gains, balance, lifts, weights;
     std::vector<int64_t> places;  // where its part reads the noise, see oscillators.py
     bool is_wide = false;
 };
@@ -282,6 +291,7 @@ struct Knots {
 struct Voice {
     Sound sound;
     std::vector<double> at, hz;  // of the knots; hz[i] from knot i to the next
+    std::vector<double> brightness;
     std::vector<float> levels;
     int64_t base = 0;    // which of all its knots is the first one here
     int n = 0;
@@ -294,6 +304,7 @@ struct Voice {
     void allot(int n_cells) {
         at.resize(MOST_KNOTS);
         hz.resize(MOST_KNOTS);
+        brightness.resize(MOST_KNOTS);
         levels.resize((size_t)MOST_KNOTS * (size_t)n_cells);
     }
 
@@ -307,6 +318,7 @@ struct Voice {
     void drop(int n_passed, int n_cells) {
         std::copy(at.begin() + n_passed, at.begin() + n, at.begin());
         std::copy(hz.begin() + n_passed, hz.begin() + n, hz.begin());
+        std::copy(brightness.begin() + n_passed, brightness.begin() + n, brightness.begin());
         std::copy(levels.begin() + (int64_t)n_passed * n_cells, levels.begin() + (int64_t)n * n_cells, levels.begin());
         n -= n_passed;
         base += n_passed;
@@ -315,7 +327,7 @@ struct Voice {
     void append(double time, double hz_before, const float *row, int n_cells) {
         if (n == MOST_KNOTS) return;
         if (n) hz[n - 1] = latest_hz = hz_before;
-        at[n] = time;
+        at[n] = time, brightness[n] = UNDECIDED;
         std::copy(row, row + n_cells, levels.data() + (int64_t)n * n_cells);
         ++n;
     }

@@ -23,6 +23,7 @@ from miao.sound.chorus import CHORUS_LEVEL, CHORUS_TYPES, USUAL
 from miao.sound.limiter import HALF_TAPS, RELEASE_SECONDS, SMALLEST_REDUCTION, interpolation
 from miao.sound.room import Acoustics, DrawnRoom, response_of
 from miao.synth import oscillators
+from miao.synth.brightness import LAW
 from miao.synth.mastering import CEILING_DB
 from miao.synth.note import Note
 from miao.synth.player import FLOOR, Player
@@ -43,7 +44,7 @@ SOON_SECONDS = 0.1  # or, where a key is waiting, at the least so long before
 _A_FEW = 8  # notes whose chunks are written before it is asked whether one is: some 3 ms of work
 KEPT_SECONDS = 0.1  # of a note behind what is heard
 SPARE_SLOTS = 32
-_NAMES = ("bend", "modulation", "pressure", "volume", "expression", "pan", "reverb", "chorus", "brightness")
+_NAMES = ("bend", "modulation", "pressure", "brightness", "volume", "expression", "pan", "reverb", "chorus")
 _NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 USUAL_ROOM = DrawnRoom()
 _REPORTS = 1024  # of notes that have begun to sound, that are kept
@@ -107,7 +108,7 @@ class Stage:
         self._is_under_way = False
         self.engine = _compiled.Engine(
             self.sample_rate, len(channels), 2 * self.settings.polyphony + SPARE_SLOTS, self.player.noise, tk.N_CELLS,
-            *oscillators.LEVEL_SCALE, FLOOR, 1.0 if is_plain else 10 ** (gain_db / 20), ROOM_LEVEL,
+            *oscillators.LEVEL_SCALE, FLOOR, LAW, 1.0 if is_plain else 10 ** (gain_db / 20), ROOM_LEVEL,
             (*_swing(chorus), CHORUS_LEVEL),
             self._responses(room),
             None if is_plain else _limiter_arguments(self.sample_rate),
@@ -212,6 +213,7 @@ class Stage:
             strike.send, not self._is_under_way, sound.ratios, sound.cells, sound.shares,
             np.ascontiguousarray(sound.offsets), np.ascontiguousarray(sound.gains, np.float32),
             np.ascontiguousarray(sound.balance, np.float32), self.player.places[strike.part], sound.is_wide,
+            note.brightness.lifts, note.brightness.weights,
         )  # fmt: skip
         if slot < 0:
             self.n_left_out += 1

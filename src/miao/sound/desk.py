@@ -19,12 +19,7 @@ except ImportError:  # no compiler when the package was installed
     _loops = None  # type: ignore[assignment]  # mypy knows no module that may be missing
 
 SMOOTHING_SECONDS = 0.005  # long enough that no step of a fader clicks, short enough that no attack is dulled
-# General MIDI's; brightness in the middle leaves the sound as it is
-DEFAULTS = {
-    "volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0, "brightness": 64 / 127,
-}  # fmt: skip
-BRIGHTNESS_HZ = 1000.0  # from where on brightness turns the treble up or down,
-BRIGHTNESS_DB = 18.0  # and by how much at its ends
+DEFAULTS = {"volume": 100 / 127, "expression": 1.0, "pan": 0.0, "reverb": 40 / 127, "chorus": 0.0}  # General MIDI's
 
 LINE = ("volume", "expression", "pan")
 
@@ -49,13 +44,6 @@ def line_gains(values: Mapping[str, float]) -> tuple[float, float]:
 def send_gains(name: str) -> Law:
     """A send's gain is its controller."""
     return lambda values: (values[name], values[name])
-
-
-def brightness_gains(values: Mapping[str, float]) -> tuple[float, float]:
-    """What the treble is turned up by (RP-021 calls CC 74 brightness): 0 dB at 64, 18 dB down at 0 and up at 127."""
-    steps = round(values["brightness"] * 127 - 64, 6)
-    gain = float(10 ** (BRIGHTNESS_DB / 20 * steps / (64 if steps < 0 else 63)))
-    return gain, gain
 
 
 class Fader:
@@ -126,54 +114,16 @@ def track_gains(controls: Mapping[str, Curve], start_sample: int, n_samples: int
     return fader.gains(start_sample, n_samples, [(0.0, np.inf)])
 
 
-class Brightness:
-    """A shelf over a stem: what a high-pass of first order lets through is added again, as much as the fader says.
-
-    The response is cut where it has fallen by 140 dB: how the sound is cut into blocks makes no difference.
-    """
-
-    def __init__(self, sample_rate: int) -> None:
-        self._fader = Fader(sample_rate, brightness_gains, ("brightness",))
-        decay = np.exp(-2 * np.pi * BRIGHTNESS_HZ / sample_rate)
-        low = (1 - decay) * decay ** np.arange(int(np.ceil(np.log(1e-7) / np.log(decay))))
-        self._low = (low / low.sum()).astype(np.float32)  # impulse response of the low-pass; the high-pass is the rest
-        self._past = np.zeros((2, len(low) - 1), np.float32)
-        self._is_neutral = True  # it has never been anything else
-
-    def set(self, value: float, time: float) -> None:
-        """The controller takes a value at a time (seconds)."""
-        self._fader.set("brightness", value, time)
-        self._is_neutral = self._is_neutral and value == DEFAULTS["brightness"]
-
-    def process(self, start_sample: int, stem: Floats, busy: Spans) -> Floats:
-        """The stem [2, n], or as bright as it is to be."""
-        n_past = self._past.shape[1]
-        if self._is_neutral:
-            self._past = np.concatenate([self._past, stem[:, -n_past:]], axis=1)[:, -n_past:]
-            return stem
-        gains = self._fader.gains(start_sample, stem.shape[1], busy)
-        line = np.concatenate([self._past, stem], axis=1)
-        self._past = line[:, line.shape[1] - self._past.shape[1] :]
-        if (gains == 1).all() or not line.any():
-            return stem
-        high = stem - np.stack([np.convolve(row, self._low, "valid") for row in line])
-        bright: Floats = stem + (gains - 1) * high
-        return bright
-
-
 class Strip:
-    """What a part has on the desk: its brightness, its fader, and those of its sends."""
+    """What a part has on the desk: its fader, and those of its sends."""
 
     def __init__(self, sample_rate: int, sends: Sequence[str]) -> None:
-        self.brightness = Brightness(sample_rate)
         self.line = Fader(sample_rate, line_gains, LINE)
         self.sends = {name: Fader(sample_rate, send_gains(name), (name,)) for name in sends}
 
     def set(self, name: str, value: float, time: float) -> None:
         """A controller takes a value at a time (seconds)."""
         self.line.set(name, value, time)
-        if name == "brightness":
-            self.brightness.set(value, time)
         if name in self.sends:
             self.sends[name].set(name, value, time)
 
@@ -208,17 +158,16 @@ class Desk:
         n = stems.shape[2]
         sent = {name: self._shelf.lend_silent(2, n) for name in self._sends}
         for i, (strip, stem, place) in enumerate(zip(self.strips, stems, places, strict=True)):
-            bright = strip.brightness.process(start_sample, stem, busy[i])
             gains = strip.line.gains(start_sample, n, busy[i])
             faders = {name: fader.gains(start_sample, n, busy[i]) for name, fader in strip.sends.items()}
-            if i not in extra and not busy[i] and is_silent(bright):  # most parts rest most of the time
+            if i not in extra and not busy[i] and is_silent(stem):  # most parts rest most of the time
                 continue
             sends = [
                 (extra.get(i) if name == "reverb" else None, fader, sent[name])
                 for name, fader in faders.items()
                 if fader.strides[1] or fader[:, 0].any()  # it is not closed throughout
             ]
-            (mix_numpy if _loops is None else _loops.mix)(bright, gains, rows[place], sends)
+            (mix_numpy if _loops is None else _loops.mix)(stem, gains, rows[place], sends)
         return sent
 
 

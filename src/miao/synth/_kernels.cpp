@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../_processor.h"
+#include "_brightness.h"
 #include "_course.h"
 #include "_oscillators.h"
 
@@ -302,10 +303,25 @@ static void bind_course(nb::module_ &module) {
              "begin"_a, "n_samples"_a, "rate"_a, "cells"_a.noconvert(), "bends"_a.noconvert());
 }
 
+static nb::object brightened(Array<float, nb::ndim<2>> rows, Array<float, nb::ndim<1>> settings, Array<float, nb::ndim<1>> lifts,
+                             Array<float, nb::ndim<1>> weights, float dark, float louder, float near_levels, float far_levels,
+                             float per_level) {
+    const size_t n = rows.shape(0), n_cells = rows.shape(1);
+    require(settings.shape(0) == n && n_cells > 1 && lifts.shape(0) + 1 == n_cells && weights.shape(0) + 1 == n_cells);
+    std::vector<float> bright(rows.size());
+    const BrightnessLaw law{dark, louder, near_levels, far_levels, per_level};
+    for (size_t k = 0; k < n; ++k)
+        brighten(rows.data() + k * n_cells, bright.data() + k * n_cells, (int64_t)n_cells, settings.data()[k], lifts.data(),
+                 weights.data(), law);
+    return array_of(std::move(bright), {n, n_cells});
+}
+
 NB_MODULE(_kernels, module) {
     module.doc() = "The compiled loops of miao.oscillators; `variants` holds all that this processor can run.";
     bind_rows(module);
     bind_course(module);
+    module.def("brightened", &brightened, "rows"_a.noconvert(), "settings"_a.noconvert(), "lifts"_a.noconvert(),
+               "weights"_a.noconvert(), "dark"_a, "louder"_a, "near_levels"_a, "far_levels"_a, "per_level"_a);
     nb::class_<Work>(module, "Work").def("run", &Work::run);
     nb::dict variants;
     for (const Variant *variant : {

@@ -21,6 +21,10 @@ def work_on_notes(
     orders: list[tuple[Floats, list[NotePart | Part], Integers, bool]], table: Floats, begin: int, silent: float,
     octaves: float, floor: float,
 ) -> Work: ...  # fmt: skip
+def brightened(
+    rows: Floats, settings: Floats, lifts: Floats, weights: Floats, dark: float, louder: float, near_levels: float,
+    far_levels: float, per_level: float,
+) -> Floats: ...  # fmt: skip
 
 variants: dict[str, tuple[Callable[..., None], Callable[..., None], Callable[..., Work]]]  # the three; best first
 

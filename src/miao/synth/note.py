@@ -18,6 +18,7 @@ from miao.arrays import Doubles
 from miao.bank import tokens as tk
 from miao.bank.sides import Sides
 from miao.bank.voices import VoiceTable, pitch_hz
+from miao.synth.brightness import Brightness
 from miao.synth.course import Sound, rows_of
 from miao.synth.envelope import LAST_FADE_SECONDS, Envelope
 from miao.synth.oscillators import REACHED
@@ -147,6 +148,14 @@ class Note:
     recent: tuple[NDArray[np.float32], ...] = ()  # the last two sustain chunks before that
     _held: list["_Held"] = field(default_factory=list)  # the last two chunks of attack or sustain
     _undamped: "_Undamped | None" = None  # while it is let go
+    _brightness: Brightness | None = None  # None where it was never asked for
+
+    @property
+    def brightness(self) -> Brightness:
+        """How bright it is at its knots."""
+        if self._brightness is None:
+            self._brightness = Brightness(self.sound, float(pitch_hz(self.strike.pitch)), self.strike.rings)
+        return self._brightness
 
     @property
     def end(self) -> float:
@@ -263,9 +272,17 @@ class Note:
         if len(self.course) and self.cut_at <= self.course.last:
             self._fade()
 
-    def part(self, begin: int, n_samples: int, sample_rate: int, bend: "Bend | None") -> Any:
+    def part(
+        self, begin: int, n_samples: int, sample_rate: int, bend: "Bend | None",
+        brightness: Callable[[Doubles], Doubles] | None = None,
+    ) -> Any:  # fmt: skip
         """What is heard of the note in a block of samples from ``begin`` on, as `oscillators.add_notes` takes it; None
-        where nothing is. Knots behind it are forgotten. ``bend`` is that of its part, None where nothing moves."""
+        where nothing is. Knots behind it are forgotten. ``bend`` is that of its part, None where nothing moves, and
+        ``brightness`` what it stands at (-1 to 1) at some times."""
+        if brightness is not None:
+            times = self.course.times
+            heard = self.part(begin, n_samples, sample_rate, bend)
+            return None if heard is None else self.brightness.of(heard, times, brightness)
         if bend is None and not self.strike.glide:
             return self.course.part(begin, n_samples, sample_rate)
         span = self.course.span(begin, n_samples, sample_rate)

@@ -1,5 +1,5 @@
 """What the controllers of a part stand at, as far as they concern how its notes sound: bend, vibrato, soft pedal,
-attack, decay and release."""
+brightness, attack, decay and release."""
 
 import math
 from bisect import bisect_right
@@ -19,11 +19,12 @@ _SHAPES = ("attack", "decay", "release")
 class Part:
     """What a part's controllers stand at, as far as they concern how its notes sound."""
 
-    NAMES = (*_MOVES_PITCH, "soft", *_SHAPES)
+    NAMES = (*_MOVES_PITCH, "soft", "brightness", *_SHAPES)
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
         self.soft = self.attack = self.decay = self.release = 0.0
+        self.brightness: Steps | None = None  # -1 to 1; None if it has never been anything but 0
         self._steps = {name: Steps() for name in _MOVES_PITCH}
         self._keys: dict[int, Steps] = {}  # pressure by pitch
 
@@ -33,6 +34,11 @@ class Part:
             self.soft = value
         elif name in _SHAPES:
             setattr(self, name, setting(value))
+        elif name == "brightness":
+            if self.brightness is None and setting(value):
+                self.brightness = Steps()
+            if self.brightness is not None:
+                self.brightness.add(time, setting(value))
         else:
             self._steps[name].add(time, value)
 
@@ -44,6 +50,8 @@ class Part:
         """Drop what was in force before a time and is no longer."""
         for steps in (*self._steps.values(), *self._keys.values()):
             steps.forget(before)
+        if self.brightness is not None:
+            self.brightness.forget(before)
 
     def bend(self, pitch: int) -> Bend | None:
         """Pitch wheel, tuning and vibrato of notes of a pitch, cents; None where nothing moves or shifts it."""
@@ -88,6 +96,11 @@ class Steps:
         if n > 0:
             del self.times[:n], self.values[:n]
             self.times[0] = -math.inf
+
+    def at(self, times: Doubles) -> Doubles:
+        """What is in force at some times."""
+        values: Doubles = np.array(self.values)[np.searchsorted(self.times, times, side="right") - 1]
+        return values
 
     def mean(self, times: Doubles, since: float) -> Doubles:
         """Of the last 5 ms before each of some times, but not of what was before ``since``."""

@@ -130,8 +130,8 @@ class Player:
         self._tell(time, _CUT, handle, None)
 
     def control(self, part: int, name: str, value: float, time: float) -> None:
-        """A controller of a part takes a value: bend (semitones), modulation, pressure, soft, attack, decay and release
-        (0 to 1). Of the last four counts what they stand at when a note starts.
+        """A controller of a part takes a value: bend (semitones), modulation, pressure, brightness, soft, attack, decay
+        and release (0 to 1). Of the last four counts what they stand at when a note starts.
 
         Others, such as faders, are no matter of the player's and go along with the block that they lie in.
         """
@@ -233,7 +233,10 @@ class Player:
             strike = note.strike
             if strike.time >= until:
                 continue
-            heard = note.part(begin, n_samples, self.sample_rate, self.bend_of(note))
+            brightness = self._parts[strike.part].brightness
+            heard = note.part(
+                begin, n_samples, self.sample_rate, self.bend_of(note), None if brightness is None else brightness.at
+            )
             busy[strike.part].append((strike.time, note.end))
             if heard is not None:
                 parts.setdefault(strike.part, []).append(heard)
