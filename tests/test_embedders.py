@@ -277,7 +277,7 @@ def test_musicnns_tags_of_made_sounds_are_right(make, tag, others):
     """Its last layer, put on the embedding, names what is heard: the embedding is the layer that it is said to be."""
     embedder = embedders.musicnn()
     found = embedder(make(6.0)[None], RATE)
-    assert found.shape == (2, 200)
+    assert found.shape == (3, 200)
     assert embedder.name == "musicnn-mtt"
     chances = tag_chances(found)
     assert chances[TAGS[tag]] > 0.2
@@ -287,6 +287,16 @@ def test_musicnns_tags_of_made_sounds_are_right(make, tag, others):
 @needs_musicnn
 def test_musicnn_makes_one_frame_of_a_short_sound():
     assert embedders.musicnn("MSD")(np.zeros((2, 100)), 44_100).shape == (1, 200)
+
+
+@needs_musicnn
+def test_musicnn_hears_a_clip_beyond_its_first_window():
+    quiet = np.zeros((1, 5 * RATE), np.float32)
+    late = np.where(np.arange(5 * RATE) > 4 * RATE, np.sin(np.arange(5 * RATE) / 5), 0)
+    heard = [embedders.musicnn()(sound, RATE) for sound in (quiet, late[None].astype(np.float32))]
+    assert [len(rows) for rows in heard] == [2, 2]
+    np.testing.assert_array_equal(heard[0][0], heard[1][0])
+    assert np.abs(heard[0][1] - heard[1][1]).max() > 0.1
 
 
 RECORDINGS = {
