@@ -44,6 +44,7 @@ from miao.sound import spectrum
 from miao.sound.audio import Audio, resample
 from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.brightness import brightness, steps_by_strength
 from miao.training.default_voice import cut_below, learn_default
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import recorded_dynamics, rising
@@ -99,24 +100,14 @@ def errors(
 def loudness_and_brightness(sound: np.ndarray, hold_seconds: float) -> tuple[float, float]:
     """Power (dB) of the first second, or of what is held if that is shorter, and the centre of the log-mel bands of the
     first second weighted by amplitude."""
-    mel = spectrum.log_mel(sound[:, :SAMPLE_RATE])
-    amplitude = 10 ** (mel / 20)
-    centre = (amplitude * np.arange(mel.shape[1])).sum() / amplitude.sum()
     seconds = min(hold_seconds, 1.0)
-    return energy_db(sound, seconds) - 10 * np.log10(seconds), float(centre)
+    return energy_db(sound, seconds) - 10 * np.log10(seconds), brightness(spectrum.log_mel(sound))[0]
 
 
 def by_strength(notes: list[Recording], sounds: list[np.ndarray]) -> np.ndarray:
     """Loudness and brightness of each strength against the others, means over pitches, [strengths, 2]."""
     values = np.array([loudness_and_brightness(s, n.hold_seconds) for n, s in zip(notes, sounds, strict=True)])
-    pitch, velocity = (np.array([getattr(n, name) for n in notes]) for name in ("pitch", "velocity"))
-    strengths, own, rise = np.unique(velocity), np.zeros_like(values), np.zeros_like(values)
-    for _ in range(10):  # each pitch has means of its own, and not all strengths
-        for p in np.unique(pitch):
-            own[pitch == p] = (values - rise)[pitch == p].mean(axis=0)
-        for v in strengths:
-            rise[velocity == v] = (values - own)[velocity == v].mean(axis=0)
-    return np.array([rise[velocity == v][0] for v in strengths])
+    return steps_by_strength(values, *(np.array([getattr(n, name) for n in notes]) for name in ("pitch", "velocity")))
 
 
 def follows(

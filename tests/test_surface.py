@@ -28,7 +28,8 @@ from miao.errors import BankError
 from miao.measuring.voice_fit import VoiceFit
 from miao.sound import spectrum
 from miao.sound.spectrum import SAMPLE_RATE
-from miao.training.by_sound import _kept, _played_mels, played, surface_voice
+from miao.training.brightness import as_bright, brightness, has_lost_a_step, steps_by_strength
+from miao.training.by_sound import _kept, played, played_mels, surface_voice
 from miao.training.new_voice import program_copy
 from miao.training.note_features import STEADY, NoteFeatures
 from miao.training.surface import _left, _said, _Way, as_loud, fit_surface
@@ -325,6 +326,45 @@ def test_what_notes_have_more_of_than_their_tokens_say_is_added_once_they_are_he
         assert error(found) < error(plain) + 0.1
 
 
+def brightness_steps(notes, sounds):
+    values = [brightness(spectrum.log_mel(sound))[0] for sound in sounds]
+    return steps_by_strength(values, *(np.array([getattr(n, name) for n in notes]) for name in ("pitch", "velocity")))
+
+
+@pytest.mark.parametrize("db", [0, 6])
+def test_strokes_that_sound_alike_become_brighter_as_recorded_ones_are(gm, db):
+    notes = measured(range(50, 80, 3), (70, 100), seconds=0.7)
+    own = fit_surface(gm, notes, CLARINET, lasts=True)[0]
+    alike = np.broadcast_to(own.spectrum.mean(axis=1, keepdims=True), own.spectrum.shape).astype(np.float16)
+    plain = replace(a_voice(gm, replace(own, spectrum=alike)), table=notes.table())
+    number = len(gm.table.kind)
+    asked = [Recording("", n.pitch, n.velocity, np.zeros((2, 0), np.float32), 0.7, True) for n in notes.notes]
+    before = [played(gm.with_voices([plain]), note, number) for note in asked]
+    sounds = [louder_above(s, 1500.0, db) if n.velocity == 100 else s for n, s in zip(asked, before, strict=True)]
+    recordings = [replace(note, sound=sound) for note, sound in zip(asked, sounds, strict=True)]
+    found = as_bright(gm, plain, notes, recordings)
+    if not db:
+        assert found is plain
+        return
+    after = [played(gm.with_voices([found]), note, number) for note in asked]
+    wanted, was, now = (brightness_steps(asked, some) for some in (sounds, before, after))
+    assert np.diff(wanted)[0] > 1 > 8 * abs(np.diff(was)[0])
+    assert np.diff(now)[0] == pytest.approx(np.diff(wanted)[0], rel=0.25)
+
+
+def test_a_strength_is_set_against_the_others_at_the_same_pitches():
+    pitch, velocity = np.array([40, 40, 60, 60, 80]), np.array([30, 60, 60, 90, 90])
+    values = pitch / 4 + velocity / 10  # the softest was recorded low, the hardest high
+    np.testing.assert_allclose(np.diff(steps_by_strength(values, pitch, velocity)), 3, atol=0.1)
+
+
+def test_a_step_is_lost_where_two_strengths_next_to_each_other_sound_alike():
+    recorded = np.array([0.0, 3.0, 1.0, 3.1])
+    assert not has_lost_a_step(recorded, np.array([0.0, 2.0, 0.5, 1.5])), "a step of 0.1 bands is chance"
+    assert has_lost_a_step(recorded, np.array([0.0, 2.0, 0.2, 2.0])), "1.0 as 0.2"
+    assert has_lost_a_step(recorded, np.array([0.0, 0.9, 1.0, 3.0]))
+
+
 def test_what_is_added_by_sound_stays_within_what_a_file_holds():
     kept = _kept(np.array([-100.0, -3.0, 100.0], np.float32))
     assert kept.tolist() == [-tk.N_LEVELS, -3, tk.N_LEVELS]
@@ -337,7 +377,7 @@ def test_a_note_is_heard_at_the_tuning_that_it_was_recorded_in():
     asked = Recording("", 76, 90, np.zeros((2, 0), np.float32), 1.0, True)
     recording = replace(asked, sound=played(gm.with_voices([sharp]), asked, len(gm.table.kind)))
     data = voice_notes([recording], HARMONIC)
-    heard = _played_mels(gm, voice, data, [recording], np.array([0]))[0]
+    heard = played_mels(gm, voice, data, [recording], np.array([0]))[0]
     assert spectrum.log_mel_error(recording.mel, heard) < 0.5
     in_tune = played(gm.with_voices([voice]), recording, len(gm.table.kind))
     assert spectrum.log_mel_error(recording.mel, spectrum.log_mel(in_tune)) > 2

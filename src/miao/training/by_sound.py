@@ -147,7 +147,7 @@ def _between(before: LearntVoice, after: LearntVoice, share: float) -> LearntVoi
 
 def _error(bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], which: Integers) -> float:
     """Mean log-mel error of some notes at the gain that suits all of them best, dB."""
-    ours = _played_mels(bank, voice, data, recordings, which)
+    ours = played_mels(bank, voice, data, recordings, which)
     errors = [
         [spectrum.log_mel_error(recordings[i].mel, mel + gain) for gain in _GAINS_DB]
         for i, mel in zip(which, ours, strict=True)
@@ -155,7 +155,7 @@ def _error(bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequenc
     return float(np.mean(errors, axis=0).min())
 
 
-def _played_mels(
+def played_mels(
     bank: Bank, voice: LearntVoice, data: VoiceNotes, recordings: Sequence[Recording], which: Integers
 ) -> list[Floats]:
     """Log-mel spectrograms of notes as a voice plays them, each as far out of tune as it was recorded: a partial that
@@ -179,7 +179,7 @@ def _set(
     assert surface is not None
     total = np.zeros((len(which), _N, spectrum.N_MELS), np.float32)
     for _ in range(PASSES):
-        ours = _played_mels(bank, voice, data, recordings, which)
+        ours = played_mels(bank, voice, data, recordings, which)
         both = zip(which, ours, strict=True)
         total += np.array([_lacks(recordings[i].mel, mel, recordings[i].hold_seconds) for i, mel in both])
         found = _Missing(pitch, np.clip(share * total, -_MOST_DB, _MOST_DB))

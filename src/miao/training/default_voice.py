@@ -30,6 +30,7 @@ from miao.datasets.single_note import without_rumble, without_steady_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.brightness import as_bright
 from miao.training.by_sound import surface_voice
 from miao.training.common_tone import common_tone
 from miao.training.courses import held_chunks
@@ -185,6 +186,7 @@ def learn_default(
     table = table if keeps_tuning else replace(table, tune_cents=np.zeros_like(table.tune_cents))
     voice = LearntVoice(table, embeddings, None, about)
     voice = surface_voice(bank, voice, data, some, program, lasts=lasts, tries_averages=len(some) > _MANY)
+    voice = as_bright(bank, voice, data, some)
     assert voice.surface is not None
     heard = played_db(bank.with_voices([voice]), len(bank.table.kind))
     voice = replace(voice, surface=as_loud(voice.table, voice.surface))

@@ -30,6 +30,7 @@ from miao.sound import spectrum
 from miao.sound.audio import Audio
 from miao.sound.loudness import energy_db
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.brightness import as_bright
 from miao.training.by_sound import left_out_error, played, surface_voice
 from miao.training.learn import LearnConfig, learn
 
@@ -259,7 +260,8 @@ def _common(bank: Bank, recordings: Sequence[Recording], data: VoiceNotes, which
     if chosen.kind == int(bank.table.kind[start]):
         voice = replace(program_copy(bank, start, 0.0, voice.about), table=chosen.table(), key_levels=None)
     some = [recordings[i] for i in which]
-    return _trimmed(bank, surface_voice(bank, voice, chosen, some, start, lasts=_lasts(chosen)), some)
+    voice = surface_voice(bank, voice, chosen, some, start, lasts=_lasts(chosen))
+    return _trimmed(bank, as_bright(bank, voice, chosen, some), some)
 
 
 def _lasts(data: VoiceNotes) -> bool:
