@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from midi_bytes import off, on, program, smf, sysex, track
 
 import miao.live.stage as stage_module
 from miao.bank.bank import Bank
@@ -92,6 +93,22 @@ def test_live_is_offline(gm, midi, size, rate):
     # a partial weaker than the floor is left out of a block, and blocks are not the same here and there
     assert error < DB_90 * np.abs(whole).max() + FLOOR
     assert stage.engine.counts()["late"] == stage.engine.counts()["waited"] == 0
+
+
+def test_keys_that_are_tuned_while_they_sound_are_the_same_live(gm):
+    def now(*what):
+        return sysex(bytes([0x7F, 0x7F, 8, *what]))
+
+    notes = [(0, program(73)), (0, on(69)), (48, on(76)), (0, program(48, 1)), (0, on(69, channel=1))]
+    moves = [(200, now(8, 3, 127, 127, *[64] * 9, 104, 64, 64)), (100, now(2, 0, 1, 69, 70, 0, 0)), (0, on(81)),
+             (150, now(8, 0, 0, 1, *[64] * 12))]  # fmt: skip
+    ends = [(100, off(69)), (0, off(76)), (30, off(81)), (0, off(69, 1))]
+    score = read_score(smf(track(*notes, *moves, *ends)))
+    whole = offline(gm, score, 44_100)
+    stage = Stage(gm, lots_of(score.tracks), PlaySettings(polyphony=128), is_plain=True)
+    live = played(stage, whole.shape[1] / 44_100, 256, ScoreFeed(score).tell)
+    n = min(live.shape[1], whole.shape[1])
+    assert np.abs(live[:, :n] - whole[:, :n]).max() < DB_90 * np.abs(whole).max() + FLOOR
 
 
 def in_blocks(bank, score, size):

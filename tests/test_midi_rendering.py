@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from midi_bytes import control, nonregistered, off, on, program, registered, smf, track
+from midi_bytes import control, gs, nonregistered, off, on, program, registered, smf, sysex, track
 
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio
@@ -94,6 +94,65 @@ def test_a_drum_key_that_is_moved_aside_is_as_loud_as_a_channel_that_is(synthesi
     key, channel = hit(*nonregistered(28, 38, pan, 9)), hit(control(10, pan, 9))
     assert np.abs(key).max() > 1e-3
     np.testing.assert_allclose(key, channel, atol=1e-4 * np.abs(channel).max())
+
+
+A_UP = [64] * 9 + [104] + [64] * 2  # A 40 cents up, of a scale
+NOW = [
+    (sysex(bytes([0x7F, 0x7F, 8, 8, 3, 127, 127, *A_UP])), 40),
+    (sysex(bytes([0x7F, 0x7F, 8, 9, 0, 0, 1, *[64, 0] * 9, 89, 77, *[64, 0] * 2])), 40),
+    (sysex(bytes([0x7F, 0x7F, 8, 2, 0, 1, 69, 69, 0x33, 0x1A])), 40),
+    (sysex(bytes([0x7F, 0x7F, 8, 7, 0, 0, 1, 69, 72, 0, 0])), 300),
+    (sysex(bytes([0x7F, 0x7F, 4, 3, 0, 0x50])), 25),
+]
+
+
+def pitch_cents(samples, begin, end):
+    """Where the strongest partial lies, cents above A4."""
+    tone = samples[0, round(begin * RATE) : round(end * RATE)]
+    spectrum = np.log(np.abs(np.fft.rfft(tone * np.hanning(len(tone)), 8 * len(tone))) + 1e-9)
+    return 1200 * np.log2(spectrum.argmax() * RATE / (8 * len(tone)) / 440)
+
+
+def retuned(synthesizer, message, after=(), pitch=69):
+    """A note of a second, and what comes in its middle; another one behind it."""
+    events = [*DRY, (0, on(pitch)), (480, message), *after, (480, off(pitch)), (240, on(pitch)), (720, off(pitch))]
+    return sound(synthesizer, *events)
+
+
+@pytest.mark.parametrize(("message", "cents"), NOW)
+def test_tuning_in_real_time_moves_what_sounds(synthesizer, message, cents):
+    samples = retuned(synthesizer, message)
+    measured = [pitch_cents(samples, *span) for span in ((0.1, 0.48), (0.52, 0.9), (1.3, 1.8))]
+    assert measured == pytest.approx([0, cents, cents], abs=1)
+    other = retuned(synthesizer, message, pitch=64)
+    if message[4] == 8:  # a scale, or one key
+        assert pitch_cents(other, 0.52, 0.9) == pytest.approx(-500, abs=1)
+
+
+def test_a_second_tuning_moves_from_the_first_and_steps_do_not_click(synthesizer):
+    back = sysex(bytes([0x7F, 0x7F, 8, 8, 3, 127, 127, *[64] * 12]))
+    samples = retuned(synthesizer, NOW[3][0], [(120, sysex(bytes([0x7F, 0x7F, 8, 2, 0, 1, 69, 68, 0, 0]))), (60, back)])
+    assert pitch_cents(samples, 0.5, 0.6) == pytest.approx(300, abs=2)
+    assert pitch_cents(samples, 0.7, 1.1) == pytest.approx(-100, abs=1)
+    plain = retuned(synthesizer, control(3, 0), [(180, control(3, 0))])
+    assert np.abs(np.diff(samples[0], 2)).max() < 1.5 * np.abs(np.diff(plain[0], 2)).max()
+
+
+@pytest.mark.parametrize("message", [
+    sysex(bytes([0x7E, 0x7F, 8, 8, 3, 127, 127, *A_UP])), sysex(bytes([0x7E, 0x7F, 8, 7, 0, 0, 1, 69, 69, 0x33, 0x1A])),
+    gs(0x40, 0x11, 0x49, 104),
+])  # fmt: skip
+def test_other_tuning_waits_for_the_next_note(synthesizer, message):
+    samples = retuned(synthesizer, message)
+    assert pitch_cents(samples, 0.52, 0.9) == pytest.approx(0, abs=1)
+    assert pitch_cents(samples, 1.3, 1.8) == pytest.approx(40, abs=1)
+
+
+def test_fine_and_coarse_tuning_move_what_sounds(synthesizer):
+    fine = [(0, event) for event in registered(1, 96)]
+    coarse = [(0, event) for event in registered(2, 66)]
+    assert pitch_cents(retuned(synthesizer, control(3, 0), fine), 0.52, 0.9) == pytest.approx(50, abs=1)
+    assert pitch_cents(retuned(synthesizer, control(3, 0), coarse), 0.52, 0.9) == pytest.approx(200, abs=1)
 
 
 def test_mpe_members_of_one_track_are_one_stem(synthesizer, tmp_path):

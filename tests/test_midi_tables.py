@@ -83,7 +83,7 @@ def test_addresses_in_a_row_are_those_one_by_one():
 def test_twelve_tones_in_a_row_are_a_scale_and_fewer_are_tones():
     tones = tuple(float(n) for n in range(-6, 6))
     values = [64 + int(tone) for tone in tones]
-    assert asked(gs(0x40, 0x13, 0x40, *values)) == [("scale", (2,), tones)]
+    assert asked(gs(0x40, 0x13, 0x40, *values)) == [("scale", (2,), tones, False)]
     assert asked(gs(0x40, 0x13, 0x40, *values[:11])) == [("part", 2, "tone", (n, tones[n])) for n in range(11)]
     assert asked(gs(0x40, 0x13, 0x41, *values)) == [("part", 2, "tone", (n + 1, tones[n])) for n in range(11)]
 

@@ -328,7 +328,7 @@ def test_aftertouch_is_kept():
     score = read_score(smf(track(*pressures)))
     (only,) = score.tracks
     assert only.controls["pressure"].at(0.0) == 1
-    assert only.key_pressure.tolist() == [(0.5, 60, 1.0)]
+    assert only.key_pressure.tolist() == [(0.5, 60, 1.0, False)]
     assert score.ignored == ()
 
 
@@ -566,7 +566,7 @@ def test_transposing_moves_the_pitched_notes_and_not_the_drums(song):
 
 
 def test_pressure_of_keys_goes_along_and_stays_on_the_keyboard(song):
-    pressed = np.array([(0.1, 72, 0.5), (0.2, 126, 0.5), (0.3, 1, 0.5)], KEY_PRESSURE_EVENT)
+    pressed = np.array([(0.1, 72, 0.5, False), (0.2, 126, 0.5, False), (0.3, 1, 0.5, True)], KEY_PRESSURE_EVENT)
     first = replace(song.tracks[0], key_pressure=pressed)
     song = replace(song, tracks=(first, *song.tracks[1:]))
     assert song.transposed(3).tracks[0].key_pressure["pitch"].tolist() == [75, 127, 4]

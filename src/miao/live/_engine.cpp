@@ -183,7 +183,7 @@ class Bound {
     }
 
     bool step(int part, int name, double value, double time) {
-        require(part >= 0 && part < engine->plan.n_parts && name >= 0 && name < N_NAMES + N_PITCHES, "no such part or controller");
+        require(part >= 0 && part < engine->plan.n_parts && name >= 0 && name < N_NAMES + 2 * N_PITCHES, "no such part or controller");
         auto message = std::make_unique<Message>();
         message->kind = Message::STEP;
         message->part = part, message->name = name, message->value = value, message->time = time * (double)engine->plan.rate;

@@ -83,7 +83,7 @@ struct StepsOf {
 
 using Steps = StepsOf<MOST_STEPS>;
 
-enum Name { BEND, MODULATION, PRESSURE, BRIGHTNESS, VOLUME, EXPRESSION, PAN, REVERB, CHORUS, N_NAMES };  // behind them, the pressure of each key
+enum Name { BEND, MODULATION, PRESSURE, BRIGHTNESS, VOLUME, EXPRESSION, PAN, REVERB, CHORUS, N_NAMES };  // behind them, the pressure of each key and its tuning (cents)
 
 // A gain that follows its steps in straight ramps, or jumps where nothing sounds: `Fader` of desk.py.
 struct Ramp {
@@ -143,14 +143,15 @@ struct Coming {
 
 struct Part {
     Steps moves[4];  // bend (semitones), modulation, pressure, brightness (-1 to 1)
-    StepsOf<MOST_KEY_STEPS> keys[N_PITCHES];
+    StepsOf<MOST_KEY_STEPS> keys[N_PITCHES], tunings[N_PITCHES];
     double values[N_NAMES] = {0, 0, 0, 0, 100.0 / 127, 1, 0, 40.0 / 127, 0};
     Ramp faders[N_FADERS];
     Coming coming[MOST_STEPS];
     int n_coming = 0;
     bool is_moving = false;  // whether anything moves the pitch, as far back as is asked about
     bool is_bright = false;    // whether its brightness has ever been anything but its voices' own
-    bool has_pressed = false;  // whether a key has ever been pressed harder
+    bool has_pressed = false;  // whether a key has ever been pressed harder,
+    bool has_tuned = false;    // or been moved while it may sound
 
     Part() {
         for (int fader = 0; fader < N_FADERS; ++fader) set((Fader)fader, 0, false);
@@ -166,6 +167,11 @@ struct Part {
             moves[name].add(time, value);
             return;
         }
+        if (name >= N_NAMES + N_PITCHES) {
+            has_tuned = true;
+            tunings[name - N_NAMES - N_PITCHES].add(time, value);
+            return;
+        }
         if (name >= N_NAMES) {
             has_pressed = true;
             keys[name - N_NAMES].add(time, value);
@@ -177,11 +183,14 @@ struct Part {
         coming[place] = {time, name, value};
     }
 
-    // What was told and is still to come is not.
+    // What was told and is still to come is not; keys have not been moved.
     void take_back(double after) {
         n_coming = 0;
         for (Steps &steps : moves) steps.take_back(after);
         for (auto &steps : keys) steps.take_back(after);
+        if (has_tuned)
+            for (auto &steps : tunings) steps = {};
+        has_tuned = false;
     }
 
     // A fader follows the controllers: in a ramp from a time on, or at once.
@@ -201,7 +210,8 @@ struct Part {
         double depth = std::max(moves[MODULATION].mean(time, start, span), moves[PRESSURE].mean(time, start, span));
         if (has_pressed) depth = std::max(depth, keys[pitch].mean(time, start, span));
         const double vibrato = depth == 0 ? 0 : std::sin(2 * PI * VIBRATO_HZ * (time - start) / rate);
-        return 100 * moves[BEND].mean(time, start, span) + VIBRATO_CENTS * depth * vibrato;
+        const double cents = 100 * moves[BEND].mean(time, start, span) + VIBRATO_CENTS * depth * vibrato;
+        return has_tuned ? cents + tunings[pitch].mean(time, start, span) : cents;
     }
 
     void look(double position, double rate) {
@@ -212,9 +222,13 @@ struct Part {
         }
         if (has_pressed)
             for (auto &steps : keys) steps.forget(position - KEPT_SECONDS * rate);
+        if (has_tuned)
+            for (auto &steps : tunings) steps.forget(position - KEPT_SECONDS * rate);
     }
 
-    bool moves_pitch(int pitch) const { return is_moving || (has_pressed && !keys[pitch].is_still()); }
+    bool moves_pitch(int pitch) const {
+        return is_moving || (has_pressed && !keys[pitch].is_still()) || (has_tuned && !tunings[pitch].is_still());
+    }
 };
 
 // What is sent comes back later and earlier in turn: `Chorus` of sound/chorus.py.

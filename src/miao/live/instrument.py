@@ -30,6 +30,7 @@ from miao.midi.events import (
     Cut,
     Event,
     KeyPressure,
+    KeyTuning,
     KeyUp,
     Release,
     Silence,
@@ -181,6 +182,8 @@ class Instrument:
                 self.feeling.control(action)
             elif isinstance(action, KeyPressure):
                 player.press(action.lane % N_CHANNELS, action.pitch, action.value, action.time)
+            elif isinstance(action, KeyTuning):
+                player.tune(action.lane % N_CHANNELS, action.pitch, action.cents, action.time)
             elif isinstance(action, Silence):
                 for handle, note in list(player.notes.items()):
                     if note.strike.part == action.lane % N_CHANNELS:

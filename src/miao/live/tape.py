@@ -126,4 +126,11 @@ class _Transposed:
         self._player.control(part, name, value, self._tape.time_of(time))
 
     def press(self, part: int, pitch: int, value: float, time: float) -> None:
-        self._player.press(part, pitch, value, self._tape.time_of(time))
+        self._player.press(part, self._key(pitch), value, self._tape.time_of(time))
+
+    def tune(self, part: int, pitch: int, cents: float, time: float) -> None:
+        self._player.tune(part, self._key(pitch), cents, self._tape.time_of(time))
+
+    def _key(self, pitch: int) -> int:
+        """Which key is played in a key's place; drums are not pressed."""
+        return min(max(pitch + self._tape.transpose, 0), 127)

@@ -117,8 +117,12 @@ class Channel:
     def shape(self, pitch: int) -> Shape:
         """How a note of this channel, which is not plain, departs from an ordinary one."""
         glide, seconds = self.glide(pitch)
+        return Shape(glide, seconds, self.tuning(pitch))
+
+    def tuning(self, pitch: int) -> float:
+        """Cents by which a key is tuned beside its channel."""
         table = self.port.tunings.get((self.tuning_bank, self.tuning_program), {})
-        return Shape(glide, seconds, self.scale[pitch % 12] + table.get(pitch, 0.0))
+        return self.scale[pitch % 12] + table.get(pitch, 0.0)
 
     def drum_shape(self, key: int) -> Shape:
         """How a drum key has been changed: by its drum map (GS, XG), or for this channel alone (GM2)."""

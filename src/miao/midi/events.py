@@ -125,6 +125,15 @@ class KeyPressure(NamedTuple):
     value: float  # 0 to 1
 
 
+class KeyTuning(NamedTuple):
+    """What sounds of a key of a lane moves in pitch; notes that start later have it in their shape."""
+
+    time: float
+    lane: int
+    pitch: int
+    cents: float  # from where it was
+
+
 class Effect(NamedTuple):
     """A port asks for a type of reverb ("room") or "chorus"; "" is the usual one."""
 
@@ -134,4 +143,4 @@ class Effect(NamedTuple):
     name: str
 
 
-Action = Start | KeyUp | Release | Catch | Cut | Silence | Control | KeyPressure | Effect
+Action = Start | KeyUp | Release | Catch | Cut | Silence | Control | KeyPressure | KeyTuning | Effect

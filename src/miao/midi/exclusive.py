@@ -9,8 +9,8 @@ What comes out are settings, tuples of a word and its values, which `module.Modu
     ("reset", mode)                      "gm", "gm2", "gs" or "xg"; "" where only sounds and controllers go back
     ("master", name, value)              volume 0..1, tuning (semitones), transposition (semitones)
     ("part", channel, name, value)       name and value as in `channel.Channel.set_part`
-    ("scale", channels, cents)           twelve offsets from C on, for a set of channels
-    ("tune", bank, program, {key: cents from where the key belongs})
+    ("scale", channels, cents, is_now)   twelve offsets from C on, for a set of channels; whether for what sounds, too
+    ("tune", bank, program, {key: cents from where the key belongs}, is_now)
     ("drum", kit map, key, name, value)  level, pan and send as of 127, tuning in semitones, "is on"
     ("drum key", channel, key, name, value)  the same for the drums of one channel
     ("room", name), ("chorus", name)     the types of reverb and chorus
@@ -91,7 +91,7 @@ def _device_control(message: bytes) -> Iterator[Setting]:
 
 def _tuning(message: bytes) -> Iterator[Setting]:
     """MIDI Tuning: scales of an octave, single notes and whole tables; a damaged table is passed over."""
-    kind, data = message[3], message[4:]
+    kind, data, is_now = message[3], message[4:], message[0] == 0x7F
     if kind in (0x08, 0x09) and len(data) >= 3 + 12 * (kind - 7):
         mask = (data[0] & 3) << 14 | (data[1] & 127) << 7 | data[2] & 127
         channels = tuple(channel for channel in range(16) if mask >> channel & 1)
@@ -100,19 +100,25 @@ def _tuning(message: bytes) -> Iterator[Setting]:
         else:
             pairs = zip(data[3:27:2], data[4:27:2], strict=True)
             cents = tuple((high * 128 + low - 8192) * 100 / 8192 for high, low in pairs)
-        yield ("scale", channels, cents)
+        yield ("scale", channels, cents, is_now)
     elif kind in (0x02, 0x07):
         bank, data = (data[0], data[1:]) if kind == 0x07 and data else (0, data)
         if len(data) >= 2:
             entries = [data[i : i + 4] for i in range(2, 2 + 4 * data[1], 4)]
             keys = {e[0]: tuned for e in entries if len(e) == 4 and (tuned := _cents(e[0], e[1:])) is not None}
-            yield ("tune", bank, data[0], keys)
+            yield ("tune", bank, data[0], keys, is_now)
     elif kind in (0x01, 0x04):
         bank, data = (data[0], data[1:]) if kind == 0x04 and data else (0, data)
         if len(data) >= 1 + 16 + 3 * 128:
             table = data[17 : 17 + 3 * 128]
             offsets = {key: _cents(key, table[3 * key : 3 * key + 3]) for key in range(128)}
-            yield ("tune", bank, data[0], {key: offset for key, offset in offsets.items() if offset is not None})
+            yield (
+                "tune",
+                bank,
+                data[0],
+                {key: offset for key, offset in offsets.items() if offset is not None},
+                is_now,
+            )
     elif kind in (0x05, 0x06):
         yield ("told", "MIDI Tuning: a scale stored as a tuning program")
 

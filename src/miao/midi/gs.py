@@ -84,7 +84,7 @@ def _written(high: int, middle: int, low: int, data: bytes) -> Iterator[Setting]
             yield ("part", channel, "fine cents", (128 * data[0] + data[1] - 8192) * 100 / 8192)
             n_taken = 2
         elif low == 0x40 and len(data) >= 12:
-            yield ("scale", (channel,), tuple(float(value - 64) for value in data[:12]))
+            yield ("scale", (channel,), tuple(float(value - 64) for value in data[:12]), False)
             n_taken = 12
     elif high in (0x48, 0x49):
         yield ("told", "GS: a dump of many settings")

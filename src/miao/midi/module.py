@@ -7,6 +7,7 @@ Rules, each of them tested; where they come from stands in brackets (MIDI 1.0 De
   3.3.7), so are CC 66 (sostenuto) and 67 (soft).
 - All sound off (CC 120) silences a channel at once, drums too (GM2 3.5.1); all notes off (CC 123, and 124 to 127, which
   imply it) releases the keys, and pedals still hold; CC 121 resets the controllers that RP-015 names.
+- MIDI Tuning sent in real time moves what sounds; all other tuning of keys counts for the notes that start then.
 - Mono mode (CC 126, GM2 3.5.6). Portamento (CC 5, 65, 84): a new note glides in.
 - Bank select takes effect with the next program change. Channel 10 is drums until a message says otherwise. Bank MSB
   126 and 127 mean drums with XG on, 120 with GM2 on, 121 melody; otherwise these are banks like others.
@@ -46,6 +47,7 @@ from miao.midi.events import (
     Effect,
     Event,
     KeyPressure,
+    KeyTuning,
 )
 from miao.midi.exclusive import settings
 from miao.midi.keys import Keys
@@ -321,14 +323,20 @@ class Module:
                     self._write_bend(time, channel)
             case ("part", number, name, value):
                 self._set_part(time, self._channel(time, lane + number), name, value)
-            case ("scale", numbers, cents) if len(cents) == 12:
-                for number in numbers:
-                    self._channel(time, lane + number).scale = cents
-                    self._channel(time, lane + number).look()
-            case ("tune", bank, program, keys):
-                port.tunings.setdefault((bank, program), {}).update(keys)
-                for channel in self._of_port(lane):
+            case ("scale", numbers, cents, is_now) if len(cents) == 12:
+                channels = [self._channel(time, lane + number) for number in numbers]
+                before = _tunings(channels) if is_now else []
+                for channel in channels:
+                    channel.scale = cents
                     channel.look()
+                self._retune(time, before)
+            case ("tune", bank, program, keys, is_now):
+                channels = self._of_port(lane)
+                before = _tunings(channels) if is_now else []
+                port.tunings.setdefault((bank, program), {}).update(keys)
+                for channel in channels:
+                    channel.look()
+                self._retune(time, before)
             case ("drum", kit_map, key, name, value):
                 self._change_drum(port, kit_map, key, name, value)
             case ("drum key", number, key, name, value):
@@ -339,6 +347,12 @@ class Module:
                 self._keys.actions.append(Effect(time, lane // 16, kind, name))
             case ("told", sentence):
                 self.told.say(sentence)
+
+    def _retune(self, time: float, before: list[tuple[Channel, int, float]]) -> None:
+        """What sounds of keys follows their tuning, where it is not what it was."""
+        for channel, pitch, cents in before:
+            if channel.tuning(pitch) != cents:
+                self._keys.actions.append(KeyTuning(time, channel.lane, pitch, channel.tuning(pitch) - cents))
 
     def _reset(self, time: float, lane: int, mode: str) -> None:
         port = self._ports[lane // 16]
@@ -386,3 +400,8 @@ class Module:
             channel.scale = (*channel.scale[:tone], cents, *channel.scale[tone + 1 :])
         channel.look()
         self._write_bend(time, channel)
+
+
+def _tunings(channels: Iterable[Channel]) -> list[tuple[Channel, int, float]]:
+    """How the keys of channels are tuned that may sound."""
+    return [(c, pitch, c.tuning(pitch)) for c in channels if not c.sound.is_drum for pitch in {**c.open, **c.held}]

@@ -25,7 +25,8 @@ NOTE = np.dtype(
         ("send", "f4"),  # factor on the channel's reverb send; 1: unchanged
     ]
 )
-KEY_PRESSURE_EVENT = np.dtype([("time", "f8"), ("pitch", "i2"), ("value", "f8")])  # seconds; value 0 to 1
+# seconds; a key is pressed so hard, 0 to 1, or what sounds of it moves by so many cents (MIDI Tuning in real time)
+KEY_PRESSURE_EVENT = np.dtype([("time", "f8"), ("pitch", "i2"), ("value", "f8"), ("is_tuning", "?")])
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from miao.midi.events import (
     Cut,
     Effect,
     KeyPressure,
+    KeyTuning,
     KeyUp,
     Release,
     Shape,
@@ -60,7 +61,7 @@ class Recorder:
         self.shapes: dict[int, Shape] = {}  # of notes that have one of their own
         self.silences: dict[int, list[tuple[int, float]]] = {}  # by lane: (number of notes so far, time)
         self.controls: dict[tuple[int, str], tuple[array[float], array[float]]] = {}
-        self.key_pressure: dict[int, list[tuple[float, int, float]]] = {}
+        self.key_pressure: dict[int, list[tuple[float, int, float, bool]]] = {}
         self.effects: dict[str, list[tuple[int, str]]] = {"room": [], "chorus": []}  # (number of notes so far, type)
         self._n_before = 0  # notes before the actions that are taken now
 
@@ -89,9 +90,10 @@ class Recorder:
                 self.cuts[action.note] = min(self.cuts[action.note], action.time)
             elif type(action) is Silence:
                 self.silences.setdefault(action.lane, []).append((max(n_notes, self._n_before), action.time))
-            elif type(action) is KeyPressure:
+            elif isinstance(action, KeyPressure | KeyTuning):
                 time, lane, pitch, value = action
-                self.key_pressure.setdefault(lane, []).append((time, pitch, value))
+                is_tuning = type(action) is KeyTuning
+                self.key_pressure.setdefault(lane, []).append((time, pitch, value, is_tuning))
             elif type(action) is Effect:
                 self.effects[action.kind].append((max(n_notes, self._n_before), action.name))
         # a Catch needs no line: the release that follows it counts

@@ -110,7 +110,7 @@ def _control_messages(track: Track) -> list[tuple[int, int, mido.Message]]:
         for time, value in bends:
             wheel = min(8191, max(-8192, round(8192 * value / widest)))
             events.append((_tick(time), _CONTROL, mido.Message("pitchwheel", channel=channel, pitch=wheel)))
-    for event in track.key_pressure:
+    for event in track.key_pressure[~track.key_pressure["is_tuning"]]:
         pitch, value = int(event["pitch"]), round(127 * event["value"])
         message = mido.Message("polytouch", channel=channel, note=pitch, value=value)
         events.append((_tick(event["time"]), _CONTROL, message))

@@ -27,6 +27,7 @@ class Part:
         self.brightness: Steps | None = None  # -1 to 1; None if it has never been anything but 0
         self._steps = {name: Steps() for name in _MOVES_PITCH}
         self._keys: dict[int, Steps] = {}  # pressure by pitch
+        self._tunings: dict[int, Steps] = {}  # cents by which keys have moved, by pitch
 
     def set(self, name: str, value: float, time: float) -> None:
         """A controller takes a value at a time."""
@@ -46,18 +47,26 @@ class Part:
         """A key is pressed so hard from a time on."""
         self._keys.setdefault(pitch, Steps()).add(time, value)
 
+    def tune(self, pitch: int, cents: float, time: float) -> None:
+        """What sounds of a key moves by some cents from a time on."""
+        self._tunings.setdefault(pitch, Steps()).add(time, self.tuned(pitch) + cents)
+
+    def tuned(self, pitch: int) -> float:
+        """Cents by which a key has moved so far: a note that starts has them in its own tuning."""
+        return self._tunings[pitch].values[-1] if pitch in self._tunings else 0.0
+
     def forget(self, before: float) -> None:
         """Drop what was in force before a time and is no longer."""
-        for steps in (*self._steps.values(), *self._keys.values()):
+        for steps in (*self._steps.values(), *self._keys.values(), *self._tunings.values()):
             steps.forget(before)
         if self.brightness is not None:
             self.brightness.forget(before)
 
     def bend(self, pitch: int) -> Bend | None:
         """Pitch wheel, tuning and vibrato of notes of a pitch, cents; None where nothing moves or shifts it."""
-        key = self._keys.get(pitch)
+        key, tuning = self._keys.get(pitch), self._tunings.get(pitch)
         bend, modulation, pressure = (self._steps[name] for name in _MOVES_PITCH)
-        if bend.rests and modulation.rests and pressure.rests and (key is None or key.rests):
+        if all(steps is None or steps.rests for steps in (bend, modulation, pressure, key, tuning)):
             return None
 
         def cents(times: Doubles, start: float) -> Doubles:
@@ -66,7 +75,7 @@ class Part:
                 depth = np.maximum(depth, key.mean(times, start))
             vibrato = np.sin(2 * np.pi * VIBRATO_HZ * (times - start))
             moved: Doubles = 100 * bend.mean(times, start) + VIBRATO_CENTS * depth * vibrato
-            return moved
+            return moved if tuning is None else moved + tuning.mean(times, start)
 
         return cents
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.bank.bank import Bank
+from miao.bank.voices import N_PITCHES
 from miao.sound.desk import pan_gains
 from miao.sound.shelf import Shelf, silenced
 from miao.synth import oscillators
@@ -33,7 +34,7 @@ from miao.synth.stealing import Ranking
 SOFT_PEDAL_VELOCITY = 0.8
 _KEPT_SECONDS = 0.1  # of controllers behind a block: longer than a note's knots lie apart
 FLOOR = 1e-6  # amplitude below which nothing is added; what is too weak to be heard is silent in its chunk already
-_CONTROL, _PRESS, _CUT, _RELEASE, _CATCH, _LIFT, _START = range(7)  # at one instant they count in this order
+_CONTROL, _PRESS, _TUNE, _CUT, _RELEASE, _CATCH, _LIFT, _START = range(8)  # at one instant they count in this order
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,10 @@ class Player:
         """A key of a part is pressed harder while it is down, 0 to 1: vibrato of its notes alone."""
         self._tell(time, _PRESS, part, (pitch, value))
 
+    def tune(self, part: int, pitch: int, cents: float, time: float) -> None:
+        """What sounds of a key of a part moves by some cents; notes that start later have it in their own tuning."""
+        self._tell(time, _TUNE, part, (pitch, cents))
+
     def prefetch(self, voice: int, pitches: Iterable[int] = range(21, 109)) -> None:
         """Have a voice at hand before its first note: its timbres, and nets that have been run."""
         chosen = list(pitches)
@@ -169,8 +174,8 @@ class Player:
     def decide(self, until: float) -> list[tuple[int, str | int, float, float]]:
         """What happens before a moment is settled, and no samples are made.
 
-        Gives all steps of controllers that an engine must know of: part, name (of a key's pressure the pitch), value,
-        time. The chunks that notes need are written by `write`.
+        Gives all steps of controllers that an engine must know of: part, name (of a key's pressure the pitch, of its
+        tuning `N_PITCHES` more), value, time. The chunks that notes need are written by `write`.
         """
         self._ear.until = max(until, self._ear.until)
         moves: list[tuple[int, str | int, float, float]] = []
@@ -305,6 +310,12 @@ class Player:
                 self._parts[target].press(pitch, value, time)
                 if moves is not None:
                     moves.append((target, pitch, value, time))
+            elif kind == _TUNE:
+                assert isinstance(what, tuple)
+                pitch, cents = what
+                self._parts[target].tune(pitch, cents, time)
+                if moves is not None:
+                    moves.append((target, N_PITCHES + pitch, self._parts[target].tuned(pitch), time))
             elif kind == _START:
                 assert isinstance(what, Strike)
                 self._start(target, what if what.time == time else what._replace(time=time))
@@ -336,6 +347,8 @@ class Player:
             strike = strike._replace(velocity=SOFT_PEDAL_VELOCITY * strike.velocity)
         if part.attack or part.decay or part.release:
             strike = strike._replace(attack=part.attack, decay=part.decay, release=part.release)
+        if tuned := part.tuned(strike.pitch):
+            strike = strike._replace(cents=strike.cents - tuned)
         if len(self._notes) >= self.settings.polyphony:
             self._make_room(strike.time)
         elif len(self._notes) < self.settings.polyphony // 2:

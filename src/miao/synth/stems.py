@@ -59,7 +59,7 @@ class ScoreFeed:
         self._done = {"start": 0, "end": 0, "damp": 0, "cut": 0, "control": 0, "press": 0}
         first = min([start, *self._notes["start"][:1]]) - BEND_SMOOTHING_SECONDS
         self._controls = _control_events(score.tracks, first)
-        presses = [(float(e["time"]), i, int(e["pitch"]), float(e["value"]))
+        presses = [(float(e["time"]), i, int(e["pitch"]), float(e["value"]), bool(e["is_tuning"]))
                    for i, track in enumerate(score.tracks) for e in track.key_pressure]  # fmt: skip
         self._presses = sorted(presses)
         self._press_times = np.array([time for time, *_ in self._presses])
@@ -82,8 +82,8 @@ class ScoreFeed:
         for n in self._next("control", times, until):
             player.control(int(parts[n]), _CONTROLS[names[n]], float(values[n]), max(float(times[n]), 0.0))
         for n in self._next("press", self._press_times, until):
-            time, part, pitch, value = self._presses[n]
-            player.press(part, pitch, value, time)
+            time, part, pitch, value, is_tuning = self._presses[n]
+            (player.tune if is_tuning else player.press)(part, pitch, value, time)
         starts = self._next("start", self._notes["start"], until)
         some = slice(starts.start, starts.stop)
         columns = [self._notes[name][some].tolist() for name in _STRUCK]
