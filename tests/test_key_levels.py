@@ -211,13 +211,15 @@ def test_a_cell_gets_what_the_band_around_its_partials_lacks(toy_bank, tmp_path)
 
 
 def test_a_table_is_made_of_measured_keys_and_of_how_trims_have_changed(toy_bank, tmp_path):
-    missing = np.full((3, N_KINDS, spectrum.N_MELS), 3.5, np.float32)
-    missing[0] = np.nan  # the sound bank has no note there
+    missing = np.full((5, N_KINDS, spectrum.N_MELS), 3.5, np.float32)
+    missing[[0, 4]] = np.nan  # the sound bank has no notes there
     trim = np.full(128, 2.0, np.float32)  # 2 dB more than now
-    np.savez(tmp_path / "bands_004.npz", missing=missing, keys=[59, 60, 61], trim=trim, nets="x")
+    np.savez(tmp_path / "bands_004.npz", missing=missing, keys=[59, 60, 61, 62, 63], trim=trim, nets="x")
     levels = make_key_levels(toy_bank, tmp_path)
-    assert (levels.first[4], levels.lowest[4], levels.n_keys[4]) == (0, 60, 2) and levels.first[5] == -1
-    np.savez(tmp_path / "bands_006.npz", missing=missing, keys=[59, 60, 61], trim=trim, nets="x", errors=[3.0, 3.1])
+    assert (levels.first[4], levels.lowest[4], levels.n_keys[4]) == (0, 60, 3) and levels.first[5] == -1
+    np.savez(
+        tmp_path / "bands_006.npz", missing=missing, keys=[59, 60, 61, 62, 63], trim=trim, nets="x", errors=[3.0, 3.1]
+    )
     assert make_key_levels(toy_bank, tmp_path).first[6] == -1  # it would bring the voice no nearer
     wanted = (0.95 * 3.5 + 2.0) / tk.LEVEL_STEP_DB
     assert levels.levels[0, tk.SUSTAIN, 0] * 0.125 == pytest.approx(wanted, abs=0.07)

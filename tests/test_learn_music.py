@@ -146,9 +146,13 @@ def test_between_two_strengths_levels_run_straight_and_beyond_they_rise_as_the_p
 
 
 def test_where_a_recording_ends_the_nets_go_on():
-    notes = RecordedNotes.of([60], [80], [tokens(20, hold=0.16 + 0.1)], [True], 0.0)  # five steps into the sustain
-    chunk = led(notes, tk.SUSTAIN, 60)
-    assert (chunk[:5] == 20).all() and (chunk[5:] == 20).all()  # from the last one on as flat as the nets are
+    note = tokens(20, hold=0.16 + 0.1)  # five steps into the sustain
+    note.held[1, 5:] = 0
+    notes = RecordedNotes.of([60], [80], [note], [True], 0.0)
+    fall = 0.1 * np.arange(tk.CHUNK_STEPS)
+    chunk = led(notes, tk.SUSTAIN, 60, written=7 - fall[:, None])
+    assert (chunk[:5] == 20).all()
+    np.testing.assert_allclose(chunk[4:, 3], 20 - fall[:-4], rtol=1e-5)  # falls on from there as the nets do
     assert (led(notes, tk.SUSTAIN, 60, index=1) == 7).all()
 
 

@@ -295,6 +295,15 @@ def test_a_score_an_octave_off_is_refused_in_one_line_unless_an_organ_plays(reco
     read_performance(recorded / "duo.wav", moved(duo(), 12), [0, 1], SECONDS, like=19)
 
 
+def test_partials_that_another_note_has_too_do_not_tell_of_an_octave_however_the_recording_is_tuned():
+    from miao.measuring import octaves
+
+    both = notes_array([(0.0, 2.0, 2.0, 60, 80), (0.0, 2.0, 2.0, 72, 80)])
+    for cents in (-45.0, 0.0, 45.0):
+        halves, odd, even = octaves._stand_out(np.zeros((20, 2049), np.float32), both[0], both, cents)
+        assert np.isnan(even) and halves == odd == 0, "the octave above has all even ones"
+
+
 def test_a_recording_more_than_a_quarter_tone_off_is_found(gm):
     notes = np.concatenate([track.notes for track in duo().tracks])
     for cents in (40, 56, -56):

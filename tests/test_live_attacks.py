@@ -9,7 +9,7 @@ import pytest
 import miao.live.stage as stage_module
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
-from miao.live.attacks import MOST, Attacks
+from miao.live.attacks import MOST, Attacks, Preparing
 from miao.live.instrument import Instrument
 from miao.synth.player import FLOOR
 from miao.synth.settings import PlaySettings
@@ -114,3 +114,12 @@ def test_a_voice_that_is_played_is_prepared_behind_the_playing(toy_bank):
         time.sleep(0.01)
     instrument.stop()
     assert {key[1] for key in stage.attacks._prepared} == {7} and stage.attacks.n_prepared == 61
+
+
+def test_where_nothing_is_to_be_prepared_one_looks_again_later(toy_bank):
+    attacks, looked = Attacks(toy_bank, PlaySettings()), []
+    attacks.prepare = lambda: bool(looked.append(0))
+    preparing = Preparing(attacks)
+    time.sleep(0.2)
+    preparing.stop()
+    assert 1 <= len(looked) <= 20

@@ -361,6 +361,13 @@ def test_a_room_of_ours_is_learnt_back_from_a_clap(name):
     assert np.median(np.abs(levels)) < 1.3 and np.abs(levels).max() < 2.5
 
 
+def test_a_room_that_is_learnt_begins_and_gathers_as_it_does():
+    slow = replace(find_room("studio"), predelay_seconds=0.03, build_up_seconds=0.05, reflections=0.0)
+    soon, late = (room_from_clap(clapped(room, 44_100)).room for room in (find_room("studio"), slow))
+    assert soon.predelay_seconds < 0.008 and soon.build_up_seconds < 0.025
+    assert late.predelay_seconds == pytest.approx(0.03, abs=0.005) and 0.03 < late.build_up_seconds < 0.07
+
+
 def test_a_room_of_boards_is_learnt_from_its_images():
     rate = 16_000
     ears = [(3.1, 2.2, 1.4), (3.3, 2.2, 1.4)]

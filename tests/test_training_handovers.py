@@ -1,6 +1,7 @@
 """What training hands over: every setting to its loss or its step, contexts to chunks, windows to the queue."""
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from miao.bank import tokens as tk
 from miao.bank.frames import WINDOW_TOKENS, last_token
 from miao.config import load_preset
 from miao.training import objective as objective_file
-from miao.training.batches import BatchConfig, Batches, images, pair_chunks
+from miao.training.batches import BatchConfig, Batches, _chances, images, pair_chunks
 from miao.training.chunks import heard_in_either
 from miao.training.losses import am_loss
 from miao.training.objective import Objective, ObjectiveConfig, TrainBatch
@@ -419,3 +420,10 @@ def test_half_of_later_chunks_set_out_from_the_nets_own_token(pairs_folder):  # 
     assert shares[tk.ATTACK] == 0
     deviation = np.sqrt(0.25 / 400)  # of the share of heads in 400 tosses
     assert all(abs(shares[kind] - 0.5) < 4 * deviation for kind in (tk.SUSTAIN, tk.RELEASE))
+
+
+def test_a_voice_of_four_times_the_notes_is_drawn_twice_as_often_and_late_chunks_less():
+    table = SimpleNamespace(voice=np.array([0, 0, 0, 0, 1]), note=np.arange(5), index=np.zeros(5, int))
+    np.testing.assert_allclose(_chances(table), np.array([1, 2, 3, 4, 6]) / 6)
+    long = SimpleNamespace(voice=np.zeros(2, int), note=np.zeros(2, int), index=np.arange(2))
+    np.testing.assert_allclose(_chances(long), [2 / 3, 1])

@@ -76,7 +76,7 @@ def _learnt(lines: Sequence[Line | None], where: str, sent_db: float, more_db: f
     middle = [line for line, is_known in zip(lines[3:6], known[3:6], strict=True) if line and is_known]
     likeness = float(np.median([line.likeness for line in middle]))
     t60[~known], levels[~known] = np.nan, np.nan
-    room = drawn_like(t60, levels, known, *_gathering(middle[-1]), likeness, level_db - sent_db + more_db)
+    room = drawn_like(t60, levels, known, _gathering(middle[-1]), likeness, level_db - sent_db + more_db)
     ranges = [line.followed_db if is_known and line else 0.0 for line, is_known in zip(lines, known, strict=True)]
     octaves = tuple(OctaveDecay(float(hz), float(t), float(level), followed)
                     for hz, t, level, followed in zip(BAND_HZ, t60, levels, ranges, strict=True))  # fmt: skip

@@ -69,7 +69,7 @@ def room_from_clap(audio: Audio, where: str = "the sound") -> LearntRoom:
     if level_db < DRY_DB or t60[4] < _LEAST_T60:
         raise MiaoError(f"{where}: dry: what comes after the sound is {-level_db:.0f} dB below it; no room is heard")
     remarks += said_of(known, level_db)
-    room = drawn_like(t60, levels, known, *_gathering(room_part, rate), _likeness(room_part, rate), level_db)
+    room = drawn_like(t60, levels, known, _gathering(room_part, rate), _likeness(room_part, rate), level_db)
     return LearntRoom(room, tuple(octaves), level_db, tuple(levels.tolist()), tuple(remarks))
 
 
@@ -109,7 +109,7 @@ def room_of(t60: Doubles, levels_db: Doubles, known: Flags, early_db: Doubles | 
     """A room of which reverberation time and energy beside the sound are known in some octaves, [9] each, and how far
     its beginning lies above its tail, and not when it begins: it then answers after 10 ms and has gathered within 20
     more. Energy is that of the tail's line alone."""
-    room = drawn_like(t60, levels_db, known, None, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
+    room = drawn_like(t60, levels_db, known, None, 0.0, float(np.mean(levels_db[_MIDDLE])))
     room = replace(room, predelay_seconds=0.01, build_up_seconds=0.02)
     if early_db is None:
         return room
@@ -184,9 +184,10 @@ def _likeness(room_part: Reals, rate: int) -> float:
 # the room of which a drawing gives these numbers
 
 
-def drawn_like(t60: Doubles, levels: Doubles, known: Flags, start: float | None, early: float | None,
-                likeness: float, level_db: float) -> DrawnRoom:  # fmt: skip
-    """The room that would measure like this; octaves not known are like the usual room's."""
+def drawn_like(t60: Doubles, levels: Doubles, known: Flags, gathering: tuple[float, float] | None, likeness: float,
+               level_db: float) -> DrawnRoom:  # fmt: skip
+    """The room that would measure like this; octaves not known are like the usual room's, and without ``gathering``
+    (see `_gathering`) it begins and builds up as that does."""
     usual = DrawnRoom()
     target = levels - levels[_MIDDLE].mean()
     decays = _filled(t60 / t60[4], np.array(usual.decays), known)
@@ -195,8 +196,8 @@ def drawn_like(t60: Doubles, levels: Doubles, known: Flags, start: float | None,
         float(t60[4]), tuple(decays), tuple(colours), width=float(np.sqrt(max(1 - likeness**2, 0))), reflections=0.0,
         gain_db=float(np.clip(level_db - USUAL_DB, -60, 40)),
     )  # fmt: skip
-    if start is not None and early is not None:
-        room = _built_up(room, start, early)
+    if gathering is not None:
+        room = _built_up(room, *gathering)
     for _ in range(_ROUNDS):
         heard_t60, heard = _expected(room)
         times = np.array(room.decays) * room.t60_seconds
@@ -241,9 +242,10 @@ def _built_up(room: DrawnRoom, start: float, early: float) -> DrawnRoom:
         gathered = np.cumsum(power) / power.sum()
         predelay = start - float(seconds[np.argmax(gathered > _BEGUN)])
         within = gathered[min(max(int(1000 * (_EARLY_SECONDS - predelay)), 0), len(gathered) - 1)]
-        if abs(within - early) + max(0.001 - predelay, 0) * 100 < best[0]:
+        off = abs(within - early) + 100 * max(0.001 - predelay, 0)
+        if off < best[0]:
             place = float(np.clip(predelay, 0.001, 0.3))
-            best = abs(within - early), replace(room, predelay_seconds=place, build_up_seconds=float(build_up))
+            best = off, replace(room, predelay_seconds=place, build_up_seconds=float(build_up))
     return best[1]
 
 
