@@ -89,6 +89,15 @@ def test_rests_are_heard_from_when_dampers_are_done_where_they_last_so_long():
     assert 0.3 < told[2] < 0.75  # and too few
 
 
+def test_what_hardly_falls_in_rests_is_no_room():
+    shares, seconds = np.ones((8, 9), np.float32), np.arange(16) * FRAME_SECONDS
+    for t60, is_room in ((2.0, True), (20.0, False)):
+        level = np.append(np.tile(np.append(np.zeros(20), -60 / t60 * seconds), 12), np.full(40, -70.0))
+        is_rest = np.append(np.tile(np.arange(36) >= 20, 12), np.zeros(40, bool))
+        told = decays_in_rests([np.repeat(level[:, None], 8, axis=1)], [is_rest], shares).t60_seconds
+        assert told == pytest.approx(t60) if is_room else np.isnan(told).all()
+
+
 def test_music_without_rests_tells_nothing_of_a_room_by_rests(gm):
     fitted = Fitted(gm, [0], [piece_of(gm, np.arange(8), 1.02, 8.0)], MusicConfig())
     assert np.isnan(fitted.told.t60_seconds).all() and not fitted.music.told_share.any()

@@ -8,6 +8,7 @@ from miao.bank.partials import harmonic_partials, mode_partials
 from miao.measuring import partials
 from miao.measuring.note import analyse_note
 from miao.measuring.partials import find_modes, fit_harmonics
+from miao.measuring.roundtrip import encoded_bank, one_note_score, play
 from miao.sound import spectrum
 
 RATE = 44_100
@@ -161,15 +162,18 @@ def test_a_hard_panned_note_is_measured_on_its_side():
     assert measured.balance[0] > 0.98
 
 
-def test_round_trip_through_tokens_and_oscillators_stays_within_two_decibels():
-    from conftest import make_toy_bank
-
-    from miao.evaluation.notes import encoded_bank, one_note_score, play
-
+def test_round_trip_through_tokens_and_oscillators_stays_within_two_decibels(toy_bank):
     rng = np.random.default_rng(1)
     sound = tone(261.63, 0.3 / np.arange(1, 15), 1.2, decay=2.0)
     sound = sound + rng.normal(0, 1e-3, sound.shape[1]).astype(np.float32)
     measured = analyse_note(sound, RATE, 261.63, 1.0, harmonic_partials(1.0, 0, 0))
-    bank = encoded_bank(measured.tokens, make_toy_bank().table)
+    bank = encoded_bank(measured.tokens, toy_bank.table)
     played = play(bank, one_note_score(0, 60, 100, 1.0))
     assert spectrum.log_mel_error(spectrum.log_mel(sound), spectrum.log_mel(played[:, : sound.shape[1]])) < 2.0
+
+
+def test_the_beginning_of_what_is_played_is_that_of_the_whole(toy_bank):
+    score = one_note_score(0, 60, 90, 2.0)
+    whole, some = play(toy_bank, score), play(toy_bank, score, seconds=1.0)
+    assert RATE <= some.shape[1] < whole.shape[1] - RATE // 2
+    np.testing.assert_array_equal(some, whole[:, : some.shape[1]])
