@@ -37,7 +37,15 @@ from miao.synth.player import Player
 from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 from miao.training.dampers import release_pace
-from miao.training.default_voice import FADE_SEMITONES, Range, _ringing, cut_below, dying_course, over_the_keyboard
+from miao.training.default_voice import (
+    FADE_SEMITONES,
+    Range,
+    _fading_keys,
+    _ringing,
+    cut_below,
+    dying_course,
+    over_the_keyboard,
+)
 from miao.training.evenness import first_second_db
 from miao.training.key_gains import heard_db, recorded_dynamics, rising, smooth, wanted_db
 from miao.training.new_voice import program_copy
@@ -435,3 +443,14 @@ def test_few_strings_that_were_let_go_among_many_were_not():
     assert [(r.is_released, r.hold_seconds) for r in _ringing(many)] == [(False, 2.0)] * 12
     damped = [note(40 + n, n < 2) for n in range(10)]
     assert _ringing(damped) == damped, "two in ten tell how dampers fall"
+
+
+def test_a_programs_own_keys_count_as_far_as_it_leads(gm):
+    program, pitches = 40, np.arange(N_PITCHES)
+    keys = gm.additions.key_levels.alone(program)
+    led = (pitches >= 60) & (pitches <= 70)
+    faded = _fading_keys(gm, program, led.astype(np.float32))
+    own = led[int(keys.lowest[0]) + np.arange(len(keys.levels))]
+    assert keys.levels[own].any() and not faded.levels[own].any(), "recorded notes lead there"
+    np.testing.assert_array_equal(faded.levels[~own], keys.levels[~own])
+    assert _fading_keys(gm, program, np.ones(N_PITCHES, np.float32)) is None

@@ -285,8 +285,7 @@ def _decoder(
                     inputs[name][rows] = values
             if "previous" in inputs and any(part is not None for part in (own.shift, own.gains, own.waver)):
                 inputs["previous"] = inputs["previous"].copy()
-                note = {name: array[rows] for name, array in inputs.items()} | {"pitch": pitch}
-                inputs["previous"][rows] = _as_written(own, kind, note)
+                inputs["previous"][rows] = _as_written(own, kind, _of_notes(inputs, rows, pitch))
         struck = voice
         for own, rows, pitch in own_rows:
             if own.kit is not None:  # its keys are these drums, too
@@ -297,19 +296,7 @@ def _decoder(
         levels, spread = nets.write(kind, inputs)
         levels = additions.added(kind, levels, voice, struck, inputs)
         for own, rows, pitch in own_rows:
-            note = {name: inputs[name][rows] for name in _OF_A_NOTE} | {"pitch": pitch}
-            if own.correction is not None:
-                levels[rows] = own.correction.applied(kind, levels[rows], **note)
-            for lead in (own.recorded, own.surface):
-                if lead is not None:
-                    previous = inputs["previous"][rows] if "previous" in inputs else None
-                    levels[rows] = lead.led(kind, levels[rows], **note, previous=previous)
-            if own.shift is not None:  # moves what recorded notes lead, too, where a voice set out from such a one
-                levels[rows] = own.shift.added(kind, levels[rows], **note, age=inputs["age"][rows])
-            if own.waver is not None:
-                levels[rows] = own.waver.added(kind, levels[rows], note["pitch"], inputs["age"][rows])
-            if own.gains is not None:
-                levels[rows] = own.gains.added(levels[rows], note["pitch"], note["velocity"])
+            levels[rows] = _as_sounding(own, kind, levels[rows], _of_notes(inputs, rows, pitch))
         if reached is not None:  # what leads a learnt voice sets out from there by itself
             sets_out = np.asarray(inputs["index"]) == 0
             for own, rows, _ in own_rows:
@@ -318,6 +305,29 @@ def _decoder(
         return levels, spread
 
     return decode
+
+
+def _of_notes(inputs: dict[str, Any], rows: Integers, pitch: Floats) -> dict[str, Any]:
+    """What is known of some notes, which have these pitches."""
+    known = (*_OF_A_NOTE, "age", "previous")
+    return {name: inputs[name][rows] for name in known if name in inputs} | {"pitch": pitch}
+
+
+def _as_sounding(voice: LearntVoice, kind: int, levels: Floats, inputs: dict[str, Any]) -> Floats:
+    """Levels of chunks of a learnt voice, [B, a, C], with what it adds itself."""
+    note = {name: inputs[name] for name in _OF_A_NOTE}
+    if voice.correction is not None:
+        levels = voice.correction.applied(kind, levels, **note)
+    for lead in (voice.recorded, voice.surface):
+        if lead is not None:
+            levels = lead.led(kind, levels, **note, previous=inputs.get("previous"))
+    if voice.shift is not None:  # moves what recorded notes lead, too, where a voice set out from such a one
+        levels = voice.shift.added(kind, levels, **note, age=inputs["age"])
+    if voice.waver is not None:
+        levels = voice.waver.added(kind, levels, inputs["pitch"], inputs["age"])
+    if voice.gains is not None:
+        levels = voice.gains.added(levels, inputs["pitch"], inputs["velocity"])
+    return levels
 
 
 def _as_written(voice: LearntVoice, kind: int, inputs: dict[str, Any]) -> Floats:
