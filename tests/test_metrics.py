@@ -361,6 +361,7 @@ def test_a_silent_reference_has_nothing_to_compare():
     errors = sound.sound_errors(silence, song(), ONSETS)
     assert all(np.isnan(x) for x in (errors.attack_seconds, errors.pitch_cents, errors.centroid_octaves, errors.width))
     assert errors.loudness_lu > 40
+    assert sound.width_error(song(), silence) == 1, "what is not there is as far off as can be"
 
 
 # floors
