@@ -31,7 +31,7 @@ def broken(score: Score, played: Score) -> list[str]:
     """The promises that a performance does not keep; see the list in docs/expression.md."""
     found = []
     has_doublings = played.n_notes > score.n_notes
-    moments, heard = [], []
+    pairs = []
     for old, new in zip(score.tracks, played.tracks, strict=True):
         notes = new.notes
         numbers = (notes["start"], notes["end"], notes["damp"])
@@ -46,12 +46,12 @@ def broken(score: Score, played: Score) -> list[str]:
         for curve in new.controls.values():
             found += ["a controller's times fall"] * bool((np.diff(curve.times) < 0).any())
         if not has_doublings:
-            written, start = in_pairs(old.notes, notes)
-            moments.append(written)
-            heard.append(start)
-            found += ["a note overtakes another of its part"] * overtakes(written, start)
-    if heard:
-        written, start = np.concatenate(moments), np.concatenate(heard)
+            pairs.append(in_pairs(old.notes, notes))
+            found += ["a note overtakes another of its part"] * overtakes(*(side["start"] for side in pairs[-1]))
+    if pairs:
+        is_held_over = holds_over([track.channel for track in score.tracks], pairs)
+        found += ["a key is struck again while it is down, where it was up"] * is_held_over
+        written, start = (np.concatenate([notes["start"] for notes in side]) for side in zip(*pairs, strict=True))
         order = np.argsort(written, kind="stable")
         groups = np.flatnonzero(np.diff(written[order], prepend=-np.inf) > SAME)
         spread = np.maximum.reduceat(start[order], groups) - np.minimum.reduceat(start[order], groups)
@@ -62,9 +62,23 @@ def broken(score: Score, played: Score) -> list[str]:
 
 
 def in_pairs(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """When notes of a track are written and when they are played: the first of each key is the first, and so on."""
-    pairs = [notes["start"][np.lexsort((notes["start"], notes["pitch"]))] for notes in (old, new)]
-    return pairs[0], pairs[1]
+    """The notes of a track as written and as played: the first of each key is the first, and so on."""
+    first, second = (notes[np.lexsort((notes["end"], notes["start"], notes["pitch"]))] for notes in (old, new))
+    return first, second
+
+
+def holds_over(channels: list[int], pairs: list[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether a key is down when a channel strikes it again, where it was up in the score; notes of 20 ms, which get no
+    shorter, aside."""
+    old, new = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    keys = np.repeat(channels, [len(notes) for notes, _ in pairs]) * 128 + old["pitch"]
+    for key in np.unique(keys):
+        written, heard = old[keys == key], new[keys == key]
+        is_later = written["start"] >= written["end"][:, None] - SAME  # [notes, strokes]
+        following = np.where(is_later, heard["start"], np.inf).min(axis=1)
+        if (heard["end"] > np.maximum(following, heard["start"] + SHORTEST) + SAME).any():
+            return True
+    return False
 
 
 def overtakes(written: np.ndarray, start: np.ndarray) -> bool:

@@ -418,6 +418,22 @@ def test_a_register_adds_octaves_and_takes_nothing_away(score):
             assert set(pitches) <= {p + step for p in old.notes["pitch"]}
 
 
+def test_a_register_strikes_no_key_that_is_down(midi):
+    """Of two strokes of one key nobody could tell which one a note-off lets go."""
+    held = [(0.0, 8.0, 36, 80)]  # an octave below what walks above it, in another track of its channel
+    walk = [(i * 1.0, i * 1.0 + 0.9, 36 + 12 * (i % 2), 80) for i in range(9, 17)]  # low itself after each low one
+    walk = [(i * 1.0, i * 1.0 + 0.9, 48, 80) for i in range(8)] + walk
+    tune = [(i * 0.5, i * 0.5 + 0.5, 72 + i % 5, 80) for i in range(34)]
+    score = read_score(midi({"name": "Left", "notes": walk}, {"name": "Pedal", "notes": held}, {"notes": tune}))
+    for legato in ({"angry": 1.0}, {"angry": 1.0, "sad": 2.0}):
+        played = score.expressed(mood=legato)
+        assert played.n_notes > score.n_notes  # where the key is free
+        notes = np.concatenate([track.notes for track in played.tracks])
+        for key in np.unique(notes["pitch"]):
+            mine = np.sort(notes[notes["pitch"] == key], order="start")
+            assert (mine["end"][:-1] <= mine["start"][1:] + 1e-9).all(), key
+
+
 def test_a_mode_changes_only_where_rewriting_is_allowed(score):
     assert {p % 12 for t in score.expressed(mood="sad").tracks[:3] for p in t.notes["pitch"]} == {
         p % 12 for t in score.tracks[:3] for p in t.notes["pitch"]
@@ -489,6 +505,36 @@ def test_a_performance_in_a_file_sounds_the_same_and_has_the_bars_of_the_score(s
         assert np.array_equal(old.notes["pitch"], new.notes["pitch"])
     beats = Pulse.of(again.tempi).quarters(again.tracks[3].notes["start"])
     assert np.allclose(beats * 2, np.rint(beats * 2), atol=2e-3)
+
+
+def test_a_tempo_that_the_format_cannot_hold_is_written_as_another_and_all_sounds_at_its_time(midi):
+    """A quarter note lasts 16.8 s at most in a file."""
+    score = read_score(midi({"notes": [(i * 0.5, i * 0.5 + 0.4, 60 + i % 5, 80) for i in range(16)]}))
+    played = replace(score, tempi=Curve(np.zeros(1), np.array([3.75]), 120.0)).expressed(mood="solemn")
+    assert played.tempi.values[0] < 60e6 / ((1 << 24) - 1)
+    again = read_score(performance_bytes(played)).tracks[0].notes
+    for name in ("start", "end"):
+        assert np.abs(played.tracks[0].notes[name] - again[name]).max() < 0.04  # a tick of such a quarter note
+
+
+def test_a_song_from_a_pipe_is_read_once_and_one_that_never_ends_is_refused(tmp_path, song_bytes, monkeypatch):
+    import os
+    import threading
+
+    from typer.testing import CliRunner
+
+    from miao.cli.main import app
+
+    pipe, out = tmp_path / "pipe", tmp_path / "out.mid"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(song_bytes,))
+    writer.start()
+    done = CliRunner().invoke(app, ["express", str(pipe), str(out), "--expression", "0"])
+    writer.join()
+    assert done.exit_code == 0 and out.read_bytes() == song_bytes
+    monkeypatch.setattr("miao.midi.score.LARGEST_FILE", 100)
+    done = CliRunner().invoke(app, ["express", "-", str(tmp_path / "new.mid")], input=song_bytes)
+    assert done.exit_code == 2 and "larger than" in done.output and not (tmp_path / "new.mid").exists()
 
 
 def test_the_command_writes_a_performance_and_with_nothing_asked_the_same_bytes(tmp_path, song_bytes):

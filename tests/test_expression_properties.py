@@ -32,6 +32,7 @@ meters = st.sampled_from([(), ((4, 2),), ((3, 2),), ((6, 3), (2, 2)), ((5, 3),)]
 
 
 CAUGHT = [(0, 0, 20, 1), (960, 0, 28, 1), (0, 0, 20, 1), (0, 0, 30, 1)]  # by a pedal that goes down behind the key
+TENUTO = [(480, 470, 60, 80)] * 24  # one key, which legato must not hold into its next stroke
 REPEATED = [(120, 60, 60, 80)] * 24  # one key, faster than a pedal changes
 
 
@@ -60,6 +61,7 @@ def file_of(parts, tempi, meters):
 @example([(0, 0, CAUGHT, [])], [], (), promises.HOWS[0], 0)
 @example([(0, 0, REPEATED, [])], [], (), promises.HOWS[0], 0)
 @example([(0, 0, REPEATED, [(0, control(64, 127))])], [], (), {"mood": "playful"}, 0)
+@example([(0, 0, TENUTO, [])], [], (), {"mood": "calm:2"}, 0)
 def test_no_promise_is_broken(parts, tempi, meters, how, seed):
     score = read_score(file_of(parts, tempi, meters))
     played = expressed(score, **how, seed=seed)

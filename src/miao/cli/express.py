@@ -1,7 +1,6 @@
 """How a score is played: `miao express`, and the options of expression and mood that `miao render` shares with it."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -56,12 +55,12 @@ def express(
     from miao.expression import expressed
     from miao.expression.written import performance_bytes
     from miao.files import write_bytes
-    from miao.midi.score import read_score
+    from miao.midi.score import bytes_of, score_of
 
     if output == "-" and sys.stdout.isatty():
         raise MiaoError("stdout is a terminal; name a file, or pipe the output into a program")
-    data = sys.stdin.buffer.read() if song == "-" else read_bytes(song)
-    score = read_score(data if song == "-" else song)
+    data, name = bytes_of(sys.stdin.buffer if song == "-" else song)
+    score = score_of(data, name)
     done = expressed(score, **wishes(expression, mood, valence, arousal, rewrite=rewrite, rules=rules, seed=seed))
     data = data if done is score else performance_bytes(done)
     if output == "-":
@@ -69,9 +68,3 @@ def express(
     else:
         write_bytes(output, data, ScoreError, force=force)
     say(f"{output}: {count(done.n_notes, 'note')}, {clock(done.duration)} (written: {clock(score.duration)})")
-
-
-def read_bytes(song: str) -> bytes:
-    """The bytes of a file; empty where there is none, which reading the score will tell."""
-    path = Path(song)
-    return path.read_bytes() if path.is_file() else b""

@@ -148,7 +148,7 @@ def _notes(score: Score, reading: Reading, deviation: Deviation, warp: Warp, pla
     offset = np.clip(offset, 0, np.minimum(WIDEST_CHORD, 0.9 * room))
     ends = _ends(reading, deviation, warp, plan, start, end) + offset
     starts = start + offset
-    ends = np.maximum(ends, starts + SHORTEST_SECONDS)
+    ends = np.maximum(_up_in_time(score, reading, starts, ends), starts + SHORTEST_SECONDS)
     velocity = _velocities(score, reading, deviation, plan)
     played = []
     for number, track in enumerate(score.tracks):
@@ -194,6 +194,21 @@ def _ends(reading: Reading, deviation: Deviation, warp: Warp, plan: _Plan, start
         change = change + min(cue, 1.5) * reach
     change = np.maximum(change, -0.7 * length)  # a gap takes no more of a note than that
     ends: Doubles = end + change
+    return ends
+
+
+def _up_in_time(score: Score, reading: Reading, starts: Doubles, ends: Doubles) -> Doubles:
+    """The ends, none behind the next stroke of its key on its channel if the score has none there: of two strokes of
+    one key nobody could tell which one a note-off lets go."""
+    channels = np.array([track.channel for track in score.tracks])
+    keys = channels[reading.track] * 128 + reading.pitch
+    ends = ends.copy()
+    for key in np.unique(keys):
+        strokes = np.flatnonzero(keys == key)
+        strokes = strokes[np.argsort(reading.start[strokes], kind="stable")]
+        first = np.minimum.accumulate(np.append(starts[strokes], np.inf)[::-1])[::-1]  # of a stroke and all later ones
+        later = np.searchsorted(reading.start[strokes], reading.end[strokes] - 1e-6)
+        ends[strokes] = np.minimum(ends[strokes], first[later])
     return ends
 
 

@@ -29,7 +29,7 @@ from miao.midi.score import Curve, Score, Track
 
 DOUBLING_SHARE = 0.6  # of a note's velocity, for a register cue of 1
 _LOWEST, _HIGHEST = 24, 103  # keys that are doubled onto
-_SAME_MOMENT = 20  # a second has that many: what starts within one is struck together
+_SAME_MOMENT = 0.05  # seconds: what starts within them is struck together
 
 
 def tracks_of(
@@ -46,11 +46,12 @@ def tracks_of(
         controls = {name: warp.curve(curve) for name, curve in score.tracks[numbers[0]].controls.items()}
         presses = _pedalled(controls, reading, mine, warp, amount, cues.articulation)
         _colour(controls, reading, mine, [notes[i] for i in numbers], amount, cues)
-        for number in numbers:
+        among = [notes[number] for number in numbers]
+        for place, number in enumerate(numbers):
             track = score.tracks[number]
             pressure = track.key_pressure.copy()
             pressure["time"] = warp.at(pressure["time"])
-            played = _with_register(notes[number], reading, number, cues.register)
+            played = among[place] = _with_register(notes[number], reading, number, cues.register, among)
             _let_go(played, track.notes, warp, presses)
             order = np.lexsort((played["pitch"], played["start"]))
             tracks[number] = replace(track, notes=played[order], controls=controls, key_pressure=pressure)
@@ -157,8 +158,9 @@ def _thin_out(notes: Records) -> None:
     notes["damp"][order] = damps
 
 
-def _with_register(played: Records, reading: Reading, number: int, register: float) -> Records:
-    """A track's notes and their doublings: the tune's an octave above, or the bass's an octave below."""
+def _with_register(played: Records, reading: Reading, number: int, register: float, among: list[Records]) -> Records:
+    """A track's notes and their doublings: the tune's an octave above, or the bass's an octave below. ``among`` are
+    the notes of all tracks of its channel."""
     if not register:
         return played
     mine = np.flatnonzero(reading.track == number)
@@ -168,12 +170,24 @@ def _with_register(played: Records, reading: Reading, number: int, register: flo
     notes["velocity"] = np.rint(notes["velocity"] * DOUBLING_SHARE * min(abs(register), 1.5)).clip(0, 127)
     notes = notes[(notes["pitch"] >= _LOWEST) & (notes["pitch"] <= _HIGHEST) & (notes["velocity"] > 0)]
 
-    def moments(some: Records) -> Integers:
-        places: Integers = np.rint(some["start"] * _SAME_MOMENT).astype(np.int64) * 128 + some["pitch"]
-        return places
+    return np.concatenate([played, _where_free(notes, np.concatenate(among))])
 
-    taken = np.isin(moments(notes), moments(played))  # a key that the part strikes itself is not struck twice
-    return np.concatenate([played, notes[~taken]])
+
+def _where_free(doublings: Records, played: Records) -> Records:
+    """The doublings of keys that a channel does not hold down then, or strike itself; each ends before it does, as of
+    two strokes of one key nobody could tell which one a note-off lets go."""
+    kept = []
+    for key in np.unique(doublings["pitch"]):
+        mine = np.sort(played[played["pitch"] == key], order="start")
+        some = np.sort(doublings[doublings["pitch"] == key], order="start")
+        before = np.searchsorted(mine["start"], some["start"] + _SAME_MOMENT, side="right")
+        held = np.append(-np.inf, np.maximum.accumulate(mine["end"]))[before]
+        following = np.append(mine["start"], np.inf)[before]
+        some["end"] = np.minimum(some["end"], following)
+        some = some[(held <= some["start"]) & (np.diff(some["start"], append=np.inf) > _SAME_MOMENT)]
+        some["end"][:-1] = np.minimum(some["end"][:-1], some["start"][1:])
+        kept.append(some)
+    return np.concatenate([doublings[:0], *kept])
 
 
 def _is_bass(reading: Reading) -> NDArray[np.bool_]:

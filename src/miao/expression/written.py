@@ -15,7 +15,7 @@ from miao.midi.score import Curve, Score
 from miao.midi.writing import write_score
 
 _SECONDS_A_QUARTER = 0.5  # of the score that `write_score` writes: 120 quarter notes a minute
-_SLOWEST = (1 << 24) - 1  # microseconds a quarter note, the most that the format holds
+_TEMPI = (60e6 / ((1 << 24) - 1), 60e6)  # quarter notes a minute: three bytes of microseconds a quarter note, and one
 
 
 def performance_bytes(score: Score) -> bytes:
@@ -24,7 +24,7 @@ def performance_bytes(score: Score) -> bytes:
     A notation program shows the bars of the original, and any synthesizer plays the tempi: times are right to about
     0.1 ms a minute.
     """
-    pulse = Pulse.of(score.tempi)
+    pulse = Pulse.of(_writable(score.tempi))
     in_beats = _moved(score, lambda seconds: pulse.quarters(seconds) * _SECONDS_A_QUARTER)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "performance.mid"
@@ -33,8 +33,7 @@ def performance_bytes(score: Score) -> bytes:
     ticks = file.ticks_per_beat
     head = [(0, message) for message in file.tracks[0] if message.type not in ("set_tempo", "end_of_track")]
     for quarter, per_second in zip(pulse.quarters_at, pulse.per_second, strict=True):
-        tempo = min(max(round(1e6 / per_second), 1), _SLOWEST)
-        head.append((max(round(quarter * ticks), 0), mido.MetaMessage("set_tempo", tempo=tempo)))
+        head.append((max(round(quarter * ticks), 0), mido.MetaMessage("set_tempo", tempo=round(1e6 / per_second))))
     for meter in score.meters:
         at = max(round(float(pulse.quarters(np.array([meter.time]))[0]) * ticks), 0)
         message = mido.MetaMessage("time_signature", numerator=meter.numerator, denominator=meter.denominator)
@@ -51,6 +50,13 @@ def performance_bytes(score: Score) -> bytes:
     data = io.BytesIO()
     file.save(file=data)
     return data.getvalue()
+
+
+def _writable(tempi: Curve) -> Curve:
+    """Tempi that the format can hold: what is slower or faster is written as more or fewer quarter notes, so that all
+    sounds at its time."""
+    values = np.where(tempi.values > 0, np.clip(tempi.values, *_TEMPI), tempi.values)
+    return Curve(tempi.times, values, float(np.clip(tempi.initial, *_TEMPI)))
 
 
 def _moved(score: Score, clock: Callable[[Doubles], Doubles]) -> Score:

@@ -174,7 +174,11 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
     >>> read_score("song.mid").n_notes > 0
     True
     """
-    data, name = _load(source)
+    return score_of(*bytes_of(source))
+
+
+def score_of(data: bytes, name: str) -> Score:
+    """`read_score` of bytes, which errors call by a name."""
     file = parse_midi_file(data, name)
     if file.type == 2:
         parts = [([track], track.tempi) for track in file.tracks]
@@ -236,7 +240,8 @@ def read_score(source: str | Path | bytes | BinaryIO) -> Score:
 # reading
 
 
-def _load(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
+def bytes_of(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
+    """What `read_score` reads, read once (a pipe can be read no second time), and what errors call it."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source), "MIDI data"
     if not isinstance(source, str | Path):
