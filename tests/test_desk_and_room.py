@@ -223,17 +223,20 @@ def test_the_tail_has_no_ringing_modes(response):
         assert flatness > 0.45  # exp(-0.577) = 0.56 for noise; modes would lower it
 
 
-def test_reflections_end_with_the_build_up_and_are_stronger_on_the_speakers_own_side():
-    own_sides = []
+def test_reflections_end_with_the_build_up_are_weaker_from_further_and_stronger_on_the_speakers_own_side():
+    own_sides, halves = [], []
     for seed in range(6):
         room = DrawnRoom(0.4, reflections=0.999999, seed=seed)  # nearly nothing but reflections
         power = np.square(room.response(16_000)).cumsum(axis=-1)
         ends = (power < 0.9995 * power[..., -1:]).sum(axis=-1) / 16_000  # those of 24 that are drawn lie evenly
         np.testing.assert_allclose(ends, room.predelay_seconds + 1.6 * room.build_up_seconds, atol=0.003)
         total = power[..., -1]
+        halves.append((power < 0.5 * power[..., -1:]).sum(axis=-1).mean() / 16_000)
         own_sides.append(total[0, 0] / total[0, 1] * total[1, 1] / total[1, 0])
     # a power of 24 that overlap by chance spreads by some 15 %; of six rooms of four paths each by 5 %
     assert np.exp(np.mean(np.log(own_sides)) / 2) == pytest.approx(1 / 0.6**2, rel=0.15)
+    # pressure falls as distance grows: of t / (t + 15 ms)^2 over 80 ms half has come after 35, and 15 before
+    assert np.mean(halves) == pytest.approx(0.050, abs=0.008)
 
 
 def test_the_two_ears_hear_different_tails(response):

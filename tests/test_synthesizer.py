@@ -19,7 +19,7 @@ from miao.synth.mastering import Spool
 from miao.synth.player import Block
 from miao.synth.rendering import FADE_SECONDS
 from miao.synth.stems import stream_stems
-from miao.synth.synthesizer import Synthesizer
+from miao.synth.synthesizer import Synthesizer, _notices
 
 RATE = 16_000  # where the rate does not matter: a low one is quicker
 
@@ -446,3 +446,9 @@ def test_no_stage_is_at_work_when_python_ends():
     with pytest.raises(RuntimeError, match="Python ends"):
         list(itertools.islice(stages, 10))
     assert not set(ours) & set(rendering._at_work)
+
+
+def test_what_is_held_back_by_a_tenth_of_a_decibel_is_told_and_what_is_rounding_is_not():
+    assert [[line.split(",")[0] for line in _notices(-16.0, db, 0.0)] for db in (0.0, 0.04, 0.1)] == [
+        [], [], ["the mix is 0.1 dB below what was asked for"]
+    ]  # fmt: skip
