@@ -243,6 +243,38 @@ main()
     assert [path.name for path in folder.iterdir()] == ["song.mid"]
 
 
+def test_ctrl_c_while_modules_are_imported_is_as_quiet():
+    code = """
+import sys, time
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == "miao.cli.main":
+            print("begun", flush=True)
+            time.sleep(600)
+sys.meta_path.insert(0, Slow)
+from miao.__main__ import run
+run()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == b"" and process.returncode == 130
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["song.mid", "-o", ""], "an empty name"), (["", "-o", "x.wav"], "an empty name"),
+    (["song.mid", "--mood", ""], "is no mood"),
+    (["song.mid", "--voice", "1=alto-sax", "--voice", "1=electric-bass"], "plays track 1 already"),
+])  # fmt: skip
+def test_what_asks_for_nothing_or_twice_is_refused(run, folder, words, said):
+    result = run("render", *words)
+    assert result.exit_code == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1
+    assert [path.name for path in folder.iterdir()] == ["song.mid"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_behind_stdout_is_an_error(folder):
     with open("/dev/full", "wb") as full:

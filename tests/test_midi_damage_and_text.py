@@ -133,6 +133,13 @@ def test_names_are_read_in_the_encoding_in_which_they_make_sense(encoding, names
     assert score.ignored == ()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_names_in_utf_16_are_read(encoding):
+    tracks = [track((0, text(3, name.encode(encoding))), *NOTE_OF_A_SECOND) for name in ("Piano 1", "Flûte")]
+    score = read_score(smf(*tracks, track((0, text(3, "Bläser".encode("cp1252"))), *NOTE_OF_A_SECOND)))
+    assert [t.name for t in score.tracks] == ["Piano 1", "Flûte", "Bläser"]
+
+
 def test_all_texts_of_a_file_help_to_tell_its_encoding():
     """One short name could be anything; a lyric beside it shows the language."""
     lyric = text(5, "夜空に咲いた花火のように".encode("cp932"))

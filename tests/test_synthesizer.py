@@ -9,6 +9,7 @@ import pytest
 import soxr
 from conftest import rounding
 
+import miao
 from miao.errors import AudioError, ConfigError, MiaoError, ScoreError
 from miao.midi.score import read_score
 from miao.sound.audio import read_audio
@@ -452,3 +453,32 @@ def test_what_is_held_back_by_a_tenth_of_a_decibel_is_told_and_what_is_rounding_
     assert [[line.split(",")[0] for line in _notices(-16.0, db, 0.0)] for db in (0.0, 0.04, 0.1)] == [
         [], [], ["the mix is 0.1 dB below what was asked for"]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ask", "said"), [
+    (lambda make: make("song.wav", seed=1.5), "seed is 1.5"),
+    (lambda make: make("song.wav", end="1"), "end is '1'"),
+    (lambda make: make("song.wav", sample_rate="44100"), "sample rate is '44100'"),
+    (lambda make: make("song.wav", loudness=None), "loudness is None"),
+    (lambda make: make("song.wav", voices="alto-sax"), "voices are 'alto-sax'"),
+    (lambda make: make("song.wav", room=3), "room is 3"),
+    (lambda make: make("song.wav", "16 bits"), "settings are of type str"),
+    (lambda make: make(3), "no path, but of type int"),
+    (lambda make: make(""), "an empty name"),
+    (lambda make: miao.read_score(make), "no path, but of type"),
+    (lambda make: miao.write_score("song.mid", "new.mid"), "no score, but of type str"),
+    (lambda make: miao.find_voice(3), "no path, but of type int"),
+    (lambda make: miao.Synthesizer.from_pretrained(None), "no path, but of type NoneType"),
+    (lambda make: miao.Synthesizer.from_pretrained("gm", programs=[300]), "program is 300"),
+    (lambda make: miao.Synthesizer.from_pretrained("gm", programs="violin"), "program is 'v'"),
+])  # fmt: skip
+def test_what_is_of_the_wrong_type_is_told_in_a_line(synthesizer, midi, ask, said):
+    score = miao.read_score(midi({"notes": [(0.0, 0.5, 60, 90)]}))
+    with pytest.raises(miao.MiaoError, match=said):
+        ask(lambda path, *settings, **changes: synthesizer.render_file(score, path, *settings, **changes))
+
+
+def test_a_path_is_no_score(synthesizer):
+    for source in (None, 3, [1], {}):
+        with pytest.raises(miao.ScoreError, match="no path, but of type"):
+            synthesizer.render(source)

@@ -8,6 +8,7 @@ import math
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -38,10 +39,25 @@ Rate = Annotated[float, Range(TINY, 10)]
 Weight = Annotated[float, Range(0, 1e6)]  # what it means is up to the loss that it is the weight of
 
 
+def check_number(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raises: ConfigError for what is no number, or out of range."""
+    if not isinstance(value, Real):
+        raise ConfigError(f"the {what} is {value!r:.60}; it must be a number")
+    if not low <= float(value) <= high:
+        raise ConfigError(f"the {what} is {float(value):g}; it goes from {low:g} to {high:.12g}")
+
+
+def check_whole(what: str, value: Any, low: int, high: int) -> None:
+    """Raises: ConfigError for what is no whole number, or out of range."""
+    if not isinstance(value, Integral):
+        raise ConfigError(f"the {what} is {value!r:.60}; it must be a whole number from {low} to {high}")
+    if not low <= int(value) <= high:
+        raise ConfigError(f"the {what} is {value}; it goes from {low} to {high}")
+
+
 def check_seed(seed: int) -> None:
     """Raises: ConfigError for a number by which no lots can be drawn."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ConfigError(f"the seed is {seed}; it goes from 0 to {LARGEST_SEED}")
+    check_whole("seed", seed, 0, LARGEST_SEED)
 
 
 def check(settings: Any, group: str = "") -> None:

@@ -18,6 +18,15 @@ from miao.errors import MiaoError
 E = TypeVar("E", bound=MiaoError)
 
 
+def path_of(name: Any, kind: type[MiaoError]) -> Path:
+    """A path of what should be one. Raises: a ``kind`` of error for what is none, or names nothing."""
+    if not isinstance(name, str | os.PathLike):
+        raise kind(f"no path, but of type {type(name).__name__}; give a name, or a Path")
+    if name == "":
+        raise kind("an empty name is no file's")
+    return Path(name)
+
+
 def drafts_of(folder: Path, process: int | None = None) -> list[Path]:
     """The half-written files in a folder: of all processes, or of one."""
     return list(folder.glob(".miao-*.part" if process is None else f".miao-{process}-*.part"))
@@ -150,7 +159,7 @@ def make_folder(folder: Path, kind: type[MiaoError]) -> None:
 
 def check_target(path: str | Path, kind: type[MiaoError], *, force: bool) -> None:
     """Raises: a ``kind`` of error if it is a folder, there is no folder for it, or it is there and not `force`."""
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path_of(path, kind)))
     if target.is_dir():
         raise kind(f"{path} is a folder; name a file in it")
     if not target.parent.is_dir():

@@ -32,6 +32,7 @@ from miao.bank.variations import FILE as VARIATIONS_FILE
 from miao.bank.variations import Variations
 from miao.bank.voices import N_PROGRAMS, VoiceEmbeddings, VoiceTable, kit_rows
 from miao.bank.wavers import Wavers
+from miao.config import check_whole
 from miao.errors import BankError
 
 _OF_A_NOTE = ("pitch", "velocity", "index")
@@ -70,6 +71,8 @@ class Bank:
 
         Raises: BankError.
         """
+        for program in programs or ():
+            check_whole("program", program, 0, N_PROGRAMS - 1)
         bank = Bank._taught(name, n_threads, has_more=has_more)
         if not has_more:
             return bank

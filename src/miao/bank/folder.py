@@ -10,7 +10,7 @@ from typing import Any
 
 from miao.config import Count, from_table, read_toml
 from miao.errors import BankError, ConfigError
-from miao.files import reason, write_text
+from miao.files import path_of, reason, write_text
 
 FORMAT = 2
 CHECKSUMS = "crc32"  # the group of config.toml that has those of the other files
@@ -101,7 +101,9 @@ def file_crc(path: Path) -> str:
 def bank_folder(name: str | Path) -> Path:
     """The folder of a bank by name, or the folder itself. Raises: BankError if there is none."""
     banks = Path(__file__).parents[1] / "banks"
-    folder = banks / name if (banks / name / "config.toml").is_file() else Path(name)
+    folder = path_of(name, BankError)
+    if (banks / folder / "config.toml").is_file():
+        folder = banks / folder
     if not (folder / "config.toml").is_file():
         names = sorted(p.parent.name for p in banks.glob("*/config.toml"))
         raise BankError(f'no bank "{name}"; there are {", ".join(names) or "none"}, or give a folder with config.toml')

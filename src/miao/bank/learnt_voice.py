@@ -38,7 +38,7 @@ from miao.bank.voices import (
 )
 from miao.bank.waver import Waver
 from miao.errors import BankError
-from miao.files import make_folder, write_bytes
+from miao.files import make_folder, path_of, write_bytes
 
 FORMAT = "miao voice 1"
 FORMAT_2 = "miao voice 2"  # the same, with recorded notes, a shift, a surface or gains
@@ -297,10 +297,9 @@ def voice_paths(folder: Path | None = None) -> dict[str, Path]:
 
 def find_voice(name: str | Path, folder: Path | None = None) -> LearntVoice:
     """A learnt voice by its name or its file. Raises: BankError if there is none."""
-    known = voice_paths(folder)
+    path, known = path_of(name, BankError), voice_paths(folder)
     if str(name) in known:
         return LearntVoice.load(known[str(name)])
-    path = Path(name)
     if path.suffix == SUFFIX:
         return LearntVoice.load(path)
     raise BankError(f'no voice "{name}"; there are {", ".join(known) or "none"}, or give a {SUFFIX} file')

@@ -26,7 +26,7 @@ def wishes(
     amount: float, mood: str | None, valence: float, arousal: float, *, rewrite: bool, rules: bool, seed: int
 ) -> dict[str, Any]:
     """The options as arguments of `Score.expressed`; none if they ask for nothing."""
-    if not (amount or mood or valence or arousal):
+    if not (amount or mood is not None or valence or arousal):
         return {}
     return {
         "amount": amount, "mood": mood, "valence": valence, "arousal": arousal, "rewrite": rewrite, "seed": seed,

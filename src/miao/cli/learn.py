@@ -278,5 +278,7 @@ def cast(
         if int(number) not in places:
             known = ", ".join(map(str, places))
             raise MiaoError(f"--voice {part}: there is no track {number}; the tracks played are {known}")
+        if places[int(number)] in found:
+            raise MiaoError(f"--voice {part}: another --voice plays track {number} already")
         found[places[int(number)]] = find_voice(name, folder)
     return found

@@ -20,6 +20,7 @@ from miao.cli import data as cli_data
 from miao.cli import evaluate as cli_evaluate
 from miao.cli import express as cli_express
 from miao.cli import learn as cli_learn
+from miao.cli import leave
 from miao.cli import live as cli_live
 from miao.cli import match as cli_match
 from miao.cli import reproduce as cli_reproduce
@@ -39,6 +40,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            if signal.getsignal(signal.SIGINT) is leave:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result

@@ -29,7 +29,9 @@ Scheduler = Annotated[
 
 
 def is_many(songs: list[str], output: str | None) -> bool:
-    """Whether these words ask for a folder of files rather than for one file."""
+    """Whether these words ask for a folder of files rather than for one file. Raises: MiaoError for an empty one."""
+    if "" in (*songs, output):
+        raise MiaoError("an empty name is no file's, nor a folder's")
     is_folder = output is not None and output != "-" and (output.endswith(("/", "\\")) or Path(output).is_dir())
     return len(songs) > 1 or is_folder or (songs[0] != "-" and Path(songs[0]).is_dir())
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from miao.config import check_number
 from miao.errors import ConfigError
 
 _MOST = 2.0  # times a mood
@@ -72,9 +73,10 @@ def cues_of(mood: str | Mapping[str, float] | None = None, valence: float = 0.0,
     Raises: ConfigError for an unknown mood or a number out of range.
     """
     for name, value in (("valence", valence), ("arousal", arousal)):
-        if not -1 <= value <= 1:
-            raise ConfigError(f"the {name} is {value:g}; it goes from -1 to 1")
+        check_number(name, value, -1, 1)
     total = Cues()
+    if not isinstance(mood, str | Mapping | None):
+        raise ConfigError(f"the mood is {mood!r:.60}; it must be a name, or shares by name")
     shares = parse_mood(mood) if isinstance(mood, str) else mood or {}
     for name, share in shares.items():
         if name not in MOODS:

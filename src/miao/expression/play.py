@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miao.arrays import Doubles, Records
-from miao.config import check_seed
+from miao.config import check_number, check_seed
 from miao.errors import ConfigError
 from miao.expression.learnt import LEARNT, as_pianists
 from miao.expression.moods import Cues, cues_of
@@ -20,7 +20,7 @@ from miao.expression.sustained import SUSTAINED, SWELL_DB, SWELL_SECONDS
 from miao.expression.time_warp import Warp
 from miao.expression.touch import struck
 from miao.expression.tracks import tracks_of
-from miao.midi.score import Score
+from miao.midi.score import Score, check_score
 
 _log = logging.getLogger(__name__)
 
@@ -62,10 +62,10 @@ def expressed(score: Score, amount: float = 0.0, *, mood: str | Mapping[str, flo
     parts by 30 ms at the most; all tracks follow one time.
     Raises: ConfigError for a setting out of range.
     """
+    check_score(score)
     cues = cues_of(mood, valence, arousal)
     check_seed(seed)
-    if not 0 <= amount <= 2:
-        raise ConfigError(f"the expression is {amount:g}; it goes from 0 to 2")
+    check_number("expression", amount, 0, 2)
     if style not in ("pianists", "rules"):
         raise ConfigError(f"there is no style {style!r}; there are pianists and rules")
     if not score.tracks or (amount == 0 and cues.is_none):

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from miao.errors import ConfigError, ScoreError
+from miao.files import path_of
 from miao.midi.file import MidiFile, TrackEvents, parse_midi_file, seconds_at
 from miao.midi.general_midi import program_name
 from miao.midi.notes import KEY_PRESSURE_EVENT, NOTE, Curve, notes_array
@@ -240,14 +241,20 @@ def score_of(data: bytes, name: str) -> Score:
 # reading
 
 
+def check_score(score: Any) -> None:
+    """Raises: ScoreError for what is none."""
+    if not isinstance(score, Score):
+        raise ScoreError(f"no score, but of type {type(score).__name__}; `read_score` makes one of a MIDI file")
+
+
 def bytes_of(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
     """What `read_score` reads, read once (a pipe can be read no second time), and what errors call it."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source), "MIDI data"
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path) and hasattr(source, "read"):
         name = str(getattr(source, "name", "MIDI data"))
         return _whole(source, name), name
-    path = Path(source)
+    path = path_of(source, ScoreError)
     if path.is_dir():
         raise ScoreError(f"{path}: this is a folder; give a MIDI file")
     try:

@@ -3,7 +3,7 @@
 A MIDI file does not say how its texts are written (the format speaks of ASCII and allows others; RP-026 gives a tag
 that nearly no file has). So all of a file's texts are decoded in every encoding that is met, and the one counts in
 which they look most like language: kana, syllables and common characters by two bytes, words of one script, accents
-inside words. UTF-8 that is valid is UTF-8: no other text is so by chance.
+inside words. UTF-8 that is valid is UTF-8: no other text is so by chance. UTF-16 has its mark, or every other byte 0.
 """
 
 import unicodedata
@@ -51,7 +51,7 @@ _VOICED, _HALF_VOICED, _BEFORE_Y = "ｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃ�
 
 def find_encoding(texts: Iterable[bytes]) -> str | None:
     """The encoding in which the texts of one file make sense, as far as they are not UTF-8; None if they do in none."""
-    texts = [text for text in texts if not _is_utf_8(text)]
+    texts = [text for text in texts if not (_is_utf_8(text) or _utf_16(text))]
     if not texts:
         return "utf-8"
     for tag, encoding in _TAGS.items():
@@ -70,8 +70,26 @@ def decode(payload: bytes, encoding: str | None) -> str:
     """
     if encoding not in _TWO_BYTES and _is_utf_8(payload):
         encoding = "utf-8"
+    encoding = _utf_16(payload) or encoding
     text = payload.decode(encoding or "latin-1", errors="ignore")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _utf_16(text: bytes) -> str | None:
+    """The kind of UTF-16 that a text is in; None if it is in none."""
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        found = "utf-16"
+    elif len(text) >= 4 and not any(text[1::2]) and any(text[::2]):
+        found = "utf-16-le"
+    elif len(text) >= 4 and not any(text[::2]) and any(text[1::2]):
+        found = "utf-16-be"
+    else:
+        return None
+    try:
+        text.decode(found)
+    except UnicodeDecodeError:
+        return None
+    return found
 
 
 def _is_utf_8(text: bytes) -> bool:

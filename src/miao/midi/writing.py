@@ -7,10 +7,10 @@ import mido
 import numpy as np
 
 from miao.errors import ScoreError
-from miao.files import write_bytes
+from miao.files import path_of, write_bytes
 from miao.midi.channel import CONTROLLERS, DEFAULTS, WIDEST_BEND
 from miao.midi.notes import Curve
-from miao.midi.score import Score, Track
+from miao.midi.score import Score, Track, check_score
 
 _WRITE_TICKS_PER_SECOND = 20_000  # 0.05 ms; and the longest pause a file can hold is then 3.7 hours
 _WRITE_DIVISION = _WRITE_TICKS_PER_SECOND // 2  # ticks per quarter note at 120 a minute
@@ -30,6 +30,8 @@ def write_score(score: Score, path: str | Path) -> None:
     >>> from miao import read_score
     >>> write_score(read_score("song.mid").select([0]), "first track.mid")
     """
+    check_score(score)
+    path = path_of(path, ScoreError)
     file = mido.MidiFile(type=1, ticks_per_beat=_WRITE_DIVISION)
     # with GS on, drums are where "use for rhythm part" says and nowhere else, whatever the bank
     end = mido.MetaMessage("end_of_track", time=_tick(score.end))

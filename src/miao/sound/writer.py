@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from miao.errors import AudioError
-from miao.files import Draft, check_target, is_device, refusal
+from miao.files import Draft, check_target, is_device, path_of, refusal
 from miao.sound.quantiser import Quantised, quantise
 
 FORMATS = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3"}
@@ -58,6 +58,7 @@ class AudioWriter:
         subtype: str | None = None,
         force: bool = False,
     ) -> None:
+        path_of(path, AudioError)
         self.path = path
         self.sample_rate = sample_rate
         self.channels = channels

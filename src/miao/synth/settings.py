@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 from miao.bank.learnt_voice import LearntVoice
-from miao.config import check_seed
+from miao.config import check_number, check_seed, check_whole
 from miao.errors import ConfigError
 from miao.sound.rooms import T60_SECONDS, WET, AnyRoom
 
@@ -39,18 +40,26 @@ class PlaySettings:
     polyphony: int = 1024  # most notes at one time
 
     def __post_init__(self) -> None:
+        check_whole("sample rate", self.sample_rate, *SAMPLE_RATES)
+        check_whole("polyphony", self.polyphony, 1, 1 << 20)
+        check_seed(self.seed)
         for what, value, (low, high) in (
-            ("sample rate", self.sample_rate, SAMPLE_RATES),
             ("variation", self.variation, (0, 1)),
             ("loudness", self.loudness, LOUDNESSES),
-            ("gain", self.gain_db or 0.0, GAINS_DB),
+            ("gain", 0.0 if self.gain_db is None else self.gain_db, GAINS_DB),
             ("t60", T60_SECONDS[0] if self.t60 is None else self.t60, T60_SECONDS),
             ("wet", self.wet, WET),
-            ("polyphony", self.polyphony, (1, 1 << 20)),
         ):
-            if not low <= value <= high:
-                raise ConfigError(f"the {what} is {value:g}; it goes from {low:g} to {high:.12g}")
-        check_seed(self.seed)
+            check_number(what, value, low, high)
+        if not isinstance(self.voices, Mapping | None):
+            raise ConfigError(
+                f"the voices are {self.voices!r:.60}; say which track each plays, such as {{1: 'alto-sax'}}"
+            )
+        if not isinstance(self.room, str | Path | AnyRoom | None):
+            raise ConfigError(f"the room is {self.room!r:.60}; it must be a name, a file or a room")
+        for what, moment in (("start", self.start), ("end", LATEST_SECONDS if self.end is None else self.end)):
+            if not isinstance(moment, Real):
+                raise ConfigError(f"the {what} is {moment!r:.60}; it must be a number of seconds")
         if not 0 <= self.start < (LATEST_SECONDS if self.end is None else self.end) <= LATEST_SECONDS:
             raise ConfigError(
                 f"an excerpt {span(self.start, self.end)} is empty; it starts at 0 or later and ends after its start"

@@ -120,7 +120,7 @@ class Synthesizer:
         when interrupted, no file is left behind.
         """
         began = time.perf_counter()
-        settings = replace(settings or PlaySettings(), **changes)
+        settings = _changed(settings, changes)
         rate, to_stdout = settings.sample_rate, str(path) == "-"
         writer = AudioWriter(path, rate, 2, format=format, subtype=subtype, force=force)
         if stems_folder is not None and subtype is None and SUBTYPES[writer.format]:
@@ -182,7 +182,7 @@ class Synthesizer:
 
 def _prepared(source: Source, settings: PlaySettings | None, changes: dict[str, Any]) -> tuple[Score, PlaySettings]:
     """The score and the settings, once they fit each other."""
-    settings = replace(settings or PlaySettings(), **changes)
+    settings = _changed(settings, changes)
     score = source if isinstance(source, Score) else read_score(source)
     start, end = settings.start, settings.end
     if not score.tracks:
@@ -192,6 +192,12 @@ def _prepared(source: Source, settings: PlaySettings | None, changes: dict[str, 
     if end is not None and min(track.notes["start"][0] for track in score.tracks) >= end:
         raise ConfigError(f"no note starts before {end:g} s; nothing would be heard")
     return score, settings
+
+
+def _changed(settings: PlaySettings | None, changes: dict[str, Any]) -> PlaySettings:
+    if not isinstance(settings, PlaySettings | None):
+        raise ConfigError(f"the settings are of type {type(settings).__name__}; say `PlaySettings`, or keywords")
+    return replace(settings or PlaySettings(), **changes)
 
 
 class _Progress:
