@@ -422,3 +422,13 @@ def test_the_joy_theme_is_beethovens():
 def test_the_piano_needs_its_pedal():
     (piano,) = read_score(ROOT / "examples" / "gymnopedie.mid").tracks
     assert (piano.notes["damp"] - piano.notes["end"]).mean() > 0.5
+
+
+def test_what_faults_are_planted_in_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "mutants")
+    planted, by_lot = (importlib.import_module(name) for name in ("planted", "run"))
+    gone = [f.name for f in planted.FAULTS if (SOURCE / f.file).read_text().count(f.text) != 1]
+    named = {f.notices.split(":")[0].split(" ")[0] for f in planted.FAULTS}
+    named |= {f"{test}.py" for tests in by_lot.TESTS.values() for test in tests.split()}
+    gone += sorted(name for name in named if not (ROOT / "tests" / name).exists())
+    assert gone + sorted(file for file in by_lot.TESTS if not (SOURCE / file).exists()) == []
