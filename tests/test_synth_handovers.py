@@ -14,8 +14,9 @@ from miao.bank.voices import balance_of, drum_voice
 from miao.measuring.roundtrip import one_note_score, play
 from miao.midi.score import Curve, read_score
 from miao.synth import oscillators
-from miao.synth.note import RING_SECONDS
+from miao.synth.note import ONSET_SECONDS, RING_SECONDS, Strike
 from miao.synth.player import Player
+from miao.synth.settings import PlaySettings
 from miao.synth.stems import stream_stems
 
 RATE = 44_100
@@ -289,3 +290,28 @@ def test_the_depth_of_vibrato_follows_the_wheel_and_the_bend_is_added(toy_bank):
     cents = cents_over_time(play(toy_bank, score)[0], 81)
     np.testing.assert_allclose(cents[40:390], 50, atol=1)
     assert np.ptp(cents[410:790]) > 80 and abs(cents[410:774].mean() - 50) < 5
+
+
+def test_a_note_has_a_knot_at_each_of_its_tokens_and_sets_out_from_silence(toy_bank):
+    steps, told = np.arange(tk.CHUNK_STEPS), {tk.ATTACK: (20, 0.25), tk.SUSTAIN: (40, 0.25), tk.RELEASE: (30, -0.25)}
+
+    def decode(kind, index, **_):
+        levels = np.zeros((len(index), tk.CHUNK_STEPS, tk.N_CELLS), np.float32)
+        levels[:, :, tk.PITCH_CELL] = tk.CENTS_CENTRE
+        first, slope = told[kind]
+        levels[:, :, 0] = first + slope * steps
+        return levels, np.zeros_like(levels)
+
+    player = Player(dataclasses.replace(toy_bank, decode=decode, encode=None), (0,), PlaySettings())
+    handle = player.start(Strike(0.1, 0, 0, 60, 0.7))
+    player.release(handle, 1.5)
+    player.decide(3.0)
+    player.write(1.8)
+    course = player.notes[handle].course
+    attack, sustain, release = (seconds * steps for seconds in tk.STEP_SECONDS)
+    times = [0.0, ONSET_SECONDS, *attack[1:], *(0.16 + sustain), *(0.8 + sustain[: round(0.6 / 0.02) + 1])]
+    levels = [0.0, *(20 + 0.25 * steps), *(40 + 0.25 * steps), *(40 + 0.25 * steps[: round(0.6 / 0.02) + 1])]
+    np.testing.assert_allclose(course.times[: len(times)], 0.1 + np.array(times), atol=1e-9)
+    np.testing.assert_allclose(course.levels[: len(levels), 0], levels)
+    np.testing.assert_allclose(course.times[len(times) :][:31], 1.5 + release[1:], atol=1e-9)
+    np.testing.assert_allclose(course.levels[len(levels) :][:31, 0], 30 - 0.25 * steps[1:])
