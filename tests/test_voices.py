@@ -80,6 +80,16 @@ def test_a_voice_file_gives_back_what_was_saved(gm, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["copy.safetensors"], "no temporary file is left"
 
 
+def test_a_voice_that_is_saved_again_is_the_same_file(gm, tmp_path):
+    voice = copy_of(gm, 40, 1.5, origin="hier, où l'on joue", licence='"free"', miao="0.2", n_notes="12", place="a\\b")
+    voice.save(tmp_path / "first.safetensors")
+    first = (tmp_path / "first.safetensors").read_bytes()
+    assert int.from_bytes(first[:8], "little") % 8 == 0
+    for _ in range(5):
+        LearntVoice.load(tmp_path / "first.safetensors").save(tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == first
+
+
 def first_of(bank):
     """The number of the first voice behind those of a bank."""
     return len(bank.table.kind)

@@ -1,5 +1,6 @@
 """Arrays in safetensors files: all of them, of the kind, shape and range that they are meant to be, or one line."""
 
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from miao.arrays import AnyArray
 from miao.errors import BankError
+from miao.files import write_bytes
 
 Shape = tuple[int | str, ...]  # a letter is a size that is the same in all arrays of a file
 
@@ -33,6 +36,23 @@ def read_arrays(path: Path) -> tuple[dict[str, AnyArray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise BankError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0].lower()})") from None
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, AnyArray], about: Mapping[str, str] | None = None, *, force: bool = True
+) -> None:
+    """Write arrays and what is said of them; the same ones make the same bytes.
+
+    Raises: BankError if the disk refuses, or the file exists and not ``force``.
+    """
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(about or {}) or None)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if "__metadata__" in header:  # which the library writes in any order
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    write_bytes(path, len(text).to_bytes(8, "little") + text + data[start:], BankError, force=force)
 
 
 def check_arrays(

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Floats, Integers
 from miao.bank import tokens as tk
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.learnt_voice import N_INDICES, STEP_KNOTS, knot_weights
-from miao.errors import BankError
-from miao.files import write_bytes
 
 FILE = "drums.safetensors"
 ATTACK_SHAPE = (len(STEP_KNOTS[tk.ATTACK]), 2, tk.N_CELLS)  # at the middle velocity, and for each unit above it
@@ -97,7 +94,7 @@ class OwnCorrections:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        write_bytes(path, save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}), BankError)
+        save_arrays(path, {name: getattr(self, name) for name in _ARRAYS})
 
     @staticmethod
     def load(path: Path) -> "OwnCorrections":

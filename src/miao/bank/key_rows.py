@@ -8,13 +8,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import Integers
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.voices import N_PITCHES
 from miao.errors import BankError
-from miao.files import write_bytes
 
 _OF_VOICES = ("V",)
 ROW_ARRAYS = {
@@ -100,7 +98,7 @@ class KeyRows:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        write_bytes(path, save({name: getattr(self, name) for name in self.ARRAYS}), BankError)
+        save_arrays(path, {name: getattr(self, name) for name in self.ARRAYS})
 
     @classmethod
     def load(cls, path: Path) -> Self:

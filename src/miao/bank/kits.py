@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from miao.arrays import Floats
+from miao.arrays import AnyArray, Floats
 from miao.bank import tokens as tk
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.drums import ATTACK_SHAPE, SUSTAIN_SHAPE, DrumCorrections
 from miao.bank.voices import (
     DRUM_KEYS,
@@ -26,7 +25,6 @@ from miao.bank.voices import (
     note_voice,
 )
 from miao.errors import BankError
-from miao.files import write_bytes
 
 _ARRAYS = {
     "keys": Array(np.int16, ("K", 3), 0),
@@ -138,12 +136,12 @@ class MoreVoices:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file, the voice table beside it (`VoiceTable.save`) as NAME-table."""
-        arrays = {
+        arrays: dict[str, AnyArray] = {
             "keys": np.array([(*place, v) for place, v in self.kits.keys.items()], np.int16).reshape(-1, 3),
             "drums": self.drums.embeddings, "drum_profiles": self.drums.profiles,
             "attack": self.attack, "sustain": self.sustain, "like": self.like, "gain_db": self.gain_db,
         }  # fmt: skip
-        write_bytes(path, save({name: np.ascontiguousarray(a) for name, a in arrays.items()}), BankError)
+        save_arrays(path, arrays)
         self.table.save(_table_path(path))
 
     @staticmethod

@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Floats, Reals
 from miao.bank import tokens as tk
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.voices import N_PITCHES, PITCH_NODES, learnt_pitch, node_below
 from miao.errors import BankError
-from miao.files import write_bytes
 
 OLDEST_SECONDS = 8.0  # age that nets are told of a note that is older, when it is let go: they have learnt up to there
 FIRST_CHUNK = 4  # sustain chunks that nets write where no course says otherwise
@@ -106,7 +104,7 @@ class Courses:
         arrays: dict[str, AnyArray] = {"row": self.row, "first": self.first, "offsets": self.offsets}
         if self.keys is not None:
             arrays["keys"] = self.keys
-        write_bytes(path, save(arrays), BankError)
+        save_arrays(path, arrays)
 
     @staticmethod
     def load(path: Path) -> "Courses":

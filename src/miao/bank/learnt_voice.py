@@ -12,11 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Floats, Integers, Reals
 from miao.bank import tokens as tk
-from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays
+from miao.bank.arrays import Array, check_arrays, checksum_of, read_arrays, save_arrays
 from miao.bank.key_gains import VELOCITIES, KeyGains
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.lasting import KNOT_SECONDS, OwnCourse
@@ -38,7 +37,7 @@ from miao.bank.voices import (
 )
 from miao.bank.waver import Waver
 from miao.errors import BankError
-from miao.files import make_folder, path_of, write_bytes
+from miao.files import make_folder, path_of
 
 FORMAT = "miao voice 1"
 FORMAT_2 = "miao voice 2"  # the same, with recorded notes, a shift, a surface or gains
@@ -194,9 +193,8 @@ class LearntVoice:
                 arrays |= {name: array for name, array in named.items() if array is not None}
                 about["format"] = FORMAT_2
         about["checksum"] = checksum_of(arrays, about)
-        data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about)
         make_folder(path.parent, BankError)
-        write_bytes(path, data, BankError, force=force)
+        save_arrays(path, arrays, about, force=force)
 
     @staticmethod
     def load(path: Path) -> "LearntVoice":

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import Doubles, Integers, Numbers
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.voices import LEARNT_PITCHES
 from miao.errors import BankError
-from miao.files import write_bytes
 
 FILE = "taught.safetensors"
 _KEY = Array(np.uint8, ("V",), LEARNT_PITCHES[0], LEARNT_PITCHES[-1])
@@ -63,7 +61,7 @@ class TaughtKeys:
 
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
-        write_bytes(path, save({name: getattr(self, name) for name in TAUGHT_ARRAYS}), BankError)
+        save_arrays(path, {name: getattr(self, name) for name in TAUGHT_ARRAYS})
 
     @staticmethod
     def load(path: Path) -> "TaughtKeys":

@@ -12,10 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Integers
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.key_levels import KEY_ARRAYS, KeyLevels
 from miao.bank.kits import Kits
 from miao.bank.lasting import COURSE_ARRAYS, Courses
@@ -26,7 +25,6 @@ from miao.bank.taught import TAUGHT_ARRAYS, TaughtKeys
 from miao.bank.voices import EMBEDDINGS, N_PROGRAMS, TABLE, VoiceEmbeddings, VoiceTable, check_table
 from miao.bank.wavers import Wavers
 from miao.errors import BankError
-from miao.files import write_bytes
 
 FILE = "variations.safetensors"
 _PLACES = {"places": Array(np.uint8, ("V", 2), 0, N_PROGRAMS - 1)}
@@ -104,8 +102,8 @@ class Variations:
         arrays: dict[str, AnyArray] = {"places": np.array(self.places, np.uint8).reshape(-1, 2)}
         arrays |= {f"{part}.{name}": getattr(own, name) for part, own in parts.items() for name in _PARTS[part]}
         arrays |= {"told.embeddings": self.embeddings.embeddings, "told.profiles": self.embeddings.profiles}
-        kept = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
-        write_bytes(path, save(kept, {"names": "\n".join(self.names)}), BankError)
+        kept = {name: array for name, array in arrays.items() if array is not None}
+        save_arrays(path, kept, {"names": "\n".join(self.names)})
 
     @staticmethod
     def load(path: Path) -> "Variations":

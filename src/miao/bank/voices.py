@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from miao.arrays import AnyArray, Doubles, Floats, Integers, Numbers, Reals
 from miao.bank import tokens as tk
-from miao.bank.arrays import Array, check_arrays, read_arrays
+from miao.bank.arrays import Array, check_arrays, read_arrays, save_arrays
 from miao.bank.partials import Partials, harmonic_partials, mode_partials
 from miao.errors import BankError
-from miao.files import write_bytes
 
 N_PROGRAMS = 128
 DRUM_KEYS = range(27, 88)
@@ -171,15 +169,15 @@ class VoiceTable:
         """Write the table as a safetensors file; rows that are the same at every pitch (drums) once."""
         arrays = {}
         for name in self.__dataclass_fields__:
-            values = np.ascontiguousarray(getattr(self, name))
+            values = getattr(self, name)
             if values.ndim < 2 or values.shape[1] != N_PITCHES:
                 arrays[name] = values
                 continue
             is_same = (values == values[:, :1]).all(axis=tuple(range(1, values.ndim)))
-            arrays[name] = np.ascontiguousarray(values[~is_same])
+            arrays[name] = values[~is_same]
             arrays[f"{name}.is_same"] = is_same.astype(np.uint8)
-            arrays[f"{name}.same"] = np.ascontiguousarray(values[is_same, 0])
-        write_bytes(path, save(arrays), BankError)
+            arrays[f"{name}.same"] = values[is_same, 0]
+        save_arrays(path, arrays)
 
     @staticmethod
     def load(path: Path) -> "VoiceTable":
@@ -236,7 +234,7 @@ class VoiceEmbeddings:
     def save(self, path: Path) -> None:
         """Write them as a safetensors file."""
         assert self.row is None
-        write_bytes(path, save({"embeddings": self.embeddings, "profiles": self.profiles}), BankError)
+        save_arrays(path, {"embeddings": self.embeddings, "profiles": self.profiles})
 
     @staticmethod
     def load(path: Path) -> "VoiceEmbeddings":
