@@ -201,6 +201,27 @@ def test_an_unknown_setting_is_refused_with_the_known_ones():
         load_preset(RunConfig, "tiny", ("train.steps=many",))
 
 
+def test_weights_are_kept_in_half_precision_and_bytes_where_they_are_large(monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    from miao.training import export
+
+    monkeypatch.setattr(export, "_BYTES_FROM", 4000)
+    random, shapes = np.random.default_rng(0), {"few": (8,), "some": (40, 20), "rows": (80, 90), "columns": (90, 80)}
+    whole = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    graph = onnx.helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(w, n) for n, w in whole.items()])
+    model = onnx.helper.make_model(graph)
+    export._shrink(model)
+    kept = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    assert set(kept) == {"few", "some_half", "rows_bytes", "rows_scale", "columns_bytes", "columns_scale"}
+    assert (kept["few"] == whole["few"]).all() and kept["some_half"].dtype == np.float16
+    axes = {node.output[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for name, axis in axes.items():
+        scale = np.expand_dims(kept[f"{name}_scale"], 1 - axis)
+        off = np.abs(kept[f"{name}_bytes"] * scale - whole[name])
+        assert kept[f"{name}_bytes"].dtype == np.int8 and (off <= 0.501 * scale).all()
+    assert axes == {"rows": 1, "columns": 0}, "a scale for each of the many outputs"
+
+
 def test_the_exported_graphs_give_what_the_nets_give(tmp_path):
     pytest.importorskip("onnx")
     from miao.training.export import example_inputs, export_bank
