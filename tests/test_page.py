@@ -52,6 +52,8 @@ DROP_OF_SIZE = """([name, size]) => {
   const files = new DataTransfer(); files.items.add(new File([new Uint8Array(size)], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
 }"""
+NAMELESS = """[...document.querySelectorAll("input:not([hidden]), select, textarea, button")].filter((control) =>
+  !(control.labels.length || control.ariaLabel || control.textContent.trim())).map((control) => control.outerHTML)"""
 HEARD = """async (seconds, isWhole) => {
   const found = await miao.sound.capture(seconds, isWhole);
   const both = new Float32Array(2 * found.left.length); both.set(found.left); both.set(found.right, found.left.length);
@@ -392,6 +394,7 @@ def test_the_notes_are_there_as_text_and_all_is_reached_by_keys(page, orchestra)
     row = page.locator("#text-rows tr").first.locator("td").all_inner_texts()
     assert row[1] in names and re.match(r"[A-G]♯?\d|drum", row[2])
     assert page.locator("#play").get_attribute("aria-label") == "Play"
+    assert page.evaluate(NAMELESS) == []
 
 
 def test_a_key_that_is_pressed_is_heard_and_how_soon_is_shown(page):
