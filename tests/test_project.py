@@ -280,6 +280,11 @@ def test_files_that_documents_name_exist(path):
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
     missing = [name for name in wanted if not any((place / name).exists() for place in places)]
     missing += [link for link in links if not (path.parent / link).exists()]
+    for link, heading in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", path.read_text()):
+        page = path.parent / link if link else path
+        headings = re.findall(r"^#+ (.+)$", page.read_text() if page.is_file() else "", re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+        missing += [f"{link}#{heading}"] * (heading not in anchors)  # as GitHub makes them
     assert not missing
 
 
