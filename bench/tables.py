@@ -22,7 +22,7 @@ EVALUATE = (
     f"python bench/evaluate.py --root data --source {TEACHER} --other TimGM6mb.sf2 --relative FluidR3_GM.sf2 "
     "--embedder yamnet=yamnet.tflite --only {} -o results/evaluation"
 )
-HELD_OUT = "gm-heldout --limit 6 --seconds 15 --without encoded"  # which is slow: 100 s a piece
+HELD_OUT = "gm-heldout --without encoded"  # which is slow: 100 s a piece
 SHOWN = ("log-mel error, mix", "FAD (yamnet)", "RED (yamnet)", "F1 heard as in the reference, stems")
 OURS, SAMPLERS = "miao", ("MuseScore", "FluidR3", "TimGM6mb")
 
