@@ -30,6 +30,7 @@ from miao.datasets.single_note import without_rumble, without_steady_rumble
 from miao.datasets.voice_notes import voice_notes
 from miao.midi.general_midi import program_name
 from miao.sound.spectrum import SAMPLE_RATE
+from miao.training.balance import in_balance
 from miao.training.brightness import as_bright
 from miao.training.by_sound import surface_voice
 from miao.training.common_tone import common_tone
@@ -197,7 +198,7 @@ def learn_default(
         pace = release_pace(bank, program, release_seconds, np.arange(recorded.low, recorded.high + 1))
         voice = replace(voice, about=voice.about | {"release": f"{np.clip(pace, *PACES):.2f}"})
     voice = replace(voice, sides=recorded_sides(some, data.fits)) if own_sides else voice
-    return wavering(bank, voice, some) if wavers else voice
+    return in_balance(bank, wavering(bank, voice, some) if wavers else voice, program)
 
 
 def default_from_music(
@@ -217,7 +218,7 @@ def default_from_music(
     nodes = np.arange(PITCH_NODES) * SEMITONES_A_NODE
     tone = common_tone(shift, bank.table, program, lengths, (nodes >= recorded.low) & (nodes <= recorded.high))
     voice = replace(program_copy(bank, program, 0.0, about), shift=_within(tone, recorded), waver=waver)
-    return over_the_keyboard(bank, voice, program, recorded, lasts=True)
+    return in_balance(bank, over_the_keyboard(bank, voice, program, recorded, lasts=True), program)
 
 
 def _within(shift: LevelShift, recorded: Range) -> LevelShift:

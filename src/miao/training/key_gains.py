@@ -1,6 +1,7 @@
 """The loudness that a default voice is to have at each key and strength, and the gains that give it (`bank.key_gains`).
 
-At velocity 100 keys are as loud as the program's in the mean, so that a song keeps its balance, and even. How much
+At velocity 100 keys are even, and as loud as the program's in the mean, before notes as songs have them are compared
+(`training.balance`). How much
 louder strokes grow is what the recordings say, from the softest to the loudest that was recorded, as far as their
 levels were left as they were played: many sets of samples are as loud throughout. Softer and louder than that it is the
 program's. Registers are as loud against each other, at each strength, as their notes were (`heard_db`): a flute's
