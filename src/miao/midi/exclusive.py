@@ -112,13 +112,8 @@ def _tuning(message: bytes) -> Iterator[Setting]:
         if len(data) >= 1 + 16 + 3 * 128:
             table = data[17 : 17 + 3 * 128]
             offsets = {key: _cents(key, table[3 * key : 3 * key + 3]) for key in range(128)}
-            yield (
-                "tune",
-                bank,
-                data[0],
-                {key: offset for key, offset in offsets.items() if offset is not None},
-                is_now,
-            )
+            keys = {key: offset for key, offset in offsets.items() if offset is not None}
+            yield ("tune", bank, data[0], keys, is_now)
     elif kind in (0x05, 0x06):
         yield ("told", "MIDI Tuning: a scale stored as a tuning program")
 

@@ -14,12 +14,10 @@ from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
 from miao.measuring.roundtrip import one_note_score, play
 from miao.sound.loudness import energy_db
-from miao.sound.spectrum import SAMPLE_RATE
 
-SECONDS = (0.2, 0.4, 1.0)  # that notes are held,
+SECONDS = ((0.2, 0.3), (0.4, 0.5), (1.0, 1.0))  # that notes are held, and heard; short ones ring on,
 VELOCITIES = (64, 90, 110)  # how they are struck,
 N_KEYS = 5  # and how many keys of those that were recorded
-_AFTER = 0.1  # seconds that are heard of what rings on
 
 
 def louder_db(bank: Bank, voice: LearntVoice, program: int) -> float:
@@ -28,13 +26,12 @@ def louder_db(bank: Bank, voice: LearntVoice, program: int) -> float:
     player, number = bank.with_voices([voice]), len(bank.table.kind)
     keys = np.linspace(int(voice.about["lowest"]), int(voice.about["highest"]), N_KEYS + 2)[1:-1].round()
     found = []
-    for seconds in SECONDS:
-        n_heard = round((seconds + _AFTER) * SAMPLE_RATE)
+    for held, heard in SECONDS:
         for key in keys.astype(int).tolist():
             for velocity in VELOCITIES:
-                score = one_note_score(program, key, velocity, seconds)
+                score = one_note_score(program, key, velocity, held)
                 ours, theirs = play(player, score, voice=number), play(bank, score, voice=program)
-                found.append(energy_db(ours[:, :n_heard]) - energy_db(theirs[:, :n_heard]))
+                found.append(energy_db(ours, heard) - energy_db(theirs, heard))
     return float(np.mean(found))
 
 

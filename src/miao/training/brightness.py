@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from miao.arrays import Doubles, Floats, Integers, Reals
-from miao.bank import tokens as tk
+from miao.arrays import Doubles, Integers, Reals
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.level_shift import shifted
 from miao.datasets.samples import Recording
 from miao.datasets.voice_notes import VoiceNotes
 from miao.sound import spectrum
@@ -95,8 +95,6 @@ def _tilted(voice: LearntVoice, strengths: Integers, tilt: Doubles) -> LearntVoi
     by_strength = np.interp(127 * surface.strengths.astype(np.float64), strengths, tilt)
     bands = by_strength[:, None] * (np.arange(spectrum.N_MELS) - spectrum.N_MELS // 2)  # [strengths, bands] dB
     levels = surface.spectrum.astype(np.float32)
-    shifts: Floats = np.zeros_like(levels)
-    for n in range(len(levels)):
-        shifts[n, :, : tk.PITCH_CELL] = cell_shifts(voice.table, 0, int(surface.lowest[0]) + n, bands)
-    louder = np.clip(levels + shifts, 0.5, tk.N_LEVELS - 1)  # what is silent stays so, and nothing becomes it
-    return replace(voice, surface=replace(surface, spectrum=np.where(levels < 0.5, levels, louder).astype(np.float16)))
+    for n, own in enumerate(levels):
+        shifted(own, cell_shifts(voice.table, 0, int(surface.lowest[0]) + n, bands))
+    return replace(voice, surface=replace(surface, spectrum=levels.astype(np.float16)))

@@ -17,6 +17,7 @@ from miao.arrays import Doubles, Floats, Integers
 from miao.bank import tokens as tk
 from miao.bank.bank import Bank
 from miao.bank.learnt_voice import LearntVoice
+from miao.bank.level_shift import shifted
 from miao.bank.surface import ATTACK_KNOTS, N_RELEASE, RELEASE_KNOTS, SUSTAIN_KNOTS, Surface
 from miao.bank.voices import MODES, SEMITONES_A_NODE, VoiceTable
 from miao.datasets.samples import Recording
@@ -204,9 +205,7 @@ def _with(table: VoiceTable, surface: Surface, missing: _Missing) -> Surface:
     shifts = np.zeros((len(keys), _N, tk.N_CELLS), np.float32)
     for n, key in enumerate(keys.tolist()):
         shifts[n, :, : tk.PITCH_CELL] = cell_shifts(table, 0, key, missing.at(key))
-    held = surface.spectrum.astype(np.float32)
-    louder = np.clip(held + shifts[:, None, 2], 0.5, tk.N_LEVELS - 1)  # what is silent stays so, and nothing becomes it
-    spectra = np.where(held < 0.5, held, louder)
+    spectra = shifted(surface.spectrum.astype(np.float32), shifts[:, None, 2, : tk.PITCH_CELL])
     at = shifts[nodes - lowest]  # [nodes, moments, C]
     course, falls = surface.course.astype(np.float32), surface.falls
     course += np.einsum("km,nmc->nkc", _course_shares(course.shape[2]), at)[:, None]
